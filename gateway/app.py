@@ -1,0 +1,113 @@
+"""The composition root: settings and a compiled catalogue become a Falcon app. Nothing but ``server`` imports it.
+
+Foreign WSGI servers find ``gateway.app:application``, which compiles ``gateway.toml`` for itself.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import falcon
+
+from gateway.catalogue.query import Catalogue
+from gateway.node.plans import Plans
+from gateway.node.prober import Prober
+from gateway.pool.group import Group
+from gateway.pool.pool import Pool
+from gateway.pool.rotation import Rotation
+from gateway.postgres.connection import Connection
+from gateway.postgres.driver import Driver, addresses
+from gateway.settings import GroupSettings, Settings
+from gateway.web.catalogue import CatalogueResource
+from gateway.web.failures import Failures
+from gateway.web.health import HealthResource
+from gateway.web.middleware import RequestIdentity
+from gateway.web.queries import QueryResource
+
+
+def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None) -> "falcon.App[Any, Any]":
+    """Make the app of one worker and start looking at its servers.
+
+    ``directory`` is the node's runtime directory, None where nothing is shared. Cannot fail on user input: settings
+    and catalogue were checked when they were compiled.
+    """
+    rotation = Rotation(endpoints=settings.endpoints)
+    plans = Plans(catalogue=catalogue, directory=directory)
+    pool = Pool(
+        rotation=rotation,
+        groups=[
+            _group(name, group, settings=settings, catalogue=catalogue, rotation=rotation)
+            for name, group in settings.groups.items()
+        ],
+    )
+    identity = RequestIdentity()
+    app: falcon.App[Any, Any] = falcon.App(middleware=[identity])
+    app.req_options.strip_url_path_trailing_slash = False
+    Failures(verbose=settings.server.verbose_errors).register(app)
+    queries = QueryResource(
+        catalogue=catalogue,
+        plans=plans,
+        pool=pool,
+        timeout=settings.server.timeout,
+        max_body=settings.server.max_body,
+        max_result_bytes=settings.server.max_result_bytes,
+    )
+    described = CatalogueResource(catalogue=catalogue, plans=plans, timeout=settings.server.timeout)
+    health = HealthResource(
+        catalogue=catalogue, plans=plans, pool=pool, rotation=rotation, in_flight=identity.in_flight
+    )
+    app.add_route("/query/{name}", queries)
+    app.add_route("/queries", described)
+    app.add_route("/queries/{name}", described, suffix="one")
+    app.add_route("/health", health)
+    app.add_route("/health/live", health, suffix="live")
+    app.add_route("/health/ready", health, suffix="ready")
+    Prober(
+        driver=_driver(settings, read_only=True),
+        rotation=rotation,
+        plans=plans,
+        interval=settings.probe.interval,
+        timeout=settings.probe.timeout,
+    ).start()
+    return app
+
+
+def _group(
+    name: str, group: GroupSettings, *, settings: Settings, catalogue: Catalogue, rotation: Rotation
+) -> Group[Connection]:
+    write = group.access == "write"
+    timeouts = [query.timeout for query in catalogue.queries.values() if query.group == name and query.timeout]
+    workers = settings.server.workers
+    return Group(
+        name=name,
+        access_write=write,
+        endpoints=group.endpoints,
+        size=max(1, group.size // workers),
+        queue_limit=group.queue // workers,
+        driver=_driver(settings, read_only=not write, longest=max([settings.server.timeout, *timeouts])),
+        rotation=rotation,
+        fallback=group.fallback,
+        balance=group.balance,
+    )
+
+
+def _driver(settings: Settings, *, read_only: bool, longest: float | None = None) -> Driver:
+    return Driver(
+        addresses(settings.endpoints),
+        read_only=read_only,
+        time_zone=settings.server.time_zone,
+        longest=longest,
+        prepared=settings.server.prepared,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """Make ``application`` when a foreign server asks for it, and not when our own imports ``create_app``."""
+    if name != "application":
+        raise AttributeError(name)
+    from gateway.catalogue.compiling import compile_catalogue
+    from gateway.settings import load_settings
+
+    settings = load_settings()
+    paths = [Path(path) for path in settings.catalogue.paths]
+    groups = {label: group.access for label, group in settings.groups.items()}
+    return create_app(settings, compile_catalogue(paths, groups=groups), None)

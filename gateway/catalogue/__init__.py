@@ -1,0 +1,1 @@
+"""Named queries: text files become one immutable catalogue."""

@@ -1,0 +1,131 @@
+"""The compiled form of a query: immutable values that workers load, free of any parser.
+
+A query's SQL is kept as :class:`Text`, cut at its parameters, because three readers need it so: PREPARE
+(parameters as ``$n``), the typing ladder (some occurrences as NULL) and CALL (literals in place).
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Kind(StrEnum):
+    """What a query answers with."""
+
+    MANY = "many"
+    ONE = "one"
+    SCALAR = "scalar"
+    EXEC = "exec"
+
+
+class Access(StrEnum):
+    """Whether a query may write."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+class Verb(StrEnum):
+    """The main statement of a query."""
+
+    SELECT = "select"  # VALUES and TABLE included
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+    MERGE = "merge"
+    CALL = "call"
+
+
+class Text(msgspec.Struct, frozen=True):
+    """SQL cut at its parameters: ``pieces[0] <references[0]> pieces[1] <references[1]> … pieces[-1]``."""
+
+    pieces: tuple[str, ...]
+    references: tuple[int, ...] = ()
+    """0-based indices into the query's parameters, one an occurrence; one fewer than pieces."""
+
+    def render(self, write: Callable[[int, int], str] | None = None) -> str:
+        """The text with every parameter written by ``write(occurrence, parameter)``; without it as ``$1`` …."""
+        if not self.references:
+            return self.pieces[0]
+        out = [self.pieces[0]]
+        for occurrence, parameter in enumerate(self.references):
+            out.append(write(occurrence, parameter) if write else f"${parameter + 1}")
+            out.append(self.pieces[occurrence + 1])
+        return "".join(out)
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """One SQL statement, without a trailing semicolon, and how its result can be selected from.
+
+    The wrapped form is ``{prelude} SELECT <json of _gw> FROM {source} AS _gw`` (see ``catalogue.wrapping``).
+    """
+
+    verb: Verb
+    bare: Text
+    """As written, without the semicolon."""
+    prelude: Text | None = None
+    """``WITH _gw AS (<newline>…<newline>)`` with data-modifying parts hoisted to the top; None for plain reads."""
+    source: Text | None = None
+    """``(<newline>…<newline>)`` or ``_gw``; None where nothing can be selected from (no RETURNING, CALL)."""
+    functions: tuple[str, ...] = ()
+    """Names of all functions called, as written (``lower``, ``app.audit``), sorted, each once; unquoted."""
+    relations: tuple[str, ...] = ()
+    """Names of all relations named, CTE names excluded, as written, sorted, each once."""
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A declared name and what is known of its values."""
+
+    name: str
+    type: str | None = None
+    """PostgreSQL type as declared by ``@param``; None: learnt from the server."""
+    default: str | None = None
+    """JSON text of the default; None: the argument is required."""
+    constraints: dict[str, Any] = {}
+    """Any of minimum, maximum, minLength, maxLength, pattern, enum (JSON values)."""
+    description: str = ""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """``@page key(col, ...) size=N``."""
+
+    key: tuple[str, ...]
+    size: int
+
+
+class Query(msgspec.Struct, frozen=True):
+    """One named SQL statement, its parameters, its result kind, the group it runs in."""
+
+    name: str
+    kind: Kind
+    access: Access
+    statement: Statement
+    parameters: tuple[Parameter, ...] = ()
+    """In the order of ``$1``, ``$2`` …."""
+    group: str = ""
+    """Group to run in; by access where the query file names none."""
+    description: str = ""
+    timeout: float | None = None
+    """Seconds; None: ``[server] timeout``."""
+    roles: tuple[str, ...] = ()
+    cache: float | None = None
+    max_rows: int | None = None
+    tracked: bool = False
+    retry_serialization: bool = False
+    batch: bool | None = None
+    coalesce: bool = False
+    page: Page | None = None
+    deprecated: str | None = None
+    file: str = ""
+    line: int = 0
+
+
+class Catalogue(msgspec.Struct, frozen=True):
+    """The immutable set of named queries, loaded once per process."""
+
+    queries: dict[str, Query]
+    hash: str
+    """Hex digest over everything that changes how a query is served; independent of file paths and order."""
+    warnings: tuple[str, ...] = ()

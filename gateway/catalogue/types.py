@@ -1,0 +1,70 @@
+"""PostgreSQL types as immutable values: what a parameter takes, what a column gives."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Family(StrEnum):
+    """How a JSON value becomes a literal of a type."""
+
+    BOOL = "bool"
+    INTEGER = "integer"  # int2, int4, int8: JSON integers within bounds
+    FLOAT = "float"  # float4, float8: JSON numbers, and "NaN", "Infinity", "-Infinity"
+    NUMERIC = "numeric"  # JSON numbers of any length as their own text, and the same words
+    TEXT = "text"  # text, varchar, bpchar, name, citext …
+    UUID = "uuid"
+    BYTEA = "bytea"  # "\\x…"
+    JSON = "json"  # json, jsonb: any JSON value as its own text
+    ENUM = "enum"
+    ARRAY = "array"
+    COMPOSITE = "composite"
+    OTHER = "other"  # a JSON string in the type's own input form (date, interval, ranges, inet, money …)
+
+
+class Type(msgspec.Struct, frozen=True):
+    """A type as the server describes it; a domain is its base type with the domain's own name."""
+
+    name: str
+    """As people write it: ``integer``, ``timestamp with time zone``, ``text[]``, ``shop.mood``."""
+    sql: str
+    """Schema-qualified and quoted, safe to put into SQL whatever the search_path: ``pg_catalog._int4``."""
+    family: Family
+    size: int = 0
+    """Bytes of an INTEGER (2, 4, 8); 0 elsewhere."""
+    element: "Type | None" = None
+    """Of an ARRAY."""
+    delimiter: str = ","
+    """Between the elements of an array of this type (``pg_type.typdelim``)."""
+    fields: tuple[tuple[str, "Type"], ...] = ()
+    """Of a COMPOSITE, in order."""
+    labels: tuple[str, ...] = ()
+    """Of an ENUM, in order."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column of a result."""
+
+    name: str
+    type: Type
+
+
+class Form(StrEnum):
+    """How a query is run."""
+
+    WRAPPED = "wrapped"
+    """Prepared with PostgreSQL writing the JSON around it."""
+    PLAIN = "plain"
+    """Prepared as written; the command tag counts, rows (if any) are encoded in a second look."""
+    CALL = "call"
+    """Not prepared; literals in place, inside an explicit transaction."""
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """What the server said of a query: learnt once per node, the same for all its connections."""
+
+    parameters: tuple[Type, ...]
+    columns: tuple[Column, ...]
+    form: Form
+    harmless: bool
+    """Every function is builtin and not volatile: it can neither write nor leave session state behind."""

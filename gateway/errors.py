@@ -1,0 +1,277 @@
+"""What can go wrong, one class per code of the contract; no HTTP in here (``web.failures`` holds that table).
+
+Foreign exceptions are mapped to these at the border where they appear (``postgres.sqlstate``, ``web.bodies``).
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import ClassVar
+
+import msgspec
+
+
+class Outcome(StrEnum):
+    """What became of a write."""
+
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled_back"
+    NOT_EXECUTED = "not_executed"
+    UNKNOWN = "unknown"
+
+
+class Fault(msgspec.Struct, frozen=True, order=True):
+    """One thing wrong in what a user wrote: a query file, the settings file, the environment."""
+
+    where: str
+    """A file's path, or the name of an environment variable."""
+    line: int
+    """1-based; 0 where a line makes no sense."""
+    message: str
+
+    def __str__(self) -> str:
+        """The fault as a compiler prints it: ``file:line: message``."""
+        return f"{self.where}:{self.line}: {self.message}" if self.line else f"{self.where}: {self.message}"
+
+
+class FaultsFound(Exception):
+    """What a user wrote cannot be served; carries every fault, not only the first."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+class ArgumentFault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing wrong with one argument of a request."""
+
+    parameter: str | None
+    message: str
+    step: int | None = None
+    constraint: str | None = None
+
+
+class GatewayError(Exception):
+    """A request that cannot be answered as asked. Subclasses say why; ``detail`` tells this case."""
+
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        outcome: Outcome | None = None,
+        sqlstate: str | None = None,
+        faults: Sequence[ArgumentFault] = (),
+        title: str | None = None,
+        server_message: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.outcome = outcome
+        self.sqlstate = sqlstate
+        self.faults = tuple(faults)
+        self.shown_title = title or self.title
+        self.server_message = server_message
+        """The server's own words, which may show values: for ``[server] verbose_errors`` only."""
+
+    def __repr__(self) -> str:
+        """Class, code and detail, as logs show it."""
+        return f"<{type(self).__name__} {self.code}: {self.detail}>"
+
+
+class InternalError(GatewayError):
+    """A bug of ours, or a server error of class F0 or XX."""
+
+
+class InvalidJSON(GatewayError):
+    """The body is not JSON we can pass on exactly."""
+
+    code = "invalid_json"
+    title = "The body is not valid JSON"
+
+
+class InvalidRequest(GatewayError):
+    """A header or the form of the request is wrong."""
+
+    code = "invalid_request"
+    title = "The request is malformed"
+
+
+class UnknownQuery(GatewayError):
+    """No query of this name is in the catalogue."""
+
+    code = "unknown_query"
+    title = "No such query"
+
+
+class NotFound(GatewayError):
+    """No such route."""
+
+    code = "not_found"
+    title = "Not found"
+
+
+class MethodNotAllowed(GatewayError):
+    """The route exists, the method is not for it."""
+
+    code = "method_not_allowed"
+    title = "Method not allowed"
+
+
+class NotAcceptable(GatewayError):
+    """None of the accepted media types can be produced."""
+
+    code = "not_acceptable"
+    title = "No acceptable format"
+
+
+class RequestTimeout(GatewayError):
+    """The client did not send its request in time."""
+
+    code = "request_timeout"
+    title = "The request did not arrive in time"
+
+
+class BodyTooLarge(GatewayError):
+    """The body is longer than ``[server] max_body``."""
+
+    code = "body_too_large"
+    title = "The body is too large"
+
+
+class UnsupportedMediaType(GatewayError):
+    """The body is something other than JSON."""
+
+    code = "unsupported_media_type"
+    title = "The body must be application/json"
+
+
+class InvalidArguments(GatewayError):
+    """Names, types or constraints of arguments are wrong; ``faults`` has all of them."""
+
+    code = "invalid_arguments"
+    title = "The arguments do not fit the query"
+
+
+class Forbidden(GatewayError):
+    """The server (or a role) does not allow it."""
+
+    code = "forbidden"
+    title = "Not allowed"
+
+
+class Conflict(GatewayError):
+    """A unique, foreign key or exclusion constraint says no."""
+
+    code = "conflict"
+    title = "The write conflicts with existing data"
+
+
+class SerializationFailure(GatewayError):
+    """Another transaction got in the way; the same request may succeed now."""
+
+    code = "serialization_failure"
+    title = "Another transaction got in the way"
+    retryable = True
+
+
+class Raised(GatewayError):
+    """The database's own code raised this on purpose; its message is the title."""
+
+    code = "raised"
+    title = "Raised by the database"
+
+
+class QueryBroken(GatewayError):
+    """The catalogue is wrong, not the caller."""
+
+    code = "query_broken"
+    title = "The query does not fit the database"
+
+
+class PoolTimeout(GatewayError):
+    """No connection came free before the deadline."""
+
+    code = "pool_timeout"
+    title = "No connection came free in time"
+    retryable = True
+
+
+class QueueFull(GatewayError):
+    """As many requests wait as may wait."""
+
+    code = "queue_full"
+    title = "Too many requests are waiting"
+    retryable = True
+
+
+class NoEndpoint(GatewayError):
+    """No endpoint of the group may be given work."""
+
+    code = "no_endpoint"
+    title = "No endpoint may answer"
+    retryable = True
+
+
+class BackendUnavailable(GatewayError):
+    """A server refuses connections or work."""
+
+    code = "backend_unavailable"
+    title = "The database is not available"
+    retryable = True
+
+
+class ConnectionLost(GatewayError):
+    """The connection broke while the query was on it; ``outcome`` says what is known of a write."""
+
+    code = "connection_lost"
+    title = "The connection to the database was lost"
+    retryable = True
+
+
+class LockTimeout(GatewayError):
+    """A lock was not to be had in time (55P03)."""
+
+    code = "lock_timeout"
+    title = "A lock was not free in time"
+    retryable = True
+
+
+class Cancelled(GatewayError):
+    """Somebody cancelled the query on the server (57014) before our own deadline."""
+
+    code = "cancelled"
+    title = "The query was cancelled on the server"
+    retryable = True
+
+
+class Draining(GatewayError):
+    """This process is shutting down and takes no new work."""
+
+    code = "draining"
+    title = "The gateway is shutting down"
+    retryable = True
+
+
+class DeadlineExceeded(GatewayError):
+    """The whole answer was not there in time."""
+
+    code = "deadline_exceeded"
+    title = "The deadline passed"
+    retryable = True
+
+
+class ResultTooLarge(GatewayError):
+    """More rows than ``@max_rows`` or more bytes than ``[server] max_result_bytes``."""
+
+    code = "result_too_large"
+    title = "The result is too large"
+
+
+class ClientGone(GatewayError):
+    """The client hung up; nobody reads this answer, logs and metrics do."""
+
+    code = "client_closed_request"
+    title = "The client closed the request"

@@ -1,0 +1,158 @@
+"""Plans of all queries: learnt from the first server that answers, once per node, and kept.
+
+The worker that comes first writes what it learnt into the runtime directory; the others read it, so that all
+connections of the node prepare with the same types. A query that the server does not take is tried again when it is
+called, at most once a second: a migration may bring what it misses.
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.catalogue.arguments import Binder
+from gateway.catalogue.query import Catalogue, Query
+from gateway.catalogue.types import Signature
+from gateway.errors import BackendUnavailable, QueryBroken
+from gateway.postgres.connection import Connection
+from gateway.postgres.declared import CannotLearn
+from gateway.postgres.learning import learn
+from gateway.postgres.statement import Plan
+from gateway.postgres.types import TypeBook
+
+log = logging.getLogger("gateway.node")
+
+LEARN_AGAIN_AFTER = 1.0
+"""Seconds between two tries at a query the server does not take."""
+PER_QUERY = 5.0
+"""Seconds that learning one query may take."""
+
+
+class Ready(NamedTuple):
+    """What a call needs."""
+
+    plan: Plan
+    binder: Binder
+
+
+class Learnt(msgspec.Struct, frozen=True):
+    """What the servers said of a catalogue, as the workers of a node share it."""
+
+    signatures: dict[str, Signature]
+    faults: dict[str, str]
+
+
+class Plans:
+    """The plans of one process. ``learn_all`` fills it; until then every call is refused as unavailable."""
+
+    def __init__(self, *, catalogue: Catalogue, directory: Path | None) -> None:
+        """``directory``: the node's runtime directory; None: nothing is shared."""
+        self._catalogue = catalogue
+        self._file = None if directory is None else directory / f"signatures-{catalogue.hash[:16]}.json"
+        self._signatures: dict[str, Signature] = {}
+        self._faults: dict[str, str] = {}
+        self._tried: dict[str, float] = {}
+        self._asked: set[str] = set()
+        self._doubted: set[str] = set()
+        self._ready: dict[tuple[str, bool], Ready] = {}
+        self.complete = False
+        """Whether every query has been looked at."""
+
+    def get(self, query: Query, *, bigint_as_string: bool = False) -> Ready:
+        """The plan and binder of a query; raises BackendUnavailable before they are known, QueryBroken if never."""
+        ready = self._ready.get((query.name, bigint_as_string))
+        if ready is not None:
+            return ready
+        signature = self._signatures.get(query.name)
+        if signature is None:
+            if query.name in self._faults:
+                self._asked.add(query.name)
+                raise QueryBroken(f"{query.name} cannot be served: see the gateway's log, or gateway check")
+            raise BackendUnavailable("no server has answered yet, so the types of this query are not known")
+        plan = Plan.of(query, signature, bigint_as_string=bigint_as_string)
+        ready = Ready(plan, Binder(query.parameters, signature.parameters))
+        self._ready[(query.name, bigint_as_string)] = ready
+        return ready
+
+    def doubt(self, query: Query) -> None:
+        """Learn a query's types once more: the server now refuses what it took before."""
+        if query.name not in self._doubted:
+            self._doubted.add(query.name)
+            self._asked.add(query.name)
+
+    def signature(self, name: str) -> Signature | None:
+        """What the server said of a query; None as long as it said nothing."""
+        return self._signatures.get(name)
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """Queries that cannot be served, with the reason for their author."""
+        return self._faults
+
+    def learn_all(self, connection: Connection) -> None:
+        """Learn what is not known yet, from the node's other workers or else from the server.
+
+        Raises a GatewayError when the connection fails; what was learnt until then is kept.
+        """
+        if self._file is None:
+            self._learn_from(connection)
+            return
+        with self._file.with_suffix(".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return  # another worker is at it, and the kernel frees the lock should it die; next look, then
+            if not self.complete and self._file.exists():
+                self._adopt(msgspec.json.decode(self._file.read_bytes(), type=Learnt))
+            if self.wants_another_look():
+                self._learn_from(connection)
+                self._publish(self._file)
+
+    def wants_another_look(self) -> bool:
+        """Whether there is something to learn now."""
+        return not self.complete or bool(self._asked and self._wanting())
+
+    def _wanting(self) -> list[Query]:
+        """Queries never looked at, and those asked for whose last look was long enough ago."""
+        queries = self._catalogue.queries
+        unseen = queries.keys() - self._signatures.keys() - self._faults.keys()
+        before = monotonic() - LEARN_AGAIN_AFTER
+        again = {name for name in tuple(self._asked) if self._tried.get(name, before) <= before}
+        return [queries[name] for name in sorted(unseen | again)]
+
+    def _learn_from(self, connection: Connection) -> None:
+        book = TypeBook()
+        for query in self._wanting():
+            self._tried[query.name] = monotonic()
+            try:
+                self._note(query, learn(connection, query, book, monotonic() + PER_QUERY))
+            except CannotLearn as error:
+                self._note_fault(query, str(error))
+            self._asked.discard(query.name)
+        self.complete = True
+
+    def _note(self, query: Query, signature: Signature) -> None:
+        self._signatures[query.name] = signature
+        self._faults.pop(query.name, None)
+        for bigint_as_string in (False, True):
+            self._ready.pop((query.name, bigint_as_string), None)
+
+    def _note_fault(self, query: Query, fault: str) -> None:
+        if self._faults.get(query.name) != fault:
+            log.warning("%s:%d: %s cannot be served: %s", query.file, query.line, query.name, fault)
+        self._faults[query.name] = fault
+
+    def _adopt(self, learnt: Learnt) -> None:
+        self._signatures.update(learnt.signatures)
+        self._faults = dict(learnt.faults)
+        self.complete = True
+
+    def _publish(self, file: Path) -> None:
+        draft = file.with_suffix(f".{os.getpid()}")
+        draft.write_bytes(msgspec.json.encode(Learnt(self._signatures, self._faults)))
+        draft.replace(file)

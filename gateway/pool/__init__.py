@@ -1,0 +1,1 @@
+"""Slots, queue, leases, rotation; knows neither PostgreSQL nor HTTP nor settings."""

@@ -1,0 +1,1 @@
+"""PostgreSQL through psycopg2, which nothing outside this room imports."""

@@ -1,0 +1,147 @@
+"""Opens connections for the pool, and says in its words why it could not."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import psycopg2
+
+from gateway.errors import GatewayError
+from gateway.pool.driver import ConnectError, Reason
+from gateway.postgres import dsn as dsns
+from gateway.postgres import waiting
+from gateway.postgres.connection import Connection
+from gateway.postgres.waiting import DeadlinePassed
+from gateway.settings import EndpointSettings
+
+PINNED = {
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "lc_monetary": "C",
+    "standard_conforming_strings": "on",
+    "backslash_quote": "safe_encoding",
+    "client_min_messages": "warning",
+    "client_connection_check_interval": "250ms",
+}
+"""Settings that change the bytes of an answer, or how soon a server notices that we closed the socket."""
+
+_SIGNS: tuple[tuple[str, Reason | None], ...] = (
+    ("too many clients", None),
+    ("remaining connection slots", None),
+    ("too many connections", None),
+    ("starting up", Reason.STARTING_UP),
+    ("not yet accepting connections", Reason.STARTING_UP),
+    ("in recovery mode", Reason.STARTING_UP),
+    ("shutting down", Reason.REFUSED),
+    ("connection refused", Reason.REFUSED),
+    ("certificate", Reason.TLS),
+    ("ssl", Reason.TLS),
+    ("authentication", Reason.AUTH),
+    ("password", Reason.AUTH),
+    ("pg_hba.conf", Reason.AUTH),
+    ("role ", Reason.AUTH),
+    ("timeout", Reason.TIMEOUT),
+    ("timed out", Reason.TIMEOUT),
+    ("no such file", Reason.REFUSED),
+    ("unreachable", Reason.REFUSED),
+    ("closed the connection", Reason.LOST),
+    ("reset by peer", Reason.LOST),
+)
+"""libpq gives no SQLSTATE for a failed connect: its sentence is all there is. First sign found wins."""
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where an endpoint is and how to get in."""
+
+    dsn: str
+    password: str = ""
+    """Takes the place of one in the dsn."""
+    password_file: str = ""
+    """Read at every connect; beats ``password``."""
+    prepare: bool = True
+
+
+def addresses(endpoints: Mapping[str, EndpointSettings]) -> dict[str, Address]:
+    """The addresses of configured endpoints."""
+    return {
+        name: Address(
+            dsn=endpoint.dsn,
+            password=endpoint.password,
+            password_file=endpoint.password_file,
+            prepare=endpoint.prepare,
+        )
+        for name, endpoint in endpoints.items()
+    }
+
+
+class Driver:
+    """Connects to endpoints by name, every session with the same settings. Satisfies ``pool.driver.Driver``."""
+
+    def __init__(
+        self,
+        addresses: Mapping[str, Address],
+        *,
+        read_only: bool,
+        time_zone: str = "UTC",
+        longest: float | None = None,
+        prepared: int = 200,
+    ) -> None:
+        """``longest``: the longest timeout in seconds of what runs here, a net below our own deadline."""
+        self._addresses = addresses
+        self._prepared = prepared
+        self._settings = PINNED | {"TimeZone": time_zone, "default_transaction_read_only": "on" if read_only else "off"}
+        if longest is not None and read_only:
+            self._settings["statement_timeout"] = display_milliseconds(round((longest + 1) * 1000))
+        waiting.install()
+
+    def connect(self, endpoint: str, deadline: float) -> Connection:
+        """Open a connection before ``deadline``; raises ConnectError with the reason."""
+        address = self._addresses[endpoint]
+        connection = None
+        try:
+            password = read_secret(address.password_file) if address.password_file else address.password or None
+            parameters = dsns.complete(address.dsn, password=password, settings=self._settings)
+            connection = Connection(
+                dsns.render(dsns.resolve(parameters)),
+                deadline=deadline,
+                prepared_limit=self._prepared,
+                prepare=address.prepare,
+            )
+            connection.establish(self._settings, deadline)
+        except DeadlinePassed as error:
+            raise ConnectError(Reason.TIMEOUT, "no connection in time") from error
+        except GatewayError as error:
+            if connection is not None:
+                connection.close()
+            raise ConnectError(Reason.LOST, f"connected, but {error.detail}") from error
+        except (psycopg2.Error, OSError, ValueError) as error:
+            raise explained(error) from error
+        return connection
+
+
+def explained(error: Exception) -> ConnectError:
+    """Classify a failed connect by libpq's sentence (or that of the resolver, or of the password file)."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError):
+        is_name = "Errno -" in message
+        return ConnectError(Reason.REFUSED if is_name else Reason.AUTH, message)
+    lowered = message.lower().rpartition("fatal:")[2]
+    for sign, reason in _SIGNS:
+        if sign in lowered:
+            return ConnectError(reason, message)
+    return ConnectError(Reason.UNKNOWN, message)
+
+
+def read_secret(path: str) -> str:
+    """The content of a secret's file without its last newline, read anew at every connect: passwords change."""
+    return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+
+
+def display_milliseconds(value: int) -> str:
+    """A duration as PostgreSQL shows a setting in milliseconds: ``250ms``, ``6s``, ``1min``."""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
+        if value and value % size == 0:
+            return f"{value // size}{unit}"
+    return f"{value}ms"

@@ -1,0 +1,115 @@
+"""From what psycopg2 and the wait raise to errors of ours, with the outcome of a write.
+
+The outcome's rule: a message that ended in an error over a living connection was rolled back; a connection that
+broke before the statement left means it was not executed, before a COMMIT left that it was rolled back, and after
+that nobody knows.
+"""
+
+from enum import Enum
+
+import psycopg2.errorcodes
+
+from gateway import errors
+from gateway.errors import ArgumentFault, GatewayError, Outcome
+from gateway.postgres.sqlstate import error_class
+
+
+class Stage(Enum):
+    """How far a query has come when something goes wrong."""
+
+    PREPARING = "nothing of the statement has been sent"
+    OPEN = "sent inside a transaction whose COMMIT has not been sent"
+    COMMITTING = "sent, and committed when it succeeds"
+
+
+_IF_LOST = {
+    Stage.PREPARING: Outcome.NOT_EXECUTED,
+    Stage.OPEN: Outcome.ROLLED_BACK,
+    Stage.COMMITTING: Outcome.UNKNOWN,
+}
+_EXPLAINED = {
+    "22001": "is too long",
+    "22003": "is out of range for {type}",
+    "23514": "does not satisfy the constraints of {type}",
+    "23502": "must not be null",
+}
+
+
+def interrupted(*, deadline: bool, write: bool, stage: Stage) -> GatewayError:
+    """The wait was cut short by the deadline or by the client; the connection is closed."""
+    if not deadline:
+        return errors.ClientGone("the client hung up while its query was running")
+    return errors.DeadlineExceeded(
+        "the database had not answered by the deadline", outcome=_IF_LOST[stage] if write else None
+    )
+
+
+def connection_lost(error: psycopg2.Error, *, write: bool, stage: Stage) -> GatewayError:
+    """The connection broke with the query on it."""
+    return errors.ConnectionLost(
+        "the connection broke while the query was on it",
+        outcome=_IF_LOST[stage] if write else None,
+        sqlstate=error.pgcode,
+        server_message=_first_line(error),
+    )
+
+
+def refused(error: psycopg2.Error, *, write: bool, stage: Stage, late: bool, replica: bool) -> GatewayError:
+    """The server answered with an error and the connection lives.
+
+    ``late``: our own deadline was at hand, so a cancelled statement means that, not somebody's cancel.
+    ``replica``: the server is a standby, where 40001 is a recovery conflict and says nothing of the query.
+    """
+    sqlstate = error.pgcode or "XX000"
+    outcome = None
+    if write:
+        outcome = Outcome.NOT_EXECUTED if stage is Stage.PREPARING else Outcome.ROLLED_BACK
+    message = _first_line(error)
+    kind = error_class(sqlstate)
+    detail = _condition(sqlstate)
+    faults: list[ArgumentFault] = []
+    title = None
+    if sqlstate == "57014" and late:
+        kind, detail = errors.DeadlineExceeded, "the statement was still running at the deadline"
+    elif sqlstate == "25006" and write:
+        kind, detail = errors.NoEndpoint, "the server has become a replica and takes no writes"
+        outcome = Outcome.NOT_EXECUTED
+    elif replica and kind is errors.SerializationFailure:
+        kind, detail = errors.BackendUnavailable, "the replica cancelled the query to go on replaying"
+    elif kind is errors.Raised:
+        title = error.diag.message_primary or detail
+    elif sqlstate.startswith("23"):
+        faults = [_constraint_fault(error, sqlstate)]
+    elif kind is errors.InvalidArguments:
+        faults = [ArgumentFault(parameter=None, message=detail)]
+    return kind(detail, outcome=outcome, sqlstate=sqlstate, faults=faults, title=title, server_message=message)
+
+
+def input_fault(parameter: str, type_name: str, sqlstate: str) -> ArgumentFault:
+    """Say in our words what the server's input function has against one argument; the value is not repeated."""
+    sentence = _EXPLAINED.get(sqlstate, "is not a valid {type}")
+    return ArgumentFault(parameter=parameter, message=sentence.format(type=type_name))
+
+
+def _constraint_fault(error: psycopg2.Error, sqlstate: str) -> ArgumentFault:
+    diagnostics = error.diag
+    if sqlstate == "23502" and diagnostics.column_name:
+        return ArgumentFault(parameter=None, message=f"column {diagnostics.column_name} must not be null")
+    name = diagnostics.constraint_name
+    return ArgumentFault(
+        parameter=None,
+        message=f"{_condition(sqlstate)}: {name}" if name else _condition(sqlstate),
+        constraint=name,
+    )
+
+
+def _condition(sqlstate: str) -> str:
+    """The condition's name from appendix A in plain words: ``division by zero``."""
+    try:
+        return str(psycopg2.errorcodes.lookup(sqlstate)).replace("_", " ").lower()
+    except KeyError:
+        return f"SQLSTATE {sqlstate}"
+
+
+def _first_line(error: psycopg2.Error) -> str:
+    return (error.diag.message_primary or str(error)).strip().partition("\n")[0]

@@ -1,0 +1,108 @@
+"""A query ready to run: its prepared form, and the one message that runs it.
+
+Rules and reasons: see the data path's sections on prepared names, messages and wraps. No text is built from a
+request here: literals arrive written by ``catalogue.arguments.literal``.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Self
+
+import msgspec
+
+from gateway.catalogue.query import Access, Kind, Query, Text
+from gateway.catalogue.types import Column, Form, Signature, Type
+from gateway.catalogue.wrapping import quoted, wrap
+
+_BIG = frozenset({"pg_catalog.int8", "pg_catalog.numeric"})
+"""Types that ``Prefer: bigint=string`` turns into strings."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How one query runs on any connection of the node. The same plan, the same prepared name everywhere."""
+
+    query: str
+    name: str
+    """``gw_`` and 16 hex digits over text and types: identifiers are cut at 63 bytes, a longer name could run
+    another query."""
+    form: Form
+    kind: Kind
+    write: bool
+    harmless: bool
+    text: Text
+    parameters: tuple[str, ...]
+    types: tuple[Type, ...]
+    columns: tuple[Column, ...]
+    tag: str
+    """A comment with the query's name: ``pg_stat_activity`` and slow logs show the EXECUTE only."""
+
+    @classmethod
+    def of(cls, query: Query, signature: Signature, *, bigint_as_string: bool = False, epoch: int = 0) -> Self:
+        """Make the plan of a query from what the server said of it; ``epoch`` sets apart what was learnt anew."""
+        text = None
+        if signature.form is Form.WRAPPED:
+            casts = [(column.name, _cast(column.type)) for column in signature.columns] if bigint_as_string else None
+            text = wrap(query.kind, query.statement, max_rows=query.max_rows, columns=casts)
+        text = text or query.statement.bare
+        types = ", ".join(parameter.sql for parameter in signature.parameters)
+        identity = f"{epoch}\0{types}\0{text.render()}"
+        return cls(
+            query=query.name,
+            name=f"gw_{hashlib.sha256(identity.encode()).hexdigest()[:16]}",
+            form=signature.form,
+            kind=query.kind,
+            write=query.access is Access.WRITE,
+            harmless=signature.harmless,
+            text=text,
+            parameters=tuple(parameter.name for parameter in query.parameters),
+            types=signature.parameters,
+            columns=signature.columns,
+            tag=f"/* {query.name} */ ",
+        )
+
+    @property
+    def transaction(self) -> bool:
+        """Whether the statement needs an explicit transaction, with its COMMIT in a second message.
+
+        A procedure could commit by itself otherwise; rows that are encoded in a second look must not have been
+        committed before that look succeeded.
+        """
+        return self.form is Form.CALL or (self.write and self.form is Form.PLAIN and self.kind is not Kind.EXEC)
+
+    def prepare(self) -> str:
+        """The PREPARE message."""
+        types = f"({', '.join(parameter.sql for parameter in self.types)})" if self.types else ""
+        return f"{self.tag}PREPARE {self.name}{types} AS {self.text.render()}"
+
+    def execute(self, literals: Sequence[str]) -> str:
+        """The statement that runs the prepared form with these literals."""
+        arguments = f"({', '.join(literals)})" if literals else ""
+        return f"{self.tag}EXECUTE {self.name}{arguments}"
+
+    def inline(self, literals: Sequence[str]) -> str:
+        """The statement itself with typed literals in place: for CALL, and where nothing may stay prepared."""
+        return self.tag + self.text.render(lambda _, index: f"{literals[index]}::{self.types[index].sql}")
+
+
+def encode_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, scalar: bool = False) -> str:
+    """The statement with which the server writes the JSON of rows that came as text (literals or NULL).
+
+    For results that nothing can be wrapped around: a CALL's OUT row, tables with rules. ``scalar`` asks for the
+    first column's value alone.
+    """
+    values = ", ".join(
+        f"({', '.join(f'{value}::{column.type.sql}' for value, column in zip(row, columns, strict=True))})"
+        for row in rows
+    )
+    names = ", ".join(quoted(column.name) for column in columns)
+    if scalar:
+        return f"SELECT coalesce(to_json(_gw.c)::text, 'null') FROM (VALUES {values}) AS _gw(c)"
+    return f"SELECT row_to_json(_gw.*)::text FROM (VALUES {values}) AS _gw({names})"
+
+
+def _cast(column: Type) -> str:
+    if column.sql in _BIG:
+        return "::text"
+    if column.element is not None and column.element.sql in _BIG:
+        return "::text[]"
+    return ""

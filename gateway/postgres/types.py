@@ -1,0 +1,106 @@
+"""Reads types from the server's catalogs, with all that they are made of."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from gateway.catalogue.types import Family, Type
+from gateway.catalogue.wrapping import quoted
+from gateway.postgres.connection import Connection
+
+_FAMILIES = {
+    16: Family.BOOL,
+    20: Family.INTEGER,
+    21: Family.INTEGER,
+    23: Family.INTEGER,
+    700: Family.FLOAT,
+    701: Family.FLOAT,
+    1700: Family.NUMERIC,
+    17: Family.BYTEA,
+    114: Family.JSON,
+    3802: Family.JSON,
+    2950: Family.UUID,
+}
+_VECTORS = (22, 30)
+"""int2vector and oidvector: subscripted like arrays, written like nothing else."""
+
+_ROWS = """
+SELECT json_build_object(
+    'oid', t.oid::int8, 'name', format_type(t.oid, NULL), 'schema', n.nspname, 'own', t.typname, 'kind', t.typtype,
+    'category', t.typcategory, 'length', t.typlen, 'base', t.typbasetype::int8, 'delimiter', t.typdelim,
+    'element', CASE WHEN t.typlen = -1 AND t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc
+                    THEN t.typelem::int8 ELSE 0 END,
+    'labels', (SELECT coalesce(json_agg(e.enumlabel ORDER BY e.enumsortorder), '[]')
+                 FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid),
+    'fields', (SELECT coalesce(json_agg(json_build_array(a.attname, a.atttypid::int8) ORDER BY a.attnum), '[]')
+                 FROM pg_catalog.pg_attribute a
+                WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped))::text
+  FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+ WHERE t.oid IN ({oids})
+"""
+
+
+class _Row(msgspec.Struct):
+    oid: int
+    name: str
+    schema: str
+    own: str
+    kind: str
+    category: str
+    length: int
+    base: int
+    delimiter: str
+    element: int
+    labels: list[str]
+    fields: list[tuple[str, int]]
+
+
+class TypeBook:
+    """Types by OID, read as they are asked for and kept. OIDs are the same on all servers of one cluster."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, _Row] = {}
+
+    def read(self, connection: Connection, oids: Iterable[int], deadline: float) -> None:
+        """Read these types and whatever they contain; raises a GatewayError."""
+        missing = {oid for oid in oids if oid and oid not in self._rows}
+        while missing:
+            sql = _ROWS.format(oids=", ".join(map(str, sorted(missing))))
+            found = [msgspec.json.decode(row[0] or "", type=_Row) for row in connection.ask(sql, deadline)]
+            self._rows |= {row.oid: row for row in found}
+            missing = {
+                part for row in found for part in (row.base, row.element, *(oid for _, oid in row.fields)) if part
+            } - self._rows.keys()
+
+    def type(self, oid: int) -> Type:
+        """The type of this OID; KeyError if it was not read."""
+        row = self._rows[oid]
+        base = row
+        while base.kind == "d":
+            base = self._rows[base.base]
+        parts: dict[str, Any] = {"family": _family(base)}
+        match parts["family"]:
+            case Family.INTEGER:
+                parts["size"] = base.length
+            case Family.ARRAY:
+                parts["element"] = self.type(base.element)
+            case Family.COMPOSITE:
+                parts["fields"] = tuple((name, self.type(field)) for name, field in base.fields)
+            case Family.ENUM:
+                parts["labels"] = tuple(base.labels)
+        simple = row.schema == "pg_catalog" and row.own.isidentifier()
+        sql = f"pg_catalog.{row.own}" if simple else f"{quoted(row.schema)}.{quoted(row.own)}"
+        return Type(name=row.name, sql=sql, delimiter=base.delimiter, **parts)
+
+
+def _family(row: _Row) -> Family:
+    if row.oid in _FAMILIES:
+        return _FAMILIES[row.oid]
+    if row.kind == "e":
+        return Family.ENUM
+    if row.kind == "c":
+        return Family.COMPOSITE
+    if row.element and row.oid not in _VECTORS:
+        return Family.ARRAY
+    return Family.TEXT if row.category == "S" else Family.OTHER

@@ -1,0 +1,71 @@
+"""``/queries`` and ``/queries/{name}``: what can be asked here."""
+
+from typing import Any
+
+import falcon
+import orjson
+
+from gateway.catalogue.query import Catalogue, Parameter, Query
+from gateway.catalogue.types import Type
+from gateway.errors import UnknownQuery
+from gateway.node.plans import Plans
+
+
+class CatalogueResource:
+    """Describes all queries, or one."""
+
+    def __init__(self, *, catalogue: Catalogue, plans: Plans, timeout: float) -> None:
+        """``timeout``: seconds for a query without one of its own."""
+        self._queries = catalogue.queries
+        self._plans = plans
+        self._timeout = timeout
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Describe all queries, by name."""
+        described = [self._describe(query) for _, query in sorted(self._queries.items())]
+        response.data = orjson.dumps({"queries": described})
+        response.content_type = falcon.MEDIA_JSON
+
+    def on_get_one(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Describe one query."""
+        query = self._queries.get(name)
+        if query is None:
+            raise UnknownQuery("GET /queries lists what there is")
+        response.data = orjson.dumps(self._describe(query))
+        response.content_type = falcon.MEDIA_JSON
+
+    def _describe(self, query: Query) -> dict[str, Any]:
+        signature = self._plans.signature(query.name)
+        types: tuple[Type | None, ...] = (None,) * len(query.parameters) if signature is None else signature.parameters
+        return {
+            "name": query.name,
+            "description": query.description,
+            "kind": query.kind,
+            "access": query.access,
+            "group": query.group,
+            "timeout_ms": round((self._timeout if query.timeout is None else query.timeout) * 1000),
+            "roles": query.roles,
+            "max_rows": query.max_rows,
+            "deprecated": query.deprecated,
+            "parameters": [
+                _describe_parameter(parameter, type_) for parameter, type_ in zip(query.parameters, types, strict=True)
+            ],
+            "columns": None
+            if signature is None
+            else [{"name": column.name, "type": column.type.name} for column in signature.columns],
+            "fault": self._plans.faults.get(query.name),
+        }
+
+
+def _describe_parameter(parameter: Parameter, type_: Type | None) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": parameter.name,
+        "type": type_.name if type_ else None,
+        "required": parameter.default is None,
+        "description": parameter.description,
+    }
+    if parameter.default is not None:
+        described["default"] = orjson.Fragment(parameter.default)
+    if type_ is not None and type_.labels and "enum" not in parameter.constraints:
+        described["enum"] = type_.labels
+    return described | parameter.constraints

@@ -1,0 +1,36 @@
+"""What every request gets: a place in time, a name, and an answer that carries it."""
+
+import os
+import re
+from time import monotonic
+from typing import Any
+
+import falcon
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+class RequestIdentity:
+    """Fixes when a request arrived (its deadline counts from here) and what it is called; counts those in flight."""
+
+    def __init__(self) -> None:
+        self._in_flight: set[object] = set()
+
+    def in_flight(self) -> int:
+        """How many requests have come and not been answered."""
+        return len(self._in_flight)
+
+    def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
+        """Set ``context.arrived`` (``time.monotonic``) and ``context.request_id`` (the caller's, if sane)."""
+        context = request.context
+        self._in_flight.add(request)
+        context.arrived = monotonic()
+        given = request.env.get("HTTP_X_REQUEST_ID")
+        context.request_id = given if given is not None and _SANE_ID.fullmatch(given) else os.urandom(12).hex()
+
+    def process_response(
+        self, request: falcon.Request, response: falcon.Response, _resource: Any, _succeeded: bool
+    ) -> None:
+        """Name the answer."""
+        self._in_flight.discard(request)
+        response.set_header("X-Request-Id", request.context.request_id)

@@ -1,0 +1,172 @@
+"""``/query/{name}``: find, bind, check out, execute, encode."""
+
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+import falcon
+
+from gateway.catalogue.arguments import Binder
+from gateway.catalogue.json_text import split_object
+from gateway.catalogue.query import Access, Catalogue, Kind, Query
+from gateway.errors import (
+    GatewayError,
+    InvalidRequest,
+    NotAcceptable,
+    Outcome,
+    QueryBroken,
+    ResultTooLarge,
+    UnknownQuery,
+)
+from gateway.node.plans import Plans
+from gateway.pool.pool import Pool
+from gateway.postgres.connection import Connection, Result
+from gateway.postgres.statement import Plan
+from gateway.postgres.waiting import ClientSocket
+from gateway.web import bodies, preferences
+from gateway.web.preferences import Preferences
+
+UNSERVED_HEADERS = {
+    "HTTP_IDEMPOTENCY_KEY": "Idempotency-Key",
+    "HTTP_GATEWAY_CONSISTENCY_TOKEN": "Gateway-Consistency-Token",
+}
+"""Promises this version cannot keep yet: refused, since a caller that sends them relies on them."""
+
+
+class Bind(Protocol):
+    """Turns what a request sent into literals."""
+
+    def __call__(self, binder: Binder) -> list[str]:
+        """Literals in the order of ``$1`` …; raises InvalidArguments."""
+
+
+class QueryResource:
+    """Runs named queries."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        plans: Plans,
+        pool: Pool[Connection],
+        timeout: float,
+        max_body: int,
+        max_result_bytes: int,
+    ) -> None:
+        """``timeout``: seconds for a query without one of its own; sizes in bytes."""
+        self._queries = catalogue.queries
+        self._plans = plans
+        self._pool = pool
+        self._timeout = timeout
+        self._max_body = max_body
+        self._max_result_bytes = max_result_bytes
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Run a query with the arguments in the body."""
+        query = self._find(name)
+        body = bodies.read_json(request, self._max_body)
+        self._answer(request, response, query, lambda binder: binder.bind_json(split_object(body)))
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Run a read query with the arguments in the query string."""
+        query = self._find(name)
+        if query.access is Access.WRITE:
+            raise falcon.HTTPMethodNotAllowed(["POST"], description=f"{name} writes: use POST")
+        arguments = query_string(request.query_string)
+        response.set_header("Cache-Control", "no-store")
+        self._answer(request, response, query, lambda binder: binder.bind_text(arguments))
+
+    def _find(self, name: str) -> Query:
+        query = self._queries.get(name)
+        if query is None:
+            raise UnknownQuery(f"the catalogue has no query of this name; GET /queries lists its {len(self._queries)}")
+        return query
+
+    def _answer(self, request: falcon.Request, response: falcon.Response, query: Query, bind: Bind) -> None:
+        env = request.env
+        require_json(request)
+        wishes = preferences.parse(env.get("HTTP_PREFER"))
+        _refuse_unserved(env)
+        plan, binder = self._plans.get(query, bigint_as_string=wishes.bigint_as_string)
+        literals = bind(binder)
+        deadline = self._deadline(request.context.arrived, query, wishes)
+        try:
+            result = self._run(request, response, query, plan, literals, deadline)
+        except GatewayError as error:
+            if plan.write and error.outcome is None:
+                error.outcome = Outcome.NOT_EXECUTED  # the pool's errors know nothing of writes
+            raise
+        response.data = encode(query, plan, result)
+        response.content_type = falcon.MEDIA_JSON
+
+    def _run(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        query: Query,
+        plan: Plan,
+        literals: list[str],
+        deadline: float,
+    ) -> Result:
+        client = request.env.get("gunicorn.socket")
+        with self._pool[query.group].lease(deadline) as lease:
+            started = monotonic()
+            try:
+                return lease.connection.run(
+                    plan,
+                    literals,
+                    deadline=deadline,
+                    client=None if client is None else ClientSocket(client),
+                    max_bytes=self._max_result_bytes,
+                )
+            except QueryBroken:
+                self._plans.doubt(query)
+                raise
+            finally:
+                took = (monotonic() - started) * 1000
+                response.set_header("Gateway-Endpoint", lease.endpoint)
+                response.set_header("Server-Timing", f"queue;dur={lease.queued * 1000:.2f}, db;dur={took:.2f}")
+
+    def _deadline(self, arrived: float, query: Query, wishes: Preferences) -> float:
+        seconds = query.timeout if query.timeout is not None else self._timeout
+        return arrived + (seconds if wishes.wait is None else min(seconds, wishes.wait))
+
+
+def encode(query: Query, plan: Plan, result: Result) -> bytes:
+    """The body of a success. Rows pass through as the bytes PostgreSQL wrote."""
+    rows = result.rows
+    end = b',"outcome":"committed"}' if plan.write else b"}"
+    match query.kind:
+        case Kind.MANY:
+            if query.max_rows is not None and len(rows) > query.max_rows:
+                outcome = Outcome.COMMITTED if plan.write else None
+                raise ResultTooLarge(f"more than {query.max_rows} rows", outcome=outcome)
+            return b'{"rows":[%b],"row_count":%d%b' % (b",".join(rows), len(rows), end)
+        case Kind.ONE:
+            return b'{"row":%b%b' % (rows[0] if rows else b"null", end)
+        case Kind.SCALAR:
+            return b'{"value":%b%b' % (rows[0] if rows else b"null", end)
+        case Kind.EXEC:
+            return b'{"affected":%d%b' % (result.affected, end)
+
+
+def query_string(text: str) -> Mapping[str, Sequence[str]]:
+    """The arguments of a GET, strictly UTF-8, in their order; raises InvalidRequest."""
+    try:
+        return parse_qs(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=1000)
+    except ValueError as error:
+        raise InvalidRequest("the query string cannot be read: name=value pairs, percent-encoded UTF-8") from error
+
+
+def require_json(request: falcon.Request) -> None:
+    """Raise NotAcceptable unless the caller takes ``application/json``."""
+    accept = request.env.get("HTTP_ACCEPT")
+    if accept and accept not in ("*/*", "application/json") and not request.client_accepts_json:
+        raise NotAcceptable("this version answers application/json")
+
+
+def _refuse_unserved(env: Mapping[str, Any]) -> None:
+    for key, header in UNSERVED_HEADERS.items():
+        if key in env:
+            raise InvalidRequest(f"this version does not serve {header}")
