@@ -1,0 +1,182 @@
+"""What ``@param`` asks of a value beyond its type: bounds, lengths, a pattern, a choice.
+
+Meant as in JSON Schema, and compared exactly at any length. A constraint that cannot say anything about a type is
+refused when it is compiled, so that nobody believes in a check that never happens. NULL is not checked.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import msgspec
+
+from gateway.catalogue.json_text import is_list
+from gateway.catalogue.types import Family, Type
+from gateway.catalogue.values import NUMBER, WORDS, Refused, items, one_of, string
+
+Check = Callable[[msgspec.Raw, str], None]
+"""Takes a value as JSON text and as input text of its type; raises :class:`Refused`."""
+
+_NUMBERS = frozenset({Family.INTEGER, Family.FLOAT, Family.NUMERIC})
+_STRINGS = frozenset({Family.TEXT, Family.UUID, Family.BYTEA, Family.ENUM, Family.OTHER})
+_BOUNDED = _NUMBERS | {Family.OTHER, Family.JSON}
+_PATTERNED = _STRINGS | {Family.JSON}
+_COUNTED = _STRINGS | {Family.ARRAY, Family.JSON}
+_APPLIES: Final[Mapping[str, frozenset[Family]]] = {
+    "minimum": _BOUNDED,
+    "maximum": _BOUNDED,
+    "minLength": _COUNTED,
+    "maxLength": _COUNTED,
+    "pattern": _PATTERNED,
+    "enum": frozenset(Family),
+}
+
+
+def checks(constraints: Mapping[str, Any], type_: Type) -> tuple[Check, ...]:
+    """The checks of one parameter.
+
+    Raises :class:`ValueError` for a key or a value that makes no sense, or none with this type.
+    """
+    return tuple(_check(key, bound, type_) for key, bound in constraints.items())
+
+
+def _check(key: str, bound: Any, type_: Type) -> Check:
+    if key not in _APPLIES:
+        raise ValueError(f"{key} is no constraint; there are {', '.join(_APPLIES)}")
+    if type_.family not in _APPLIES[key]:
+        raise ValueError(f"{key} does not apply to {type_.name}")
+    match key:
+        case "minimum" | "maximum":
+            return _bound(key, bound, type_)
+        case "minLength" | "maxLength":
+            return _length(key, bound, type_)
+        case "pattern":
+            return _pattern(bound, type_)
+        case _:
+            return _enum(bound, type_)
+
+
+def _bound(key: str, bound: Any, type_: Type) -> Check:
+    exact = _canonical(bound)
+    if not isinstance(exact, Decimal) or not exact.is_finite():
+        raise ValueError(f"{key} must be a number")
+    limit = bound if isinstance(bound, int) else exact
+    # PERF: 0.15 µs instead of 0.6 a bound; a checked integer is short enough for int.
+    parse: Callable[[str], int | Decimal | None] = int if type_.family is Family.INTEGER else _number
+    least = key == "minimum"
+    message = f"must be at {'least' if least else 'most'} {bound}"
+
+    def check(_: msgspec.Raw, text: str) -> None:
+        number = parse(text)
+        # NaN and what no Decimal can hold are within no bounds.
+        if number is None or not (number >= limit if least else number <= limit):
+            raise Refused(message)
+
+    def check_if_number(raw: msgspec.Raw, text: str) -> None:
+        if NUMBER.fullmatch(text):
+            check(raw, text)
+
+    return check_if_number if type_.family is Family.JSON else check
+
+
+def _number(text: str) -> Decimal | None:
+    if text == "NaN" or not (text in WORDS or NUMBER.fullmatch(text)):
+        return None
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return None
+
+
+def _length(key: str, bound: Any, type_: Type) -> Check:
+    if isinstance(bound, bool) or not isinstance(bound, int) or bound < 0:
+        raise ValueError(f"{key} must be an integer from 0 up")
+    least = key == "minLength"
+    amount = f"must have at {'least' if least else 'most'} {bound}"
+    plural = "" if bound == 1 else "s"
+
+    def check(length: int, unit: str) -> None:
+        if (length < bound) if least else (length > bound):
+            raise Refused(f"{amount} {unit}{plural}")
+
+    def check_characters(_: msgspec.Raw, text: str) -> None:
+        check(len(text), "character")
+
+    def check_elements(raw: msgspec.Raw, _: str) -> None:
+        check(len(items(raw)), "element")
+
+    def check_json(raw: msgspec.Raw, text: str) -> None:
+        if is_list(raw):
+            check_elements(raw, text)
+        elif text.startswith('"'):
+            check_characters(raw, string(raw))
+
+    match type_.family:
+        case Family.ARRAY:
+            return check_elements
+        case Family.JSON:
+            return check_json
+        case _:
+            return check_characters
+
+
+def _pattern(bound: Any, type_: Type) -> Check:
+    try:
+        search = re.compile(bound).search
+    except (re.error, TypeError) as error:
+        raise ValueError(f"pattern must be a regular expression: {error}") from None
+    message = f"must match {bound}"
+
+    def check(_: msgspec.Raw, text: str) -> None:
+        if not search(text):
+            raise Refused(message)
+
+    def check_if_string(raw: msgspec.Raw, text: str) -> None:
+        if text.startswith('"'):
+            check(raw, string(raw))
+
+    return check_if_string if type_.family is Family.JSON else check
+
+
+def _enum(bound: Any, type_: Type) -> Check:
+    if not isinstance(bound, list | tuple) or not bound:
+        raise ValueError("enum must be a list with at least one value")
+    choices = [msgspec.json.encode(choice).decode() for choice in bound]
+    verbatim = frozenset(choices)
+    canonical = frozenset(map(_canonical, bound))
+    message = one_of(choices)
+    # A number may have come in a string (int8, numeric); its input text is the number either way.
+    by_text = type_.family in _NUMBERS
+
+    def check(raw: msgspec.Raw, text: str) -> None:
+        written = text if by_text and text not in WORDS else str(raw, "utf-8")
+        if written in verbatim:
+            return
+        try:
+            value = json.loads(written, parse_int=Decimal, parse_float=Decimal)
+        except InvalidOperation:
+            raise Refused(message) from None
+        if _canonical(value) not in canonical:
+            raise Refused(message)
+
+    return check
+
+
+def _canonical(value: Any) -> Any:
+    """A hashable value equal to another exactly when their JSON is: ``1`` and ``1.0`` are, ``1`` and ``true`` not."""
+    match value:
+        case bool():
+            return ("bool", value)
+        case float():
+            # The shortest decimal that reads back as it: what its author wrote.
+            return Decimal(repr(value))
+        case int():
+            return Decimal(value)
+        case list() | tuple():
+            return ("list", tuple(map(_canonical, value)))
+        case dict():
+            return ("object", frozenset((key, _canonical(member)) for key, member in value.items()))
+        case _:
+            return value
