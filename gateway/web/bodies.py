@@ -2,7 +2,7 @@
 
 import falcon
 
-from gateway.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from gateway.errors import BodyTooLarge, InvalidRequest, RequestTimeout, UnsupportedMediaType
 
 _PIECE = 65536
 
@@ -10,13 +10,14 @@ _PIECE = 65536
 def read_json(request: falcon.Request, limit: int) -> bytes:
     """The body of a request that is said to be JSON (or says nothing), at most ``limit`` bytes.
 
-    Raises UnsupportedMediaType, BodyTooLarge (before reading, where the length is announced) or InvalidRequest.
+    Raises UnsupportedMediaType, BodyTooLarge (before reading, where the length is announced), RequestTimeout (the
+    server's limit of silence passed) or InvalidRequest.
     """
     env = request.env
     media = env.get("CONTENT_TYPE")
     if media and media != "application/json" and not _is_json(media):
         raise UnsupportedMediaType(f"not {media.partition(';')[0]!s}")
-    if env.get("HTTP_CONTENT_ENCODING", "identity") != "identity":
+    if env.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("compressed bodies are not read")
     stream = env["wsgi.input"]
     announced = request.content_length
@@ -46,6 +47,8 @@ def _read_unannounced(stream: object, limit: int) -> bytes:
 def _read(stream: object, size: int) -> bytes:
     try:
         piece: bytes = stream.read(size)  # type: ignore[attr-defined]  # wsgi.input is a file by PEP 3333
+    except (TimeoutError, BlockingIOError) as error:  # what SO_RCVTIMEO ends a blocking read with
+        raise RequestTimeout("the body stopped coming before its end") from error
     except Exception as error:
         raise InvalidRequest("the body could not be read to its end") from error
     return piece

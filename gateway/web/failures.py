@@ -103,6 +103,9 @@ class Failures:
         self, request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, params: Any
     ) -> None:
         """Answer an error of Falcon's own: no such route, method not allowed, a header it cannot read."""
+        if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.on_bug(request, response, error, params)
+            return
         kind = _FALCON.get(error.status_code, errors.InvalidRequest)
         if error.headers:
             response.set_headers(error.headers)

@@ -152,8 +152,12 @@ def encode(query: Query, plan: Plan, result: Result) -> bytes:
 
 
 def query_string(text: str) -> Mapping[str, Sequence[str]]:
-    """The arguments of a GET, strictly UTF-8, in their order; raises InvalidRequest."""
+    """The arguments of a GET, strictly UTF-8, in their order; raises InvalidRequest.
+
+    ``text`` is as WSGI hands it on: bytes that a client did not percent-encode are Latin-1 characters in it.
+    """
     try:
+        text = text.encode("latin-1").decode()
         return parse_qs(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=1000)
     except ValueError as error:
         raise InvalidRequest("the query string cannot be read: name=value pairs, percent-encoded UTF-8") from error

@@ -1,0 +1,74 @@
+# What a developer needs, from a fresh clone with Python 3.11 or newer and make. `make help` lists it.
+# Everything is installed into .venv in this folder; `make clean` removes it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# Empty: what follows a target on the command line goes here, as in `make demo ARGS="--port 9000"`.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# `check` runs its parts in their order, whatever -j says.
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+.PHONY: demo
+demo: $(VENV)/.installed-demo ## PostgreSQL with two replicas, a sample shop and the gateway; ARGS="--port 9000"
+	@exec $(BIN)/gateway demo $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.installed-test ## the tests, but for those that need programs pip does not install; ARGS="-k pool"
+	@exec $(BIN)/python -m pytest -m "not system" $(ARGS)
+
+.PHONY: test-system
+test-system: $(VENV)/.installed-test ## the tests that need such a program (systemd-analyze, of Debian's package systemd)
+	@exec $(BIN)/python -m pytest -m system $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.installed-test ## format, lint, types, import contracts, openapi.yaml
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/openapi-spec-validator openapi.yaml
+
+.PHONY: check
+check: lint test-system test ## all that CI runs
+
+.PHONY: bench
+bench: $(VENV)/.installed-test ## requests a second of a one-row read; needs wrk; ARGS="--rounds 7"
+	@exec $(BIN)/python -m tests.bench.one_row $(ARGS)
+
+.PHONY: clean
+clean: ## remove .venv and what the tools left
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	find gateway tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: touched last, so that an installation that broke off is begun again, and a second run installs nothing.
+
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo "$(PYTHON) is not here. Install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "$$($(PYTHON) -V 2>&1) is too old. Install Python 3.11 or newer, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "$$($(PYTHON) -V 2>&1) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed-demo: $(VENV)/.created pyproject.toml
+	@echo "Installing the gateway and an embedded PostgreSQL into $(VENV) (half a minute with a good connection)"
+	@$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.created pyproject.toml
+	@echo "Installing the gateway, an embedded PostgreSQL and the test tools into $(VENV) (a minute with a good connection)"
+	@$(PIP) --editable '.[demo,test]'
+	@touch $@ $(VENV)/.installed-demo

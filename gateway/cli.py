@@ -1,0 +1,197 @@
+"""The command ``gateway``: reads what the user wrote, says what is wrong with it, and starts what was asked for."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from gateway import __version__
+from gateway.catalogue.query import Catalogue
+from gateway.errors import Fault, FaultsFound
+from gateway.settings import FIRST_QUERY, SETTINGS_TEMPLATE, Settings, examine, inherits_sockets
+
+config_option = click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Settings file.  [default: gateway.toml, if there is one]",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="gateway")
+def main() -> None:
+    """Named PostgreSQL queries over JSON HTTP, with a connection pool in between.
+
+    \b
+    To look around:       gateway demo
+    To start your own:    gateway init && gateway check && gateway serve
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+
+
+@main.command()
+@config_option
+@click.option("--bind", multiple=True, metavar="ADDRESS", help="host:port, [ipv6]:port or unix:/path; may be repeated.")
+@click.option("--workers", metavar="N", help="Processes; 0 is one a processor.")
+def serve(config: Path | None, bind: tuple[str, ...], workers: str | None) -> None:
+    """Serve the catalogue.
+
+    Settings and queries are checked first; with any fault nothing is started. Options beat the environment, and
+    that beats the file.
+
+    \b
+    gateway serve
+    gateway serve -c /etc/gateway/gateway.toml --bind 127.0.0.1:9000 --workers 4
+    DATABASE_URL=postgresql://me@localhost/shop gateway serve
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    settings, catalogue = _compile(config, {"server.bind": bind or None, "server.workers": workers})
+    _warn(catalogue)
+    from gateway.server import listening
+
+    if not inherits_sockets() and (faults := tuple(listening.faults_of(settings.server.bind))):
+        _fail(faults)
+    _become_server(settings, catalogue)
+
+
+@main.command()
+@config_option
+@click.option("--offline", is_flag=True, help="Look at files only; ask no server, read no secret.")
+def check(config: Path | None, offline: bool) -> None:
+    """Check settings and queries, and prepare every query on every server.
+
+    Faults are printed as file:line: message, all of them; then the exit status is 1.
+
+    \b
+    gateway check
+    gateway check -c /etc/gateway/gateway.toml --offline
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    settings, catalogue = _compile(config, {}, with_secrets=not offline)
+    _warn(catalogue)
+    looked_at = [_count(len(catalogue.queries), "query", "queries")]
+    if not offline:
+        from gateway.postgres.checking import check as check_on_servers
+
+        if faults := check_on_servers(settings, catalogue, lambda line: click.echo(line, err=True)):
+            _fail(faults)
+        looked_at.append(_count(len(settings.endpoints), "endpoint", "endpoints"))
+    click.secho(f"{', '.join(looked_at)}: no faults", fg="green")
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=Path())
+def init(directory: Path) -> None:
+    """Write a settings file that explains itself, and a first query.
+
+    Nothing is overwritten.
+
+    \b
+    gateway init
+    gateway init /etc/gateway
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    files = {directory / "gateway.toml": SETTINGS_TEMPLATE, directory / "queries" / "hello.sql": FIRST_QUERY}
+    if existing := [file for file in files if file.exists() or file.is_symlink()]:
+        _fail([Fault(str(file), 0, "is there already; nothing was written") for file in existing])
+    try:
+        for file, text in files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+            click.echo(f"wrote {file}")
+    except OSError as error:
+        _fail([Fault(str(error.filename), 0, f"cannot be written: {error.strerror}")])
+    where = "" if directory == Path() else f" -c {directory / 'gateway.toml'}"
+    click.echo(f"Now write your dsn into {directory / 'gateway.toml'}, then: gateway check{where}")
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any that is free.")
+@click.option("--replicas", type=click.IntRange(0, 8), default=2, show_default=True, help="Streaming replicas.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes.  [default: one a processor]")
+def demo(port: int, replicas: int, workers: int | None) -> None:
+    """Start PostgreSQL, a primary with replicas, a sample shop and the gateway over it.
+
+    Everything is in a folder of its own that is gone after Ctrl-C.
+
+    \b
+    gateway demo
+    gateway demo --port 9000 --replicas 3
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    from gateway.demo.run import run
+
+    sys.exit(run(port, replicas, workers))
+
+
+def _compile(
+    config: Path | None, overrides: Mapping[str, Any], *, with_secrets: bool = True
+) -> tuple[Settings, Catalogue]:
+    """Read and compile both, or end the command with every fault of both."""
+    # Imported when needed: PostgreSQL's parser takes a third of a second to load.
+    from gateway.catalogue.compiling import compile_catalogue
+
+    found = examine(config, overrides=overrides, with_secrets=with_secrets)
+    faults = list(found.faults)
+    if found.settings is not None:
+        groups = {name: group.access for name, group in found.settings.groups.items()}
+        paths = [Path(path) for path in found.settings.catalogue.paths]
+        try:
+            catalogue = compile_catalogue(paths, groups=groups)
+        except FaultsFound as error:
+            faults.extend(error.faults)
+    if faults or found.settings is None:
+        _fail(faults)
+    return found.settings, catalogue
+
+
+def _become_server(settings: Settings, catalogue: Catalogue) -> NoReturn:
+    """Write the artefact and replace this process, parser and all, by the one that serves it."""
+    from gateway.server.artefact import Compiled, write
+    from gateway.server.runtime import RuntimeUnusable, open_runtime, remove
+
+    try:
+        runtime = open_runtime(settings.server.runtime_dir)
+    except RuntimeUnusable as error:
+        _fail([Fault("server.runtime_dir", 0, str(error))])
+    try:
+        write(runtime.path, Compiled.of(settings, catalogue))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        owner = "private" if runtime.is_private else "configured"
+        arguments = ["-m", "gateway.server", str(runtime.path), str(runtime.lock), owner]
+        os.execv(sys.executable, [sys.executable, *_path_flags(), *arguments])  # noqa: S606 - our own interpreter
+    except OSError as error:
+        remove(runtime)
+        _fail([Fault(str(runtime.path), 0, f"the server cannot be started: {error.strerror}")])
+
+
+def _path_flags() -> list[str]:
+    """``-P`` keeps the current folder, where a file may be called ``json.py``, out of the server's imports.
+
+    Not where it is in this process's already, by ``python -m gateway``: the package itself may be found through it.
+    """
+    return [] if Path(sys.argv[0]).name == "__main__.py" else ["-P"]
+
+
+def _warn(catalogue: Catalogue) -> None:
+    for warning in catalogue.warnings:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
+    if restricted := sorted(query.name for query in catalogue.queries.values() if query.roles):
+        names = ", ".join(restricted[:3]) + (" ..." if len(restricted) > 3 else "")
+        verb = "names" if len(restricted) == 1 else "name"
+        message = f"{_count(len(restricted), 'query', 'queries')} {verb} a @role ({names})"
+        click.secho(f'warning: {message}, but with auth.mode = "none" no role is checked', fg="yellow", err=True)
+
+
+def _fail(faults: Sequence[Fault]) -> NoReturn:
+    """Print every fault and a last line that counts them; end with status 1."""
+    for fault in faults:
+        click.secho(str(fault), err=True)
+    click.secho(_count(len(faults), "fault", "faults"), fg="red", err=True)
+    sys.exit(1)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

@@ -1,0 +1,25 @@
+"""The sample shop: its database, its role, its queries."""
+
+from pathlib import Path
+
+from gateway.demo.cluster import Cluster
+from gateway.demo.server import Server
+
+DATABASE = "shop"
+ROLE = "gateway"
+"""Whom the gateway connects as."""
+QUERIES = Path(__file__).parent / "queries"
+"""The catalogue path of the sample queries."""
+_SCRIPT = Path(__file__).parent / "shop.sql"
+
+
+def load(cluster: Cluster) -> None:
+    """Create the shop on the primary and wait until every replica has it."""
+    cluster.primary.sql(f"CREATE DATABASE {DATABASE}")
+    cluster.primary.run_file(_SCRIPT, DATABASE)
+    cluster.wait_until_caught_up()
+
+
+def dsn(server: Server) -> str:
+    """How the gateway connects to the shop on this server."""
+    return server.dsn(DATABASE, ROLE)

@@ -1,0 +1,26 @@
+"""``python -m gateway.server DIRECTORY LOCK``: serve the artefact in a runtime directory.
+
+``gateway serve`` becomes this process by exec, so that what serves has never loaded a parser and keeps its pid.
+LOCK is the number of the descriptor that owns the directory.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from gateway.catalogue.query import Catalogue
+from gateway.server.application import serve
+from gateway.server.runtime import Runtime
+from gateway.settings import Settings
+
+
+def _create_app(settings: Settings, catalogue: Catalogue, directory: Path) -> Any:
+    # Imported by each worker: psycopg2's wait callback and everything else of the data path stay out of the master.
+    from gateway.app import create_app
+
+    return create_app(settings, catalogue, directory)
+
+
+if __name__ == "__main__":
+    _, directory, lock, is_private = sys.argv
+    serve(Runtime(Path(directory), int(lock), is_private == "private"), _create_app)

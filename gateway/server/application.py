@@ -1,0 +1,101 @@
+"""The artefact as a gunicorn application."""
+
+import os
+import struct
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET, socket
+from typing import Any
+
+import gunicorn.http.wsgi
+from gunicorn.app.base import BaseApplication
+
+from gateway.catalogue.query import Catalogue
+from gateway.errors import Fault
+from gateway.server.artefact import ArtefactUnusable, Compiled, read
+from gateway.server.options import options_of
+from gateway.server.runtime import Runtime, remove
+from gateway.settings import Settings, is_local
+
+CreateApp = Callable[[Settings, Catalogue, Path], Any]
+"""Makes the WSGI application of one worker: ``gateway.app.create_app``."""
+
+
+class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+    """Serves a compiled artefact, and on SIGHUP the one that is current then."""
+
+    def __init__(self, *, directory: Path, compiled: Compiled, create_app: CreateApp) -> None:
+        self._directory = directory
+        self._compiled = compiled
+        self._create_app = create_app
+        self._bind = compiled.settings.server.bind
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell gunicorn what the artefact says. The addresses stay those of the start: sockets are not reopened."""
+        for name, value in options_of(self._compiled, self._directory).items():
+            self.cfg.set(name, value)
+        self.cfg.set("bind", list(self._bind))
+        self.cfg.set("when_ready", self._when_ready)
+
+    def load(self) -> Any:
+        """Make the WSGI application; runs in each worker."""
+        return self._create_app(self._compiled.settings, self._compiled.catalogue, self._directory)
+
+    def reload(self) -> None:
+        """Take the current artefact. Without a good one the last stays: an exception here would end the master."""
+        try:
+            self._compiled = read(self._directory)
+        except ArtefactUnusable as error:
+            print(f"gateway: not reloaded: {error}", file=sys.stderr, flush=True)
+            return
+        super().reload()
+
+    def _when_ready(self, arbiter: Any) -> None:
+        auth = self._compiled.settings.auth
+        if auth.mode == "none" and not auth.allow_anonymous:
+            # SECURITY: sockets that systemd passed are not those of the settings, which were checked when compiled.
+            for listener in arbiter.LISTENERS:
+                if not is_local(name := _name_of(listener)):
+                    raise RuntimeError(f"{name} is not loopback; see [auth] allow_anonymous")
+        _limit_silence(arbiter.LISTENERS, self._compiled.settings.server.body_timeout)
+
+
+def serve(runtime: Runtime, create_app: CreateApp) -> None:
+    """Run gunicorn on the artefact in the runtime directory until it is told to stop; ends in SystemExit.
+
+    A private runtime directory is removed at the end, whatever the end is.
+    """
+    master = os.getpid()
+    # Gunicorn writes this constant into every answer's Server header and has no setting for it.
+    gunicorn.http.wsgi.SERVER = "gateway"
+    try:
+        compiled = read(runtime.path)
+        Application(directory=runtime.path, compiled=compiled, create_app=create_app).run()
+    except ArtefactUnusable as error:
+        sys.exit(str(Fault("gateway", 0, str(error))))
+    finally:
+        # Workers leave through here too: they are forked inside run().
+        if os.getpid() == master:
+            remove(runtime)
+
+
+def _name_of(listener: socket) -> str:
+    """Return the listener's address in the form of ``[server] bind``."""
+    name = listener.getsockname()
+    if isinstance(name, tuple):
+        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+    return f"unix:{name}"
+
+
+def _limit_silence(listeners: Iterable[socket], seconds: float) -> None:
+    """Let every read from and write to a client fail when nothing moved for so long.
+
+    Gunicorn's workers have no limit of their own, so that as many silent clients as there are threads would stop a
+    worker for good. On Linux an accepted TCP connection inherits the limits of its listening socket (socket(7)).
+    """
+    limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
+    for listener in listeners:
+        listener.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
+        listener.setsockopt(SOL_SOCKET, SO_SNDTIMEO, limit)

@@ -1,0 +1,66 @@
+"""Can the addresses be listened on? Asked before anything starts.
+
+Gunicorn would try a busy port five times and then exit, and would remove the socket file of a server that lives.
+"""
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from gateway.errors import Fault
+
+
+def faults_of(binds: Iterable[str]) -> Iterator[Fault]:
+    """Name every address (in the form of ``[server] bind``) that cannot be listened on now."""
+    for bind in binds:
+        message = _unix_fault(bind.removeprefix("unix:")) if bind.startswith("unix:") else _tcp_fault(bind)
+        if message:
+            yield Fault(f"server.bind {bind}", 0, message)
+
+
+def _tcp_fault(bind: str) -> str | None:
+    host, _, port = bind.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except socket.gaierror:
+            return "the host name is not known here"
+        except OSError as error:
+            return _sentence(error)
+    return None
+
+
+def _unix_fault(path: str) -> str | None:
+    """Say what keeps a unix socket from being made; a socket file nobody listens on does not, it is replaced."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(Path(path).stat().st_mode):
+            return "there is a file of that name which is no socket"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
+            try:
+                probe.connect(path)
+            except (ConnectionRefusedError, FileNotFoundError):
+                pass
+            except OSError as error:
+                return _sentence(error)
+            else:
+                return "another server is listening there"
+    if not os.access(Path(path).parent, os.W_OK | os.X_OK):
+        return f"{Path(path).parent} does not exist or cannot be written to"
+    return None
+
+
+def _sentence(error: OSError) -> str:
+    match error:
+        case PermissionError():
+            return "this user may not listen there (ports below 1024 need a privilege)"
+        case OSError(errno=errno.EADDRINUSE):
+            return "the address is in use; is another server, or another gateway, running there?"
+        case _:
+            return str(error.strerror)

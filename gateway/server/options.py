@@ -1,0 +1,67 @@
+"""What gunicorn is told, made from the settings."""
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+from gateway.server.artefact import Compiled
+from gateway.server.runtime import MEMORY, memory_directory
+
+HEARTBEAT = 30
+"""Seconds without a sign of life after which a worker is ended."""
+GRACE = 30
+"""Seconds in which requests in flight may finish after SIGTERM."""
+
+
+def options_of(compiled: Compiled, directory: Path) -> dict[str, Any]:
+    """Gunicorn's settings by name; every one whose default would come from the environment is set."""
+    server = compiled.settings.server
+    return {
+        "bind": list(server.bind),
+        "workers": server.workers,
+        "worker_class": server.worker,
+        # NOTE: gunicorn turns a sync worker with threads into a gthread worker.
+        "threads": server.threads if server.worker == "gthread" else 1,
+        "timeout": _heartbeat(compiled),
+        "graceful_timeout": GRACE,
+        "keepalive": max(1, round(server.idle_timeout)),
+        "preload_app": False,
+        "proc_name": "gateway",
+        "worker_tmp_dir": str(_heartbeat_directory(directory)),
+        "control_socket_disable": True,
+        "accesslog": None,
+        "errorlog": "-",
+        "loglevel": "info",
+        "http_parser": "python",
+        "limit_request_line": 8190,
+        "limit_request_fields": 100,
+        "limit_request_field_size": 8190,
+        # A header with _ in its name is refused: in the WSGI environ it would take the place of one with -.
+        "header_map": "refuse",
+        "forwarder_headers": "",
+        "forwarded_allow_ips": ",".join(server.trusted_proxies),
+        "secure_scheme_headers": {"X-FORWARDED-PROTO": "https"},
+        "certfile": server.certfile or None,
+        "keyfile": server.keyfile or None,
+        "ca_certs": server.client_ca or None,
+        "cert_reqs": ssl.CERT_REQUIRED if server.client_ca else ssl.CERT_NONE,
+    }
+
+
+def _heartbeat(compiled: Compiled) -> int:
+    """Seconds of ``timeout``. A sync worker shows no life during a request, so there the longest one counts."""
+    if compiled.settings.server.worker != "sync":
+        return HEARTBEAT
+    server = compiled.settings.server
+    longest = max([server.timeout, *(query.timeout or 0.0 for query in compiled.catalogue.queries.values())])
+    return HEARTBEAT + round(longest + server.head_timeout + server.body_timeout)
+
+
+def _heartbeat_directory(directory: Path) -> Path:
+    """Where workers keep their heartbeat file, which has no name there.
+
+    Not in the runtime directory if memory-backed storage can be had: were it removed behind our back (logind does so
+    with a user's files in ``/dev/shm`` at logout), gunicorn's master would end when it next starts a worker.
+    """
+    memory = memory_directory()
+    return memory if memory == MEMORY else directory

@@ -1,0 +1,33 @@
+"""``gateway.toml`` and the environment as frozen settings; the only reader of ``os.environ``."""
+
+from gateway.settings.checking import is_local
+from gateway.settings.loading import Examination, examine, inherits_sockets, load_settings
+from gateway.settings.model import (
+    AuthSettings,
+    CatalogueSettings,
+    EndpointSettings,
+    GroupSettings,
+    IdempotencySettings,
+    ProbeSettings,
+    ServerSettings,
+    Settings,
+)
+from gateway.settings.template import FIRST_QUERY, SETTINGS_TEMPLATE
+
+__all__ = [
+    "FIRST_QUERY",
+    "SETTINGS_TEMPLATE",
+    "AuthSettings",
+    "CatalogueSettings",
+    "EndpointSettings",
+    "Examination",
+    "GroupSettings",
+    "IdempotencySettings",
+    "ProbeSettings",
+    "ServerSettings",
+    "Settings",
+    "examine",
+    "inherits_sockets",
+    "is_local",
+    "load_settings",
+]

@@ -1,0 +1,111 @@
+"""One value, as it was written, to the type of its key."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from gateway.settings.sources import Given, Source
+from gateway.settings.units import seconds, size
+
+_TRUE = frozenset({"true", "on", "yes", "1"})
+_FALSE = frozenset({"false", "off", "no", "0"})
+
+
+def hints_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the type of every key of a section, with what is annotated to it."""
+    return get_type_hints(struct, include_extras=True)
+
+
+def kind_of(hint: Any) -> str:
+    """``duration``, ``size``, ``file``, ``paths`` or ``secret``; empty for a plain type."""
+    if get_origin(hint) is not Annotated:
+        return ""
+    return next((str(meta.extra["kind"]) for meta in hint.__metadata__ if meta.extra), "")
+
+
+def converted(given: Given, hint: Any) -> Any:
+    """Return the value in the type of its key; raises ValueError with a sentence that shows no secret."""
+    kind = kind_of(hint)
+    value = _parsed(given.value, _plain(hint), kind, is_text=given.source.is_text)
+    try:
+        value = msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        raise ValueError(_sentence(error, given.value, hint, is_shown=kind != "secret")) from None
+    if kind == "file":
+        return str(_joined(given.source, value).absolute()) if value else ""
+    if kind == "paths":
+        return tuple(str(_joined(given.source, path)) for path in value)
+    return value
+
+
+def _joined(source: Source, path: str) -> Path:
+    return Path(source.folder) / path
+
+
+def _plain(hint: Any) -> Any:
+    bare = hint.__origin__ if get_origin(hint) is Annotated else hint
+    return get_origin(bare) or bare
+
+
+def _parsed(value: Any, plain: Any, kind: str, *, is_text: bool) -> Any:
+    """Make the value what msgspec expects: units read, text from the environment taken apart."""
+    if kind == "duration":
+        if not isinstance(value, str):
+            raise ValueError('must be a duration in quotes, such as "250ms" or "5s"')
+        return seconds(value)
+    if kind == "size":
+        return size(value) if isinstance(value, str) else value
+    if plain is tuple and isinstance(value, str):
+        return _list(value) if is_text else (value,)
+    if not (is_text and isinstance(value, str)):
+        return value
+    if plain is bool:
+        return _bool(value)
+    if plain in (int, float):
+        return _number(value, plain)
+    if plain is dict:
+        return _toml_or_json(value, "must be a TOML table or a JSON object")
+    return value
+
+
+def _bool(text: str) -> bool:
+    if (word := text.strip().lower()) in _TRUE | _FALSE:
+        return word in _TRUE
+    raise ValueError("must be true or false")
+
+
+def _number(text: str, plain: type[int] | type[float]) -> int | float:
+    try:
+        return plain(text.strip())
+    except ValueError:
+        raise ValueError(f"must be {'a whole number' if plain is int else 'a number'}") from None
+
+
+def _list(text: str) -> Any:
+    if text.strip().startswith("[") and text.strip().endswith("]"):  # "[::1]:80" is a word
+        return _toml_or_json(text, "must be a TOML or JSON list, or words separated by commas")
+    return tuple(word for part in text.split(",") if (word := part.strip()))
+
+
+def _toml_or_json(text: str, message: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(message) from None
+
+
+def _sentence(error: msgspec.ValidationError, value: Any, hint: Any, *, is_shown: bool) -> str:
+    """Say in our words what msgspec says."""
+    said = str(error).partition(" - at `")[0]
+    shown = f" (it is {value!r})" if is_shown and not isinstance(value, dict) else ""
+    if said.startswith("Invalid enum value"):
+        words = ", ".join(f'"{word}"' for word in get_args(hint))
+        return f"must be one of {words}{shown}"
+    return f"{said[0].lower()}{said[1:]}{shown}"

@@ -1,0 +1,102 @@
+"""The artefact as gunicorn's configuration, and what gunicorn makes of it."""
+
+import socket
+import ssl
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.catalogue.query import Access, Catalogue, Kind, Query, Statement, Text, Verb
+from gateway.demo.ports import find_port
+from gateway.server.application import Application
+from gateway.server.artefact import Compiled, write
+from gateway.settings import AuthSettings, ServerSettings, Settings
+
+
+def compiled(server: ServerSettings, *, timeout: float | None = None, auth: AuthSettings | None = None) -> Compiled:
+    statement = Statement(Verb.SELECT, Text(("SELECT 1",)))
+    query = Query("one", Kind.SCALAR, Access.READ, statement, timeout=timeout)
+    return Compiled.of(Settings(server=server, auth=auth or AuthSettings()), Catalogue({"one": query}, "hash"))
+
+
+def application(directory: Path, what: Compiled) -> Any:
+    return Application(directory=directory, compiled=what, create_app=lambda *given: given)
+
+
+def config(directory: Path, timeout: float | None = None, **server: Any) -> Any:
+    return application(directory, compiled(ServerSettings(workers=2, **server), timeout=timeout)).cfg
+
+
+def test_gunicorn_is_told_what_the_settings_say(tmp_path: Path) -> None:
+    cfg = config(tmp_path, bind=("127.0.0.1:9", "unix:/x"), threads=5, idle_timeout=20.4)
+    assert cfg.address == [("127.0.0.1", 9), "/x"]
+    assert (cfg.workers, cfg.worker_class_str, cfg.threads, cfg.keepalive) == (2, "gthread", 5, 20)
+    assert (cfg.proc_name, cfg.accesslog, cfg.errorlog) == ("gateway", None, "-")
+    assert cfg.control_socket_disable
+    assert not cfg.preload_app
+    assert not cfg.is_ssl
+
+
+def test_a_sync_worker_stays_one_whatever_the_threads(tmp_path: Path) -> None:
+    assert config(tmp_path, worker="sync", threads=8).worker_class_str == "sync"
+
+
+def test_the_heartbeat_allows_a_sync_worker_its_longest_query(tmp_path: Path) -> None:
+    assert config(tmp_path, timeout=600.0).timeout == 30
+    assert config(tmp_path, timeout=600.0, worker="sync").timeout > 600
+
+
+def test_the_environment_of_gunicorn_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WEB_CONCURRENCY", "9"), ("PORT", "99"), ("GUNICORN_CMD_ARGS", "--workers 9 --bind :99")):
+        monkeypatch.setenv(name, value)
+    cfg = config(tmp_path)
+    assert (cfg.workers, cfg.bind) == (2, ["127.0.0.1:8080"])
+
+
+def test_only_configured_proxies_are_believed(tmp_path: Path) -> None:
+    assert config(tmp_path).forwarded_allow_ips == []
+    cfg = config(tmp_path, trusted_proxies=("10.0.0.0/8", "::1"))
+    assert cfg.forwarded_allow_ips == ["10.0.0.0/8", "::1"]
+    assert cfg.forwarder_headers == []
+
+
+def test_client_certificates_are_asked_for_where_their_authority_is_configured(tmp_path: Path) -> None:
+    assert config(tmp_path, certfile="/c", keyfile="/k").cert_reqs == ssl.CERT_NONE
+    cfg = config(tmp_path, certfile="/c", keyfile="/k", client_ca="/a")
+    assert (cfg.certfile, cfg.keyfile, cfg.ca_certs, cfg.cert_reqs) == ("/c", "/k", "/a", ssl.CERT_REQUIRED)
+
+
+def test_a_worker_makes_its_app_of_the_artefact(tmp_path: Path) -> None:
+    what = compiled(ServerSettings(workers=1))
+    assert application(tmp_path, what).wsgi() == (what.settings, what.catalogue, tmp_path)
+
+
+def test_a_reload_takes_the_current_artefact_but_keeps_the_addresses(tmp_path: Path) -> None:
+    app = application(tmp_path, compiled(ServerSettings(workers=1)))
+    write(tmp_path, compiled(ServerSettings(workers=3, bind=("127.0.0.1:9999",))))
+    app.reload()
+    assert (app.cfg.workers, app.cfg.bind) == (3, ["127.0.0.1:8080"])
+
+
+def test_a_reload_without_a_good_artefact_keeps_the_last(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    app = application(tmp_path, compiled(ServerSettings(workers=2)))
+    app.reload()
+    assert app.cfg.workers == 2
+    assert capfd.readouterr().err.startswith("gateway: not reloaded: ")
+
+
+@pytest.mark.parametrize("is_allowed", [False, True])
+def test_inherited_sockets_off_loopback_are_served_only_if_that_is_allowed(tmp_path: Path, is_allowed: bool) -> None:
+    auth = AuthSettings(allow_anonymous=is_allowed)
+    app = application(tmp_path, compiled(ServerSettings(workers=1), auth=auth))
+    with socket.socket() as local, socket.socket() as public:
+        local.bind(("127.0.0.1", find_port()))
+        public.bind(("0.0.0.0", find_port()))  # noqa: S104 - bound only, never listening
+        app.cfg.when_ready(SimpleNamespace(LISTENERS=[local]))
+        if is_allowed:
+            app.cfg.when_ready(SimpleNamespace(LISTENERS=[local, public]))
+        else:
+            with pytest.raises(RuntimeError, match=r"0\.0\.0\.0:\d+ is not loopback"):
+                app.cfg.when_ready(SimpleNamespace(LISTENERS=[local, public]))
