@@ -1,0 +1,208 @@
+"""Query files become one catalogue, or every fault in them is told."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from gateway.catalogue.annotations import Annotations, read_annotations
+from gateway.catalogue.files import read_files
+from gateway.catalogue.headers import Header, read_header
+from gateway.catalogue.placeholders import Marked, find_parameters
+from gateway.catalogue.query import Access, Catalogue, Kind, Parameter, Query, Verb
+from gateway.catalogue.scanning import LEFT_OPEN, Entry, scan
+from gateway.catalogue.statements import Analysis, analyse, is_type
+from gateway.errors import Fault, FaultsFound
+
+_READS_ONLY = ("cache", "coalesce")
+_WRITES_ONLY = ("outcome",)
+
+
+def compile_catalogue(paths: Sequence[Path], *, groups: Mapping[str, str]) -> Catalogue:
+    """Compile all query files below ``paths``; ``groups`` are the configured groups with their access.
+
+    Raises FaultsFound with every fault of every file, in order of file and line. The same files give the same
+    catalogue, and the same hash wherever they are.
+    """
+    files, faults = read_files(paths)
+    entries: list[Entry] = []
+    for file in files:
+        found, wrong = scan(file)
+        entries += found
+        faults += wrong
+    if not entries and not faults:
+        where = ", ".join(map(str, paths)) or "[catalogue] paths"
+        faults.append(Fault(where, 0, "there is no query here: no *.sql file with a `-- name:` header"))
+    queries: dict[str, Query] = {}
+    places: dict[str, Entry] = {}
+    warnings: list[str] = []
+    for entry in entries:
+        compiler = _Compiler(entry, groups)
+        query = compiler.run()
+        name = compiler.name
+        if name in places:
+            first = places[name]
+            compiler.tell(f"query {name} is already defined in {first.where}:{first.line}")
+        elif name:
+            places[name] = entry
+        faults += compiler.faults
+        warnings += compiler.warnings
+        if query is not None:
+            queries[query.name] = query
+    if faults:
+        raise FaultsFound(sorted(set(faults)))
+    ordered = dict(sorted(queries.items()))
+    return Catalogue(ordered, _digest(ordered.values()), tuple(warnings))
+
+
+def _digest(queries: Iterable[Query]) -> str:
+    """Hash of all that changes how queries are served."""
+    plain = [msgspec.structs.replace(query, file="", line=0) for query in queries]
+    return hashlib.sha256(msgspec.json.encode(plain, order="deterministic")).hexdigest()
+
+
+class _Compiler:
+    """Makes one query of one entry, collecting what is wrong with it."""
+
+    def __init__(self, entry: Entry, groups: Mapping[str, str]) -> None:
+        self._entry = entry
+        self._groups = groups
+        self.name = ""
+        self.faults: list[Fault] = []
+        self.warnings: list[str] = []
+
+    def tell(self, message: str, line: int = 0) -> None:
+        self.faults.append(Fault(self._entry.where, line or self._entry.line, message))
+
+    def run(self) -> Query | None:
+        """Give the query back if nothing is wrong with it."""
+        entry = self._entry
+        header, wrong = read_header(entry.header)
+        for message in wrong:
+            self.tell(message)
+        if header is not None:
+            self.name = entry.prefix + header.name
+        said, misread = read_annotations(entry.comments)
+        for line, message in misread:
+            self.tell(message, line)
+        self._check_words(header, said)
+        query = self._statement(header, said) if not entry.broken else None
+        if entry.hidden and self.faults:
+            self.tell(LEFT_OPEN, entry.hidden)
+        elif entry.hidden:
+            self.warnings.append(f"{entry.where}:{entry.hidden}: a `-- name:` line inside a string is no header")
+        return query if not self.faults else None
+
+    def _statement(self, header: Header | None, said: Annotations) -> Query | None:
+        entry = self._entry
+        if not entry.body:
+            self.tell("there is no statement below this header")
+            return None
+        marked, misplaced = find_parameters(entry.body, None if header is None else header.declared)
+        for fault in misplaced:
+            self.tell(fault.message, entry.line_of(fault.offset))
+        parameters = self._parameters(marked, said)
+        if misplaced:
+            return None
+        analysis, wrong = analyse(marked)
+        for fault in wrong:
+            self.tell(fault.message, entry.line_of(fault.offset))
+        if analysis is None or header is None:
+            return None
+        access = self._access(analysis, said)
+        self._check_kind(header.kind, analysis, said)
+        self._check_annotations(access, said)
+        return self._query(header, analysis, access, said, parameters)
+
+    def _query(
+        self, header: Header, analysis: Analysis, access: Access, said: Annotations, parameters: tuple[Parameter, ...]
+    ) -> Query:
+        return Query(
+            name=self.name,
+            kind=header.kind,
+            access=access,
+            statement=analysis.statement,
+            parameters=parameters,
+            group=self._group(access, said),
+            description=said.description,
+            timeout=said.timeout,
+            roles=said.roles,
+            cache=said.cache,
+            max_rows=said.max_rows,
+            tracked=said.tracked,
+            retry_serialization=said.retry_serialization,
+            batch=said.batch,
+            coalesce=said.coalesce,
+            page=said.page,
+            deprecated=said.deprecated,
+            file=self._entry.where,
+            line=self._entry.line,
+        )
+
+    def _parameters(self, marked: Marked, said: Annotations) -> tuple[Parameter, ...]:
+        """The statement's parameters with what ``@param`` says of them."""
+        declared: dict[str, Parameter] = {}
+        for line, parameter in said.parameters:
+            declared[parameter.name] = parameter
+            if parameter.name not in marked.names:
+                there = f"; it has {', '.join(marked.names)}" if marked.names else ""
+                self.tell(f"@param {parameter.name}: the statement has no such parameter{there}", line)
+        parameters = [declared.get(name, Parameter(name)) for name in marked.names]
+        return tuple(
+            msgspec.structs.replace(parameter, default="null")
+            if parameter.default is None and parameter.name in marked.nullable
+            else parameter
+            for parameter in parameters
+        )
+
+    def _access(self, analysis: Analysis, said: Annotations) -> Access:
+        line = said.lines.get("access", 0)
+        if said.access is Access.READ and analysis.writes:
+            self.tell(f"@access read, but the statement has {analysis.writes}", line)
+        access = said.access or (Access.WRITE if analysis.writes else Access.READ)
+        if access is Access.READ and analysis.side_effects and not analysis.writes:
+            called = ", ".join(analysis.side_effects)
+            self.tell(f"a read cannot call {called}: add `-- @access write`", line)
+        return access
+
+    def _check_words(self, header: Header | None, said: Annotations) -> None:
+        """What can be said without knowing the statement."""
+        if said.group is not None and said.group not in self._groups:
+            self.tell(f"there is no group {said.group}; configured are: {self._known_groups()}", said.lines["group"])
+        if said.page is not None and header is not None and header.kind is not Kind.MANY:
+            self.tell("@page is for queries with many rows", said.lines["page"])
+        for line, parameter in said.parameters:
+            if parameter.type is not None and not is_type(parameter.type):
+                self.tell(f'@param {parameter.name}: "{parameter.type}" is not a type', line)
+
+    def _check_kind(self, kind: Kind, analysis: Analysis, said: Annotations) -> None:
+        statement = analysis.statement
+        returns = statement.source is not None or statement.verb is Verb.CALL
+        if kind is not Kind.EXEC and not returns:
+            verb = statement.verb.upper()
+            self.tell(f"{verb} without RETURNING has no rows for kind {kind}: use `!` or `:exec`, or add RETURNING")
+        place = f"{self._entry.where}:{self._entry.line}: query {self.name}"
+        if said.max_rows is not None and kind is not Kind.MANY:
+            self.warnings.append(f"{place}: @max_rows has no effect, the kind is {kind}")
+        if kind in (Kind.MANY, Kind.ONE):
+            for column in analysis.duplicates:
+                self.warnings.append(f"{place}: two columns are called {column}")
+
+    def _check_annotations(self, access: Access, said: Annotations) -> None:
+        for word in _READS_ONLY if access is Access.WRITE else _WRITES_ONLY:
+            if word in said.lines:
+                other = "reads" if access is Access.WRITE else "writes"
+                self.tell(f"@{word} is for {other}, and this query is a {access}", said.lines[word])
+
+    def _group(self, access: Access, said: Annotations) -> str:
+        name = said.group or access.value
+        configured = self._groups.get(name)
+        if configured is None and said.group is None:
+            self.tell(f"there is no group {name} for a {access} without `@group`; configured: {self._known_groups()}")
+        elif access is Access.WRITE and configured == Access.READ:
+            self.tell(f"a write cannot run in the group {name}, whose access is read", said.lines.get("group", 0))
+        return name
+
+    def _known_groups(self) -> str:
+        return ", ".join(sorted(self._groups)) or "none"

@@ -1,0 +1,206 @@
+"""What ``@param`` says of one parameter: ``NAME [TYPE] [= JSON] [key=JSON ...] [-- text]``."""
+
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from gateway.catalogue.headers import is_parameter
+from gateway.catalogue.query import Parameter
+
+KEYS = ("minimum", "maximum", "minLength", "maxLength", "pattern", "enum")
+"""Constraints that a parameter can have, as JSON Schema names them."""
+
+_TYPE_WORD = re.compile(r'(?:"(?:[^"]|"")*"|\([^()]*\)|\[\d*\]|[^\W\d][\w$]*|\.(?=[\w"]))+')
+_KEY = re.compile(r"(?:(" + "|".join(KEYS) + r")\s*|([A-Za-z_]\w*))=")
+_SPACE = re.compile(r"\s*")
+_ORDERED = (("minimum", "maximum"), ("minLength", "maxLength"))
+
+
+class _Wrong(Exception):
+    """The line cannot be read on from here."""
+
+
+def read_parameter(text: str) -> tuple[Parameter | None, list[str]]:
+    """Read what stands after ``@param``; the parameter, where nothing is wrong with it, and the faults."""
+    reader = _Reader(text)
+    try:
+        reader.read()
+    except _Wrong as wrong:
+        reader.faults.append(str(wrong))
+    faults = [f"@param {reader.name}: {message}" if reader.name else f"@param: {message}" for message in reader.faults]
+    if faults:
+        return None, faults
+    return Parameter(reader.name, reader.type, reader.default, reader.constraints, reader.description), []
+
+
+class _Reader:
+    """Reads one line from left to right; a value that is no JSON ends it, other faults are collected."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text.strip()
+        self._at = 0
+        self.name = ""
+        self.type: str | None = None
+        self.default: str | None = None
+        self.constraints: dict[str, Any] = {}
+        self.description = ""
+        self.faults: list[str] = []
+
+    def read(self) -> None:
+        name, _, _ = self._text.partition(" ")
+        if not is_parameter(name):
+            raise _Wrong(f'"{name}" cannot be a parameter\'s name' if name else "names no parameter")
+        self.name = name
+        self._at = len(name)
+        self._read_type()
+        exact: dict[str, Any] = {}
+        while not self._ended():
+            key = _KEY.match(self._text, self._at)
+            if key:
+                self._at = key.end()
+                self._read_constraint(key[1] or key[2], exact)
+            elif self._text[self._at] == "=" and self.default is None:
+                self._at += 1
+                value, self.default = self._json()
+                exact["default"] = value
+            else:
+                raise _Wrong(f'cannot read from "{self._text[self._at : self._at + 20]}" on')
+        self.faults.extend(_contradictions(exact))
+
+    def _read_type(self) -> None:
+        self._skip()
+        start = end = self._at
+        while not self._ended():
+            word = _TYPE_WORD.match(self._text, self._at)
+            if word is None or _KEY.match(self._text, self._at):
+                break
+            self._at = end = word.end()
+            if not self._at_gap():
+                raise _Wrong(f'cannot read the type "{self._text[start:]}"')
+        self.type = self._text[start:end] or None
+
+    def _read_constraint(self, key: str, exact: dict[str, Any]) -> None:
+        value, _ = self._json()
+        if key not in KEYS:
+            self.faults.append(f"unknown key {key}; there are {', '.join(KEYS)}, and a default is written ` = JSON`")
+        elif key in self.constraints:
+            self.faults.append(f"{key} is given twice")
+        elif not _keeps(value):
+            self.faults.append(f"{key} has a number with more digits than can be kept")
+        else:
+            fault = _misfit(key, value)
+            if fault:
+                self.faults.append(fault)
+                return
+            exact[key] = value
+            self.constraints[key] = _plain(value)
+
+    def _json(self) -> tuple[Any, str]:
+        """The JSON value from here on, decimals exact, and its own text."""
+        self._skip()
+        start = self._at
+        try:
+            value, self._at = _DECODER.raw_decode(self._text, start)
+        except (ValueError, ArithmeticError, RecursionError):
+            raise _Wrong(f'no JSON value can be read from "{self._text[start : start + 20]}"') from None
+        if not self._at_gap():
+            raise _Wrong(f'cannot read from "{self._text[start : start + 20]}" on')
+        return value, self._text[start : self._at]
+
+    def _at_gap(self) -> bool:
+        rest = self._text[self._at :]
+        return rest == "" or rest[0].isspace() or rest.startswith(("--", "="))
+
+    def _ended(self) -> bool:
+        """Whether only the description is left; takes it."""
+        self._skip()
+        if self._text.startswith("--", self._at):
+            self.description = self._text[self._at + 2 :].strip()
+            return True
+        return self._at == len(self._text)
+
+    def _skip(self) -> None:
+        space = _SPACE.match(self._text, self._at)
+        self._at = space.end() if space else self._at
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(word)
+
+
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant)
+
+
+def _plain(value: Any) -> Any:
+    """The value as a JSON reader gives it, without the decimals that only comparing needs."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _keeps(value: Any) -> bool:
+    """Whether ``_plain`` changes nothing."""
+    if isinstance(value, list | dict):
+        return all(map(_keeps, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, Decimal) or Decimal(repr(float(value))) == value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | Decimal) and not isinstance(value, bool)
+
+
+def _misfit(key: str, value: Any) -> str | None:
+    """Why a constraint cannot have this value."""
+    if key in ("minimum", "maximum"):
+        return None if _is_number(value) else f"{key} must be a number"
+    if key in ("minLength", "maxLength"):
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        return None if good else f"{key} must be a whole number, 0 or more"
+    if key == "enum":
+        return None if isinstance(value, list) and value else "enum must be a list of at least one value"
+    if not isinstance(value, str):
+        return "pattern must be a string"
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        return f"pattern is not a regular expression: {error}"
+    return None
+
+
+def _contradictions(exact: dict[str, Any]) -> Iterator[str]:
+    """Constraints that nothing can meet, and a default that does not meet them."""
+    for low, high in _ORDERED:
+        if low in exact and high in exact and exact[low] > exact[high]:
+            yield f"{low} is greater than {high}"
+    value = exact.get("default")
+    if value is None:
+        return
+    if _is_number(value) and value < exact.get("minimum", value):
+        yield "the default is less than minimum"
+    if _is_number(value) and value > exact.get("maximum", value):
+        yield "the default is greater than maximum"
+    if isinstance(value, str | list) and len(value) < exact.get("minLength", 0):
+        yield "the default is shorter than minLength"
+    if isinstance(value, str | list) and len(value) > exact.get("maxLength", len(value)):
+        yield "the default is longer than maxLength"
+    if isinstance(value, str) and not re.search(exact.get("pattern", ""), value):
+        yield "the default does not match pattern"
+    if "enum" in exact and not any(_same(value, item) for item in exact["enum"]):
+        yield "the default is not in enum"
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Equality as JSON has it: 1 is 1.0, but never true."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_same, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
+    return bool(left == right)

@@ -1,0 +1,77 @@
+"""The statements around a query with which PostgreSQL itself writes the JSON; pure text, no parser.
+
+Only the gateway's own names appear here: ``_gw`` for the query, ``_gw_c`` and ``_gw_c1`` … for its columns.
+"""
+
+from collections.abc import Sequence
+
+from gateway.catalogue.query import Kind, Statement, Text
+
+ALIAS = "_gw"
+"""Name of the query in what is put around it; a query may not use it for a relation of its own."""
+
+
+def joined(*parts: str | Text) -> Text:
+    """The parts one after the other, as one text."""
+    pieces = [""]
+    references: list[int] = []
+    for part in parts:
+        if isinstance(part, str):
+            pieces[-1] += part
+            continue
+        pieces[-1] += part.pieces[0]
+        pieces.extend(part.pieces[1:])
+        references.extend(part.references)
+    return Text(tuple(pieces), tuple(references))
+
+
+def quoted(identifier: str) -> str:
+    """An identifier as SQL."""
+    escaped = identifier.replace('"', '""')
+    return f'"{escaped}"'
+
+
+def wrap(
+    kind: Kind,
+    statement: Statement,
+    *,
+    max_rows: int | None = None,
+    columns: Sequence[tuple[str, str]] | None = None,
+) -> Text | None:
+    """The statement that answers a query with JSON text, one row a row; None where it can only run as written.
+
+    ``many`` asks for one row more than ``max_rows``, so that too many can be told from just enough. ``columns``
+    are all columns of the result with the cast each needs (``""``, ``"::text"``, ``"::text[]"``): with it, values
+    such as int8 become JSON strings.
+    """
+    if kind is Kind.EXEC or statement.source is None:
+        return None
+    lead: tuple[str | Text, ...] = () if statement.prelude is None else (statement.prelude, " ")
+    if kind is Kind.SCALAR:
+        return joined(*lead, *_scalar(statement.source, columns))
+    limit = 1 if kind is Kind.ONE else None if max_rows is None else max_rows + 1
+    tail = "" if limit is None else f" LIMIT {limit}"
+    source = _recast(statement.source, columns) if columns else statement.source
+    return joined(*lead, f"SELECT row_to_json({ALIAS}.*)::text", " FROM ", source, f" AS {ALIAS}{tail}")
+
+
+def _scalar(source: Text, columns: Sequence[tuple[str, str]] | None) -> tuple[str | Text, ...]:
+    # NOTE: a name that the query's second column could have as well would be ambiguous.
+    names, cast = ["_gw_c"], ""
+    if columns:
+        names, cast = _aliases(columns), columns[0][1]
+    value = f"coalesce(to_json({ALIAS}.{names[0]}{cast})::text, 'null')"
+    return ("SELECT ", value, " FROM ", source, f" AS {ALIAS}({', '.join(names)}) LIMIT 1")
+
+
+def _recast(source: Text, columns: Sequence[tuple[str, str]]) -> Text:
+    """The source once more, with some columns cast; by position, since names may be duplicate or missing."""
+    aliases = _aliases(columns)
+    chosen = ", ".join(
+        f"{ALIAS}.{alias}{cast} AS {quoted(name)}" for alias, (name, cast) in zip(aliases, columns, strict=True)
+    )
+    return joined("(SELECT ", chosen, " FROM ", source, f" AS {ALIAS}({', '.join(aliases)}))")
+
+
+def _aliases(columns: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"_gw_c{number}" for number in range(1, len(columns) + 1)]

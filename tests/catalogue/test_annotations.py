@@ -1,0 +1,125 @@
+"""The comment lines between header and statement."""
+
+import pytest
+
+from gateway.catalogue.annotations import Annotations, read_annotations
+from gateway.catalogue.query import Access, Page, Parameter
+from gateway.catalogue.scanning import Comment
+
+
+def read(*lines: str) -> tuple[Annotations, list[tuple[int, str]]]:
+    said, faults = read_annotations([Comment(number, line) for number, line in enumerate(lines, 10)])
+    return said, [(fault.line, fault.text) for fault in faults]
+
+
+def test_every_annotation_is_read() -> None:
+    said, faults = read(
+        "What it does.",
+        "",
+        "@group reporting",
+        "@access write",
+        "@timeout 2s",
+        "@param a int4 = 1 -- first",
+        "@param b",
+        "@role sales,  support, sales",
+        "@cache 1h",
+        "@max_rows 500",
+        "@outcome tracked",
+        "@retry serialization",
+        "@batch off",
+        "@coalesce",
+        "@page key(placed_at, id) size=50",
+        "@deprecated use that instead",
+        "@sqlc-vet-disable",
+        "  More of it.",
+        "",
+    )
+    assert faults == []
+    assert said == Annotations(
+        lines=said.lines,
+        group="reporting",
+        access=Access.WRITE,
+        timeout=2.0,
+        roles=("sales", "support"),
+        cache=3600.0,
+        max_rows=500,
+        tracked=True,
+        retry_serialization=True,
+        batch=False,
+        coalesce=True,
+        page=Page(("placed_at", "id"), 50),
+        deprecated="use that instead",
+        parameters=((15, Parameter("a", "int4", "1", {}, "first")), (16, Parameter("b"))),
+        description="What it does.\n\n  More of it.",
+    )
+    assert said.lines["timeout"] == 14
+
+
+def test_no_comment_lines_say_nothing() -> None:
+    assert read() == (Annotations({}), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("250ms", 0.25), ("1.5s", 1.5), ("2 s", 2.0), ("1m", 60.0), ("1h", 3600.0), ("7d", 604800.0), ("1ms", 0.001)],
+)
+def test_durations_are_seconds(text: str, seconds: float) -> None:
+    assert read(f"@timeout {text}")[0].timeout == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "0s", "-1s", "0.1ms", "8d", "5 seconds", "1e3s", "999999999999h", "٣s"])
+def test_what_is_no_duration_is_a_fault(text: str) -> None:
+    message = f'@timeout is a duration such as 250ms, 2s or 1h, at most 7d, not "{text}"'
+    assert read(f"@timeout {text}")[1] == [(10, message)]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("@group", "@group names one group"),
+        ("@group a b", "@group names one group"),
+        ("@access admin", '@access is `read` or `write`, not "admin"'),
+        ("@role", "@role names roles, with commas between them"),
+        ("@role a b", "@role names roles, with commas between them"),
+        ("@role a,", "@role names roles, with commas between them"),
+        ("@cache soon", '@cache is a duration such as 250ms, 2s or 1h, at most 7d, not "soon"'),
+        ("@max_rows 0", '@max_rows is a number of rows from 1 to 999999999, not "0"'),
+        ("@max_rows ٣", '@max_rows is a number of rows from 1 to 999999999, not "٣"'),
+        ("@outcome", '@outcome is `tracked`, not ""'),
+        ("@retry always", '@retry is `serialization`, not "always"'),
+        ("@batch", '@batch is `on` or `off`, not ""'),
+        ("@coalesce yes", '@coalesce takes no value, not "yes"'),
+        ("@page key() size=5", "@page is written `key(column, ...) size=N`"),
+        ("@page key(a, a) size=5", "@page is written `key(column, ...) size=N`"),
+        ("@page key(a) size=0", "@page is written `key(column, ...) size=N`"),
+        ("@page size=5", "@page is written `key(column, ...) size=N`"),
+        ("@deprecated", "@deprecated says what to use instead"),
+        ("@param", "@param: names no parameter"),
+    ],
+)
+def test_a_wrong_value_is_a_fault(line: str, fault: str) -> None:
+    assert read(line)[1] == [(10, fault)]
+
+
+@pytest.mark.parametrize("word", ["foo", "rol", "Role", "role:", "someone's"])
+def test_an_unknown_annotation_is_a_fault_that_names_the_known(word: str) -> None:
+    ((line, message),) = read("fine", f"@{word} x")[1]
+    assert line == 11
+    assert message.startswith(f"@{word} is no annotation; there are @param, @group, ")
+
+
+@pytest.mark.parametrize("line", ["@ home", "mail me@example.org", "@", "@1"])
+def test_other_at_signs_belong_to_the_description(line: str) -> None:
+    said, faults = read(line)
+    assert (said.description, faults) == (line, [])
+
+
+def test_what_is_said_twice_is_a_fault() -> None:
+    assert read("@role a", "@role b", "@param x", "@param x int4")[1] == [
+        (11, "@role is given twice, first in line 10"),
+        (13, "@param x is given twice, first in line 12"),
+    ]
+
+
+def test_all_faults_are_told() -> None:
+    assert [line for line, _ in read("@foo", "@timeout x", "@param a = y", "fine", "@batch z")[1]] == [10, 11, 12, 14]

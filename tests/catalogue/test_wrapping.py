@@ -1,0 +1,90 @@
+"""The wraps as text."""
+
+import subprocess
+import sys
+
+import pytest
+
+from gateway.catalogue.query import Kind, Statement, Text, Verb
+from gateway.catalogue.wrapping import joined, quoted, wrap
+
+READ = Statement(Verb.SELECT, Text(("Q ", ""), (0,)), None, Text(("(\nQ ", "\n)"), (0,)))
+DML = Statement(Verb.INSERT, Text(("I ", ""), (1,)), Text(("WITH _gw AS (\nI ", "\n)"), (1,)), Text(("_gw",)))
+BARE = Statement(Verb.INSERT, Text(("I",)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "statement", "max_rows", "expected"),
+    [
+        (Kind.MANY, READ, None, "SELECT row_to_json(_gw.*)::text FROM (\nQ $1\n) AS _gw"),
+        (Kind.MANY, READ, 10, "SELECT row_to_json(_gw.*)::text FROM (\nQ $1\n) AS _gw LIMIT 11"),
+        (Kind.ONE, READ, 10, "SELECT row_to_json(_gw.*)::text FROM (\nQ $1\n) AS _gw LIMIT 1"),
+        (
+            Kind.SCALAR,
+            READ,
+            10,
+            "SELECT coalesce(to_json(_gw._gw_c)::text, 'null') FROM (\nQ $1\n) AS _gw(_gw_c) LIMIT 1",
+        ),
+        (Kind.EXEC, READ, 10, None),
+        (Kind.MANY, DML, None, "WITH _gw AS (\nI $2\n) SELECT row_to_json(_gw.*)::text FROM _gw AS _gw"),
+        (
+            Kind.SCALAR,
+            DML,
+            None,
+            "WITH _gw AS (\nI $2\n) SELECT coalesce(to_json(_gw._gw_c)::text, 'null') FROM _gw AS _gw(_gw_c) LIMIT 1",
+        ),
+        (Kind.MANY, BARE, None, None),
+    ],
+)
+def test_a_statement_is_wrapped_by_its_kind(
+    kind: Kind, statement: Statement, max_rows: int | None, expected: str | None
+) -> None:
+    text = wrap(kind, statement, max_rows=max_rows)
+    assert (text.render() if text else None) == expected
+
+
+COLUMNS = [("id", "::text"), ('a "b"', ""), ("n", "::text[]"), ("id", "")]
+
+
+def test_columns_are_recast_by_position() -> None:
+    text = wrap(Kind.MANY, READ, max_rows=5, columns=COLUMNS)
+    assert text is not None
+    assert text.render() == (
+        'SELECT row_to_json(_gw.*)::text FROM (SELECT _gw._gw_c1::text AS "id", _gw._gw_c2 AS "a ""b""", '
+        '_gw._gw_c3::text[] AS "n", _gw._gw_c4 AS "id" FROM (\nQ $1\n) AS _gw(_gw_c1, _gw_c2, _gw_c3, _gw_c4)) AS _gw'
+        " LIMIT 6"
+    )
+
+
+def test_a_scalar_is_recast_by_its_first_column() -> None:
+    text = wrap(Kind.SCALAR, DML, columns=COLUMNS[:2])
+    assert text is not None
+    assert text.render() == (
+        "WITH _gw AS (\nI $2\n) SELECT coalesce(to_json(_gw._gw_c1::text)::text, 'null')"
+        " FROM _gw AS _gw(_gw_c1, _gw_c2) LIMIT 1"
+    )
+
+
+def test_a_result_without_columns_has_nothing_to_recast() -> None:
+    assert wrap(Kind.MANY, READ, columns=[]) == wrap(Kind.MANY, READ)
+
+
+def test_texts_are_joined_with_their_parameters_in_place() -> None:
+    text = joined("<", Text(("a ", " b ", ""), (1, 0)), "|", Text(("", " c"), (2,)), ">")
+    assert text == Text(("<a ", " b ", "|", " c>"), (1, 0, 2))
+    assert text.render() == "<a $2 b $1|$3 c>"
+    assert text.render(lambda occurrence, parameter: f"{occurrence}:{parameter}") == "<a 0:1 b 1:0|2:2 c>"
+    assert joined() == Text(("",))
+
+
+def test_identifiers_are_quoted_as_sql() -> None:
+    assert quoted('a"b') == '"a""b"'
+
+
+def test_serving_needs_no_parser() -> None:
+    """Serving processes import these, and must not pay for the parser."""
+    code = (
+        "import sys, gateway.catalogue.wrapping, gateway.catalogue.query, gateway.catalogue.types\n"
+        "sys.exit(any(name.startswith(('postgast', 'google')) for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603
