@@ -1,0 +1,405 @@
+"""Connections with one purpose: one rotation, one queue. Every lock and every wait for a connection is here.
+
+The rules, and where they are kept:
+
+* State changes under ``_lock``; the network is spoken to outside it. Whoever connects, pings or settles a
+  connection has its slot LEASED. What must follow a change (closing a connection, starting a connector) is noted
+  as an errand under the lock and run after it.
+* A slot changes owner when the decision is made: a waiting request wakes up already holding it (``_hand_over``).
+* First come, first served, no barging: while anybody waits nothing is idle, so who comes later finds nothing and
+  stands at the end. Only a request whose connection turned out dead takes its old place again.
+* While anybody waits, either every slot is taken, or no endpoint is to be had, or a connector
+  is at work or will be when its backoff ends (``_grow``, called wherever that could cease to hold).
+
+Requests wait for leases, never for a connect: connections are opened by connectors, in threads of their own, and
+whichever is there first, a returned connection or a new one, goes to the first in the queue.
+"""
+
+import os
+import random
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Generic
+
+import msgspec
+
+from gateway.errors import Draining, NoEndpoint, PoolTimeout, QueueFull
+from gateway.pool.driver import ConnectError, ConnectionBroken, Driver, Reason
+from gateway.pool.growth import Connector, Growth, Order, start_thread
+from gateway.pool.lease import Lease
+from gateway.pool.queue import Queue, Waiter
+from gateway.pool.rotation import Candidates, Connected, ConnectFailed, Fallback, Rotation
+from gateway.pool.slot import C, Slot, SlotState
+from gateway.pool.stock import Balance, Stock
+
+PING_AFTER = 30.0
+"""Seconds of idleness after which a look at the socket is not enough."""
+PING_TIMEOUT = 1.0
+SETTLE_TIMEOUT = 0.05
+"""Seconds a connection gets to become clean when the request's deadline is over already."""
+
+
+class GroupStats(msgspec.Struct, frozen=True):
+    """Counts at one moment; leased, idle and empty add up to the size."""
+
+    size: int
+    leased: int
+    """Slots in which a connection is being opened included."""
+    idle: int
+    empty: int
+    waiting: int
+    max_wait: float
+    """Seconds the first in the queue has waited so far."""
+
+
+class Group(Generic[C]):
+    """Slots, a queue, and leases on connections to the endpoints of one purpose.
+
+    ``fallback`` says whether reads may go to a primary when no replica is in the rotation. ``queue_limit`` bounds
+    the requests that wait beyond those for which a connection can be opened. ``jitter`` gives numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        access_write: bool,
+        endpoints: Sequence[str],
+        size: int,
+        queue_limit: int,
+        driver: Driver[C],
+        rotation: Rotation,
+        fallback: Fallback = "primary",
+        balance: Balance = "least_busy",
+        connect_timeout: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+        spawn: Callable[[Callable[[], None]], None] = start_thread,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        if size < 1 or queue_limit < 0 or not endpoints:
+            raise ValueError(f"group {name}: needs an endpoint, a size of at least 1 and no negative queue")
+        self.name = name
+        self.access_write = access_write
+        self.endpoints = tuple(endpoints)
+        self.size = size
+        self.queue_limit = queue_limit
+        self._fallback: Fallback = fallback
+        self._balance: Balance = balance
+        self._driver = driver
+        self._rotation = rotation
+        self._connect_timeout = connect_timeout
+        self._clock = clock
+        self._spawn = spawn
+        self._jitter = jitter
+        self._closed = False
+        self._start_afresh()
+        rotation.subscribe(self.refresh)
+        forked = weakref.WeakMethod(self._forked)
+        os.register_at_fork(after_in_child=lambda: (method := forked()) and method())
+
+    def _start_afresh(self) -> None:
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
+        """For connectors that pause and for ``wait_home``; requests wait at their own gates."""
+        self._stock = Stock[C](self.endpoints, size=self.size, balance=self._balance, access_write=self.access_write)
+        self._queue = Queue[C]()
+        self._growth = Growth[C](self._stock, jitter=self._jitter)
+        self._errands: deque[Callable[[], None]] = deque()
+        self.refresh()
+
+    def _forked(self) -> None:
+        """In the child of a fork: nothing of the parent's connections, queue and lock is ours."""
+        self._stock.forget()
+        self._start_afresh()
+
+    # --- what others ask ---------------------------------------------------------------------------------------
+
+    def lease(self, deadline: float) -> Lease[C]:
+        """A connection for the length of a ``with``; entering waits for it, until ``deadline`` at most.
+
+        On leaving, the driver settles the connection, whatever happened inside. Entering raises PoolTimeout
+        (nothing came free, or the deadline is over), QueueFull, NoEndpoint (reads, when no endpoint may answer) or
+        Draining.
+        """
+        return Lease(self, deadline)
+
+    @property
+    def serving(self) -> tuple[str, ...]:
+        """The endpoints that may be given work of this group now."""
+        return self._stock.serving
+
+    def stats(self) -> GroupStats:
+        """Counts at this moment."""
+        with self._lock:
+            wait = self._queue.longest_wait(self._clock())
+            return GroupStats(self.size, *self._stock.count(), len(self._queue), wait)
+
+    def __repr__(self) -> str:
+        leased, idle, empty = self._stock.count()
+        slots = f"{self.size} slots: {leased} leased, {idle} idle, {empty} empty"
+        return f"<Group {self.name} [{slots} | {len(self._queue)} waiting]>"
+
+    def refresh(self) -> None:
+        """Look at the rotation again: close what is withdrawn or old, and see that who waits is served."""
+        with self._lock:
+            now = self._clock()
+            if not self._closed:
+                found = self._rotation.candidates(
+                    self.endpoints, access_write=self.access_write, fallback=self._fallback
+                )
+                self._arrange(found, now)
+                if self._is_hopeless(now):
+                    self._queue.dismiss(lambda: NoEndpoint(self._tell_endpoints()))
+                self._grow(now)
+        self._run_errands()
+
+    def close(self) -> None:
+        """Refuse new work, wake who waits with Draining, close what is idle; leased connections close on return."""
+        with self._lock:
+            self._closed = True
+            self._arrange(Candidates(), self._clock())
+            self._queue.dismiss(self._draining)
+        self._run_errands()
+
+    def wait_home(self, deadline: float) -> bool:
+        """Wait until no request holds a lease; False if one still does at ``deadline``. Close first."""
+        with self._lock:
+            while self._stock.leased:
+                left = deadline - self._clock()
+                if left <= 0:
+                    return False
+                self._news.wait(left)
+        return True
+
+    def _arrange(self, candidates: Candidates, now: float) -> None:
+        """Take over who may be given work. Lock held."""
+        self._errands += [connection.close for connection in self._stock.arrange(candidates, now)]
+        self._growth.write_off()
+        self._news.notify_all()
+
+    # --- the way of a request ----------------------------------------------------------------------------------
+
+    def check_out(self, deadline: float) -> tuple[Slot[C], float]:
+        """For Lease: a slot with a usable connection, LEASED to the caller, and the seconds spent in the queue."""
+        began = now = self._clock()
+        queued = 0.0
+        ticket = 0
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise self._draining()
+                if now >= deadline:
+                    raise PoolTimeout(self._tell())
+                slot, behind = self._stock.take()  # nothing, if anybody waits
+                waiter = self._enqueue(ticket, now) if slot is None else None
+                if behind is not None:
+                    self._start_all(self._growth.even_out(behind, now))
+                ticket = ticket or (waiter.ticket if waiter else self._queue.draw())
+            if self._errands:
+                self._run_errands()
+            if waiter is not None:
+                slot = self._wait(waiter, deadline)
+                now = self._clock()
+                queued = now - began
+            if slot is not None and self._is_fit(slot, now, deadline):
+                return slot, queued
+            now = self._clock()
+
+    def check_in(self, slot: Slot[C], deadline: float) -> None:
+        """For Lease: take a slot back; its connection is settled and kept, or closed."""
+        if slot.state is SlotState.EMPTY:
+            return  # the process was forked while the lease was held: the connection is the parent's
+        keep = False
+        try:
+            keep = slot.connection.settle(max(deadline, self._clock() + SETTLE_TIMEOUT))
+        finally:
+            self._put_back(slot, keep=keep)
+
+    def _put_back(self, slot: Slot[C], *, keep: bool) -> None:
+        if slot.connection.role is not slot.role:
+            self._learn_role(slot)
+        now = self._clock()
+        with self._lock:
+            self._stock.leave(slot)
+            if keep and self._stock.is_welcome(slot, now):
+                self._hand_over(slot, now)
+            else:
+                self._discard(slot, now)
+            if self._closed:
+                self._news.notify_all()
+        if self._errands:
+            self._run_errands()
+
+    def _hand_over(self, slot: Slot[C], now: float) -> None:
+        """Give a good connection to the first in the queue, else let it rest. Lock held."""
+        slot.rested_at = now
+        if self._queue:
+            self._stock.pass_on(slot)
+            self._queue.grant(slot)
+        else:
+            self._stock.rest(slot)
+
+    def _discard(self, slot: Slot[C], now: float) -> None:
+        """Close a connection, and see that another is opened if somebody waits. Lock held."""
+        self._errands.append(self._stock.vacate(slot).close)
+        self._grow(now)
+
+    def _is_fit(self, slot: Slot[C], now: float, deadline: float) -> bool:
+        """Look at a connection before work is put on it; if it is dead, give up the slot. No lock held."""
+        fit = False
+        try:
+            fit = slot.connection.is_usable()
+            if fit and now - slot.rested_at > PING_AFTER:
+                fit = self._answers(slot, min(deadline, now + PING_TIMEOUT))
+        finally:
+            if not fit:
+                self._put_back(slot, keep=False)
+        return fit
+
+    def _answers(self, slot: Slot[C], deadline: float) -> bool:
+        try:
+            slot.connection.ping(deadline)
+        except ConnectionBroken:
+            return False
+        if slot.connection.role is slot.role:
+            return True
+        self._learn_role(slot)
+        with self._lock:
+            return self._stock.is_welcome(slot, self._clock())
+
+    def _learn_role(self, slot: Slot[C]) -> None:
+        """Tell the rotation what a connection found out about its server. No lock held."""
+        slot.role = slot.connection.role
+        self._rotation.apply(slot.endpoint, Connected(slot.role))
+
+    # --- the queue ---------------------------------------------------------------------------------------------
+
+    def _enqueue(self, ticket: int, now: float) -> Waiter[C]:
+        """Stand in line: at the end, or with a ticket where it belongs. Lock held."""
+        if self._is_hopeless(now):
+            raise NoEndpoint(self._tell_endpoints())
+        places = self.queue_limit + len(self._stock.empty) + self._growth.opening
+        if not ticket and len(self._queue) >= places:
+            raise QueueFull(self._tell())
+        waiter = self._queue.join(ticket or self._queue.draw(), now)
+        self._grow(now)
+        return waiter
+
+    def _wait(self, waiter: Waiter[C], deadline: float) -> Slot[C]:
+        """Wait for the gate to open; the slot behind it is the caller's. No lock held."""
+        try:
+            waiter.gate.acquire(timeout=max(0.0, deadline - self._clock()))
+        except BaseException:
+            self._step_out(waiter)
+            raise
+        if waiter.slot is None or self._clock() >= deadline:
+            late = PoolTimeout(self._tell())
+            self._step_out(waiter)
+            raise waiter.error or late
+        return waiter.slot
+
+    def _step_out(self, waiter: Waiter[C]) -> None:
+        """Leave the queue; what was given in the very last moment goes on to the next. No lock held."""
+        with self._lock:
+            self._queue.leave(waiter)
+        if waiter.slot is not None:
+            self._put_back(waiter.slot, keep=True)
+
+    def _is_hopeless(self, now: float) -> bool:
+        """Whether waiting is of no use: reads fail at once when nobody may answer, writes wait for a primary."""
+        return not (self.access_write or self._stock.has_candidates or self._rotation.is_back_soon(now))
+
+    def _draining(self) -> Draining:
+        return Draining(f"group {self.name} is closed")
+
+    def _tell(self) -> str:
+        """Why there is no connection, in one line."""
+        leased, idle, empty = self._stock.count()
+        told = f"group {self.name}: {leased} leased, {idle} idle, {empty} empty, {len(self._queue)} waiting"
+        if self._growth.last_error is not None:
+            told += "; last connect error: {}: {}".format(*self._growth.last_error)
+        return told if self._stock.has_candidates else f"{told}; {self._tell_endpoints()}"
+
+    def _tell_endpoints(self) -> str:
+        views = "; ".join(str(self._rotation.view(name)) for name in self.endpoints)
+        return f"no endpoint for group {self.name}: {views}"
+
+    # --- connectors --------------------------------------------------------------------------------------------
+
+    def _grow(self, now: float) -> None:
+        """See that connections are opened for those who wait. Lock held."""
+        if self._queue and self._stock.empty:
+            self._start_all(self._growth.grow(len(self._queue), now))
+
+    def _start_all(self, connectors: Iterable[Connector[C]]) -> None:
+        self._errands += [partial(self._start, connector) for connector in connectors]
+
+    def _run_errands(self) -> None:
+        """Do what was noted under the lock, by this thread or another. No lock held."""
+        while self._errands:
+            try:
+                errand = self._errands.popleft()
+            except IndexError:
+                return
+            errand()
+
+    def _start(self, connector: Connector[C]) -> None:
+        try:
+            self._spawn(partial(self._connect_while_wanted, connector))
+        except RuntimeError as error:  # no thread to be had: who waits still has the returned connections
+            self._dismiss(connector, str(error))
+
+    def _connect_while_wanted(self, me: Connector[C]) -> None:
+        """Open one connection after the other: the life of a connector."""
+        try:
+            while (order := self._next(me)) is not None:
+                self._connect(me, order)
+        finally:
+            self._dismiss(me, "interrupted")
+
+    def _dismiss(self, me: Connector[C], message: str) -> None:
+        with self._lock:
+            self._growth.dismiss(me, message, self._clock())
+
+    def _next(self, me: Connector[C]) -> Order[C] | None:
+        """What a connector is to open next, after a pause if it must; None: it is not wanted any more."""
+        with self._lock:
+            while True:
+                now = self._clock()
+                wait = self._growth.next(me, waiting=len(self._queue), granted=self._queue.granted, now=now)
+                if wait is None:
+                    return me.order
+                self._news.wait(wait)
+
+    def _connect(self, me: Connector[C], order: Order[C]) -> None:
+        """Carry out an order. No lock held."""
+        name = order.target.name
+        began = self._clock()
+        try:
+            connection = self._driver.connect(name, began + self._connect_timeout)
+        except ConnectError as error:
+            self._connect_failed(me, name, error)
+        except Exception as error:  # noqa: BLE001 -- a bug in a driver must not cost the slot
+            self._connect_failed(me, name, ConnectError(Reason.UNKNOWN, f"{type(error).__name__} in the driver"))
+        else:
+            self._connected(me, order, connection, self._clock() - began)
+
+    def _connected(self, me: Connector[C], order: Order[C], connection: C, took: float) -> None:
+        self._rotation.apply(order.target.name, Connected(connection.role))
+        now = self._clock()
+        with self._lock:
+            if self._growth.succeeded(me, order, connection, took=took, now=now):
+                self._hand_over(order.slot, now)
+                self._grow(now)
+            else:
+                self._discard(order.slot, now)
+        self._run_errands()
+
+    def _connect_failed(self, me: Connector[C], name: str, error: ConnectError) -> None:
+        with self._lock:
+            self._growth.failed(me, error.message, self._clock())
+        self._rotation.apply(name, ConnectFailed(error.reason, error.message))

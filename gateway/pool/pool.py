@@ -1,0 +1,37 @@
+"""All groups of one process, and the rotation they share."""
+
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import Generic
+
+from gateway.pool.group import Group, GroupStats
+from gateway.pool.rotation import Rotation
+from gateway.pool.slot import C
+
+
+class Pool(Generic[C]):
+    """Groups by name over one rotation."""
+
+    def __init__(self, *, rotation: Rotation, groups: Iterable[Group[C]]) -> None:
+        self.rotation = rotation
+        self.groups = MappingProxyType({group.name: group for group in groups})
+
+    def __getitem__(self, name: str) -> Group[C]:
+        return self.groups[name]
+
+    def stats(self) -> dict[str, GroupStats]:
+        """Counts of every group, by name."""
+        return {name: group.stats() for name, group in self.groups.items()}
+
+    def close(self) -> None:
+        """Refuse new work, wake who waits with Draining, close what is idle; leased connections close on return."""
+        for group in self.groups.values():
+            group.close()
+
+    def drain(self, deadline: float) -> bool:
+        """Close, then wait until every lease came home; False if some did not before ``deadline``."""
+        self.close()
+        return all(group.wait_home(deadline) for group in self.groups.values())
+
+    def __repr__(self) -> str:
+        return f"<Pool {' '.join(map(repr, self.groups.values()))}>"

@@ -1,0 +1,135 @@
+import pytest
+
+from gateway.pool.driver import Role
+from gateway.pool.growth import CONNECTORS, Growth
+from gateway.pool.rotation import Candidates
+from gateway.pool.shelf import Shelf
+from gateway.pool.stock import Stock
+from tests.pool.fake import FakeClock, FakeConnection, FakeServer
+
+NOW = 100.0
+
+
+class Field:
+    """Growth over a stock of one or two endpoints that serve."""
+
+    def __init__(self, *, size: int = 8, names: str = "r", write: bool = False) -> None:
+        self.stock = Stock[FakeConnection](names, size=size, balance="least_busy", access_write=write)
+        self.stock.arrange(Candidates(serving=tuple(names)), NOW)
+        self.growth = Growth(self.stock, jitter=lambda: 0.0)
+
+    def connection(self, role: Role = Role.REPLICA) -> FakeConnection:
+        return FakeConnection(FakeServer("r", role), FakeClock(NOW))
+
+
+def test_there_are_as_many_connectors_as_waiters_but_no_more_than_four_nor_than_empty_slots() -> None:
+    for size, waiting, expected in ((8, 1, 1), (8, 3, 3), (8, 9, CONNECTORS), (2, 9, 2), (8, 0, 0)):
+        field = Field(size=size)
+        assert len(field.growth.grow(waiting, NOW)) == expected
+        assert field.growth.active == field.growth.opening == expected
+        assert field.growth.grow(waiting, NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("waiting", "granted", "opens_another"),
+    [
+        (40, 0, True),  # nothing moves
+        (40, 9, True),  # 40 at 9 in a quarter take longer than a connect
+        (40, 10, False),
+        (40, 40, False),
+    ],
+)
+def test_after_a_connect_the_queue_is_watched_and_another_opened_only_if_it_moves_too_slowly(
+    waiting: int, granted: int, opens_another: bool
+) -> None:
+    field = Field()
+    (me,) = field.growth.grow(1, NOW)
+    assert me.order is not None
+    assert field.growth.next(me, waiting=1, granted=0, now=NOW) is None  # still has its order
+    assert field.growth.succeeded(me, me.order, field.connection(), took=0.16, now=NOW)
+    assert field.growth.next(me, waiting=waiting, granted=5, now=NOW) == 0.04
+    again = field.growth.next(me, waiting=waiting, granted=5 + granted, now=NOW + 0.04)
+    if opens_another:
+        assert (again, field.growth.opening) == (None, 1)
+    else:
+        assert (again, field.growth.opening) == (0.04, 0)  # it goes on watching, lest the queue stop
+        assert field.growth.next(me, waiting=waiting, granted=5 + granted, now=NOW + 0.08) is None
+        assert field.growth.opening == 1
+
+
+def test_a_connector_that_nobody_needs_any_more_is_forgotten_in_the_same_step() -> None:
+    field = Field()
+    (me,) = field.growth.grow(1, NOW)
+    field.growth.failed(me, "refused", NOW)
+    assert field.growth.next(me, waiting=0, granted=0, now=NOW + 9) is None
+    assert me.order is None
+    assert field.growth.active == 0
+
+
+def test_during_a_backoff_one_connector_sits_it_out_for_all_who_wait() -> None:
+    field = Field()
+    (first,) = field.growth.grow(1, NOW)
+    field.growth.dismiss(first, "no thread", NOW)
+    assert field.growth.last_error == ("r", "no thread")
+    (sitting,) = field.growth.grow(5, NOW)
+    assert sitting.order is None
+    assert field.growth.grow(5, NOW) == []
+    assert field.growth.next(sitting, waiting=5, granted=0, now=NOW) == pytest.approx(0.1)
+    assert field.growth.next(sitting, waiting=5, granted=0, now=NOW + 0.11) is None
+    assert sitting.order is not None
+
+
+def test_an_endpoint_that_missed_its_turn_gets_one_connection_at_a_time() -> None:
+    field = Field(names="rs")
+    behind = field.stock.next_to_connect(NOW)
+    assert isinstance(behind, Shelf)
+    assert len(field.growth.even_out(behind, NOW)) == 1
+    assert field.growth.even_out(behind, NOW) == []
+
+
+def test_a_connection_of_the_wrong_role_is_not_welcome_even_if_the_rotation_believes_otherwise() -> None:
+    field = Field(write=True)
+    (me,) = field.growth.grow(1, NOW)
+    assert me.order is not None
+    slot = me.order.slot
+    assert not field.growth.succeeded(me, me.order, field.connection(Role.REPLICA), took=0.1, now=NOW)
+    assert field.stock.vacate(slot).role is Role.REPLICA
+    wait = field.stock.next_to_connect(NOW)
+    assert isinstance(wait, float)  # no hot loop
+
+
+def test_the_backoff_grows_from_fifty_milliseconds_to_a_second_and_is_forgotten_by_success() -> None:
+    for jitter, expected in (
+        (0.0, [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]),
+        (0.999999, [0.05, 0.1, 0.2, 0.4, 0.5, 0.5]),
+    ):
+        shelf = Shelf[FakeConnection]("r")
+        shelf.serving = True
+        delays = []
+        for _ in expected:
+            shelf.connect_failed(100.0, jitter)
+            delays.append(shelf.retry_at - 100.0)
+            assert not shelf.may_connect(100.0)
+            assert shelf.may_connect(shelf.retry_at)
+        assert delays == pytest.approx(expected, rel=1e-3)
+        shelf.connect_succeeded()
+        assert shelf.may_connect(100.0)
+
+
+@pytest.mark.parametrize(
+    ("serving", "failing", "connecting", "may"),
+    [
+        (True, False, 0, True),
+        (True, False, 3, True),
+        (True, True, 0, True),
+        (True, True, 1, False),
+        (False, False, 0, True),
+        (False, False, 1, False),
+    ],
+)
+def test_an_endpoint_that_fails_or_never_worked_gets_one_connect_at_a_time(
+    serving: bool, failing: bool, connecting: int, may: bool
+) -> None:
+    shelf = Shelf[FakeConnection]("r")
+    shelf.serving, shelf.failing, shelf.connecting = serving, failing, connecting
+    assert shelf.may_connect(100.0) is may
