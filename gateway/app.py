@@ -51,7 +51,9 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
         max_body=settings.server.max_body,
         max_result_bytes=settings.server.max_result_bytes,
     )
-    described = CatalogueResource(catalogue=catalogue, plans=plans, timeout=settings.server.timeout)
+    described = CatalogueResource(
+        catalogue=catalogue, plans=plans, timeout=settings.server.timeout, verbose=settings.server.verbose_errors
+    )
     health = HealthResource(
         catalogue=catalogue, plans=plans, pool=pool, rotation=rotation, in_flight=identity.in_flight
     )

@@ -8,6 +8,7 @@ called, at most once a second: a migration may bring what it misses.
 import fcntl
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
@@ -18,7 +19,7 @@ import msgspec
 from gateway.catalogue.arguments import Binder
 from gateway.catalogue.query import Catalogue, Query
 from gateway.catalogue.types import Signature
-from gateway.errors import BackendUnavailable, QueryBroken
+from gateway.errors import BackendUnavailable, GatewayError, QueryBroken
 from gateway.postgres.connection import Connection
 from gateway.postgres.declared import CannotLearn
 from gateway.postgres.learning import learn
@@ -60,6 +61,7 @@ class Plans:
         self._asked: set[str] = set()
         self._doubted: set[str] = set()
         self._ready: dict[tuple[str, bool], Ready] = {}
+        self._learning = threading.Lock()
         self.complete = False
         """Whether every query has been looked at."""
 
@@ -68,6 +70,8 @@ class Plans:
         ready = self._ready.get((query.name, bigint_as_string))
         if ready is not None:
             return ready
+        if not self.complete:
+            self._adopt_published()
         signature = self._signatures.get(query.name)
         if signature is None:
             if query.name in self._faults:
@@ -77,6 +81,8 @@ class Plans:
         plan = Plan.of(query, signature, bigint_as_string=bigint_as_string)
         ready = Ready(plan, Binder(query.parameters, signature.parameters))
         self._ready[(query.name, bigint_as_string)] = ready
+        if self._signatures.get(query.name) is not signature:  # learnt anew meanwhile: not to be kept
+            self._ready.pop((query.name, bigint_as_string), None)
         return ready
 
     def doubt(self, query: Query) -> None:
@@ -99,19 +105,31 @@ class Plans:
 
         Raises a GatewayError when the connection fails; what was learnt until then is kept.
         """
-        if self._file is None:
-            self._learn_from(connection)
-            return
-        with self._file.with_suffix(".lock").open("w") as lock:
+        if not self._learning.acquire(blocking=False):
+            return  # another thread is at it
+        try:
+            if self._file is None:
+                self._learn_from(connection)
+            else:
+                self._learn_for_all(connection, self._file)
+        except (OSError, msgspec.MsgspecError) as error:
+            # The directory is gone, full or damaged: that is no reason not to serve.
+            log.warning("what the servers say of the queries is not shared any more: %s", error)
+            self._file = None
+        finally:
+            self._learning.release()
+
+    def _learn_for_all(self, connection: Connection, file: Path) -> None:
+        with file.with_suffix(".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return  # another worker is at it, and the kernel frees the lock should it die; next look, then
-            if not self.complete and self._file.exists():
-                self._adopt(msgspec.json.decode(self._file.read_bytes(), type=Learnt))
+            if not self.complete:
+                self._adopt_published()
             if self.wants_another_look():
                 self._learn_from(connection)
-                self._publish(self._file)
+                self._publish(file)
 
     def wants_another_look(self) -> bool:
         """Whether there is something to learn now."""
@@ -133,10 +151,17 @@ class Plans:
                 self._note(query, learn(connection, query, book, monotonic() + PER_QUERY))
             except CannotLearn as error:
                 self._note_fault(query, str(error))
+            except GatewayError:
+                raise
+            except Exception:  # a bug of ours costs this query, not the whole catalogue
+                log.exception("%s:%d: %s: a bug of ours", query.file, query.line, query.name)
+                self._note_fault(query, "a bug of ours: the log has more")
             self._asked.discard(query.name)
         self.complete = True
 
     def _note(self, query: Query, signature: Signature) -> None:
+        if self._signatures.get(query.name) != signature:
+            self._doubted.discard(query.name)  # the doubt was right, so the next one may be
         self._signatures[query.name] = signature
         self._faults.pop(query.name, None)
         for bigint_as_string in (False, True):
@@ -147,7 +172,14 @@ class Plans:
             log.warning("%s:%d: %s cannot be served: %s", query.file, query.line, query.name, fault)
         self._faults[query.name] = fault
 
-    def _adopt(self, learnt: Learnt) -> None:
+    def _adopt_published(self) -> None:
+        """Take over what another worker has learnt, if there is one and it has."""
+        if self._file is None:
+            return
+        try:
+            learnt = msgspec.json.decode(self._file.read_bytes(), type=Learnt)
+        except (OSError, msgspec.MsgspecError):
+            return  # we learn for ourselves, then
         self._signatures.update(learnt.signatures)
         self._faults = dict(learnt.faults)
         self.complete = True

@@ -58,11 +58,20 @@ class Prober:
     def _watch(self, name: str) -> None:
         connection: Connection | None = None
         while not self._stopped.is_set():
-            connection = self._look(name, connection)
+            connection = self._look_unless_broken(name, connection)
             out = connection is None
             self._stopped.wait(min(self._interval, OUT_INTERVAL) if out or not self._plans.complete else self._interval)
         if connection is not None:
             connection.close()
+
+    def _look_unless_broken(self, name: str, connection: Connection | None) -> Connection | None:
+        try:
+            return self._look(name, connection)
+        except Exception:  # a bug of ours must not be the last look at this endpoint
+            log.exception("endpoint %s: the probe failed by a bug of ours", name)
+            if connection is not None:
+                connection.close()
+            return None
 
     def _look(self, name: str, connection: Connection | None) -> Connection | None:
         """Look once; the connection to look through the next time, None where it did not survive."""

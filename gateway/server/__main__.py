@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.catalogue.query import Catalogue
 from gateway.server.application import serve
+from gateway.server.closing import closing_after_refusals
 from gateway.server.runtime import Runtime
 from gateway.settings import Settings
 
@@ -18,7 +19,7 @@ def _create_app(settings: Settings, catalogue: Catalogue, directory: Path) -> An
     # Imported by each worker: psycopg2's wait callback and everything else of the data path stay out of the master.
     from gateway.app import create_app
 
-    return create_app(settings, catalogue, directory)
+    return closing_after_refusals(create_app(settings, catalogue, directory))
 
 
 if __name__ == "__main__":

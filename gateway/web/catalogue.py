@@ -10,21 +10,26 @@ from gateway.catalogue.types import Type
 from gateway.errors import UnknownQuery
 from gateway.node.plans import Plans
 
+HIDDEN_FAULT = "the database does not take it: see the gateway's log, or gateway check"
+
 
 class CatalogueResource:
     """Describes all queries, or one."""
 
-    def __init__(self, *, catalogue: Catalogue, plans: Plans, timeout: float) -> None:
-        """``timeout``: seconds for a query without one of its own."""
+    def __init__(self, *, catalogue: Catalogue, plans: Plans, timeout: float, verbose: bool) -> None:
+        """``timeout``: seconds for a query without one of its own. ``verbose``: show the server's words in faults."""
         self._queries = catalogue.queries
         self._plans = plans
         self._timeout = timeout
+        self._verbose = verbose
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Describe all queries, by name."""
         described = [self._describe(query) for _, query in sorted(self._queries.items())]
         response.data = orjson.dumps({"queries": described})
         response.content_type = falcon.MEDIA_JSON
+
+    on_head = on_get
 
     def on_get_one(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Describe one query."""
@@ -33,6 +38,8 @@ class CatalogueResource:
             raise UnknownQuery("GET /queries lists what there is")
         response.data = orjson.dumps(self._describe(query))
         response.content_type = falcon.MEDIA_JSON
+
+    on_head_one = on_get_one
 
     def _describe(self, query: Query) -> dict[str, Any]:
         signature = self._plans.signature(query.name)
@@ -53,8 +60,13 @@ class CatalogueResource:
             "columns": None
             if signature is None
             else [{"name": column.name, "type": column.type.name} for column in signature.columns],
-            "fault": self._plans.faults.get(query.name),
+            "fault": self._fault(query.name),
         }
+
+    def _fault(self, name: str) -> str | None:
+        """SECURITY: the server's sentence quotes SQL, which is not for callers."""
+        fault = self._plans.faults.get(name)
+        return fault if fault is None or self._verbose else HIDDEN_FAULT
 
 
 def _describe_parameter(parameter: Parameter, type_: Type | None) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class HealthResource:
         """Answer while the process can."""
         _respond(response, {"status": "live"})
 
+    on_head_live = on_get_live
+
     def on_get_ready(self, request: falcon.Request, response: falcon.Response) -> None:
         """Say whether every group (or the one asked for) has an endpoint, and the queries' types are known."""
         reasons = [] if self._plans.complete else ["the types of the queries are not known yet"]
@@ -55,6 +57,8 @@ class HealthResource:
         _respond(response, {"status": "not_ready" if reasons else "ready", "reasons": reasons})
         if reasons:
             response.status = falcon.HTTP_503
+
+    on_head_ready = on_get_ready
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Tell everything known of endpoints, groups and this worker."""
@@ -84,6 +88,8 @@ class HealthResource:
                 },
             },
         )
+
+    on_head = on_get
 
     def _groups_asked_for(self, request: falcon.Request) -> list[str]:
         known = {"group", "query"}

@@ -77,6 +77,8 @@ class QueryResource:
         response.set_header("Cache-Control", "no-store")
         self._answer(request, response, query, lambda binder: binder.bind_text(arguments))
 
+    on_head = on_get
+
     def _find(self, name: str) -> Query:
         query = self._queries.get(name)
         if query is None:

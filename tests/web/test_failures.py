@@ -1,0 +1,206 @@
+"""Every error of ours has its row: a status, a code in openapi.yaml, and always the same members."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import falcon
+import falcon.testing
+import pytest
+
+from gateway import errors
+from gateway.errors import ArgumentFault, GatewayError, Outcome
+from gateway.web.failures import STATUS, Failures
+from gateway.web.middleware import RequestIdentity
+from tests.web.description import Description
+
+CONTRACT = {
+    400: {"invalid_json", "invalid_request", "raised"},
+    403: {"forbidden"},
+    404: {"unknown_query", "not_found"},
+    405: {"method_not_allowed"},
+    406: {"not_acceptable"},
+    408: {"request_timeout"},
+    409: {"conflict", "serialization_failure"},
+    413: {"body_too_large"},
+    415: {"unsupported_media_type"},
+    422: {"invalid_arguments"},
+    499: {"client_closed_request"},
+    500: {"query_broken", "internal_error"},
+    503: {
+        "pool_timeout",
+        "queue_full",
+        "no_endpoint",
+        "backend_unavailable",
+        "connection_lost",
+        "draining",
+        "lock_timeout",
+        "cancelled",
+    },
+    504: {"deadline_exceeded"},
+    507: {"result_too_large"},
+}
+"""The table of what can fail, as far as this version serves it."""
+MEMBERS = [
+    "type",
+    "title",
+    "status",
+    "code",
+    "detail",
+    "request_id",
+    "retryable",
+    "outcome",
+    "sqlstate",
+    "step",
+    "transaction",
+    "errors",
+]
+
+
+def below(kind: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    """All descendants, however deep; tests of other rooms may have some of their own."""
+    for child in kind.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield child
+            yield from below(child)
+
+
+ERRORS = list(below(GatewayError))
+
+
+class Failing:
+    """Ends every request with what it is told to raise."""
+
+    def __init__(self) -> None:
+        self.failure: Callable[[], Exception] = RuntimeError
+
+    def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
+        raise self.failure()
+
+
+class Front:
+    """An app that fails as told, and a client of it."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        self._failing = Failing()
+        app: falcon.App[Any, Any] = falcon.App(middleware=[RequestIdentity()])
+        Failures(verbose=verbose).register(app)
+        app.add_route("/", self._failing)
+        self._client = falcon.testing.TestClient(app)
+
+    def fail(self, failure: Exception) -> falcon.testing.Result:
+        self._failing.failure = lambda: failure
+        return self._client.simulate_get("/", headers={"X-Request-Id": "me"})
+
+    def get(self, path: str, method: str = "GET") -> falcon.testing.Result:
+        return self._client.simulate_request(method, path)
+
+
+@pytest.fixture
+def front() -> Front:
+    return Front(verbose=False)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_has_a_status_and_a_documented_code(kind: type[GatewayError], front: Front) -> None:
+    answer = front.fail(kind("why"))
+    assert answer.status_code == STATUS[kind]
+    assert answer.json["code"] == kind.code
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = Description.load().validator({"$ref": "#/components/schemas/Problem"})
+    problem.validate(answer.json)
+
+
+def test_the_table_of_codes_and_statuses_is_the_contracts() -> None:
+    table: dict[int, set[str]] = {}
+    for kind in ERRORS:
+        table.setdefault(STATUS[kind], set()).add(kind.code)
+    assert table == CONTRACT
+    assert Description.load().codes == set().union(*CONTRACT.values())
+
+
+def test_no_two_errors_share_a_code() -> None:
+    codes = [kind.code for kind in ERRORS]
+    assert len(codes) == len(set(codes))
+
+
+def test_a_problem_has_exactly_the_members_of_the_contract_in_their_order(front: Front) -> None:
+    answer = front.fail(
+        errors.Conflict(
+            "unique violation",
+            outcome=Outcome.ROLLED_BACK,
+            sqlstate="23505",
+            faults=[ArgumentFault(None, "is taken", constraint="things_name_key"), ArgumentFault("name", "is odd")],
+            server_message="Key (name)=(secret) already exists.",
+        )
+    )
+    assert list(answer.json) == MEMBERS
+    assert answer.json == {
+        "type": "about:blank",
+        "title": "The write conflicts with existing data",
+        "status": 409,
+        "code": "conflict",
+        "detail": "unique violation",
+        "request_id": "me",
+        "retryable": False,
+        "outcome": "rolled_back",
+        "sqlstate": "23505",
+        "step": None,
+        "transaction": None,
+        "errors": [
+            {"parameter": None, "message": "is taken", "constraint": "things_name_key"},
+            {"parameter": "name", "message": "is odd"},
+        ],
+    }
+
+
+def test_the_servers_words_are_shown_only_where_that_is_asked_for(front: Front) -> None:
+    failure = errors.Conflict("unique violation", server_message="Key (name)=(secret)")
+    assert front.fail(failure).json["detail"] == "unique violation"
+    assert Front(verbose=True).fail(failure).json["detail"] == "unique violation: Key (name)=(secret)"
+    assert Front(verbose=True).fail(errors.Conflict(server_message="secret")).json["detail"] == "secret"
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_a_503_and_nothing_else_says_when_to_come_again(kind: type[GatewayError], front: Front) -> None:
+    answer = front.fail(kind())
+    assert answer.headers.get("Retry-After") == ("1" if answer.status_code == 503 else None)
+
+
+@pytest.mark.parametrize(
+    "bug", [RuntimeError("secret"), KeyError("secret"), falcon.HTTPInternalServerError(description="secret")], ids=repr
+)
+def test_a_bug_of_ours_is_told_to_the_log_and_not_to_the_caller(
+    bug: Exception, front: Front, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        answer = front.fail(bug)
+    assert (answer.status_code, answer.json["code"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert type(bug).__name__ in caplog.text
+    assert "request me" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (falcon.HTTPNotFound(), 404, "not_found"),
+        (falcon.HTTPMethodNotAllowed(["GET"]), 405, "method_not_allowed"),
+        (falcon.HTTPNotAcceptable(), 406, "not_acceptable"),
+        (falcon.HTTPContentTooLarge(), 413, "body_too_large"),
+        (falcon.HTTPUnsupportedMediaType(), 415, "unsupported_media_type"),
+        (falcon.HTTPInvalidHeader("no number", "Content-Length"), 400, "invalid_request"),
+        (falcon.HTTPUnprocessableEntity(), 400, "invalid_request"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_what_falcon_refuses_is_a_problem_too(failure: Exception, status: int, code: str, front: Front) -> None:
+    answer = front.fail(failure)
+    assert (answer.status_code, answer.json["status"], answer.json["code"]) == (status, status, code)
+    assert list(answer.json) == MEMBERS
+
+
+def test_a_route_that_is_not_there_and_a_method_that_is_not_for_it(front: Front) -> None:
+    assert front.get("/nowhere").json["code"] == "not_found"
+    refused = front.get("/", "DELETE")
+    assert (refused.json["code"], refused.headers["Allow"]) == ("method_not_allowed", "GET, OPTIONS")
