@@ -15,11 +15,12 @@ from gateway import errors
 from gateway.catalogue.arguments import literal
 from gateway.catalogue.query import Kind
 from gateway.catalogue.types import Form
-from gateway.errors import ArgumentFault, GatewayError, Outcome
+from gateway.errors import GatewayError, Outcome
 from gateway.pool.driver import ConnectionBroken, Role
 from gateway.postgres import failures
+from gateway.postgres.attributing import refused_arguments
 from gateway.postgres.failures import Stage
-from gateway.postgres.statement import Plan, encode_rows
+from gateway.postgres.statement import NAME, Plan
 from gateway.postgres.waiting import ClientLeft, ClientSocket, DeadlinePassed
 
 SAFETY_MARGIN = 0.05
@@ -29,6 +30,7 @@ _RESET = (
     "CLOSE ALL; UNLISTEN *; SET SESSION AUTHORIZATION DEFAULT; RESET ALL;"
     " SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
 )
+_COUNT_PREPARED = "SELECT count(*)::text FROM pg_catalog.pg_prepared_statements"
 
 
 class Result(NamedTuple):
@@ -52,13 +54,20 @@ class Connection(psycopg2.extensions.connection):
         super().__init__(dsn)
         self.autocommit = True
         self.server_version_text = ""
-        self._prepares = prepare
+        self.prepares = prepare
+        """Whether statements may be prepared for later: not behind a pooler that hands messages to any session."""
         self._prepared: OrderedDict[str, None] = OrderedDict()
         self._prepared_limit = prepared_limit
         self._unclean = False
+        """Whether a query of this lease may have left session state."""
+        self._wrote = False
+        self._sequences_stale = False
+        """Whether ``lastval`` and ``currval`` may show what an earlier lease did; only a query that is not harmless
+        can ask for them, so it is wiped in front of the next one."""
         self._stage = Stage.PREPARING
         self._pinned: dict[str, str] = {}
         self._standby_at_connect = False
+        self._role = Role.PRIMARY
         for oid in psycopg2.extensions.string_types:
             self.string_types[oid] = psycopg2.extensions.BYTES
         self._peek = select.poll()
@@ -68,11 +77,15 @@ class Connection(psycopg2.extensions.connection):
 
     @property
     def role(self) -> Role:
-        """Primary or replica, as of the last answer: ``in_hot_standby`` comes with every one (PostgreSQL >= 14)."""
-        standby = self.get_parameter_status("in_hot_standby") if self._prepares else None
-        if standby is None:
-            return Role.REPLICA if self._standby_at_connect else Role.PRIMARY
-        return Role.REPLICA if standby == "on" else Role.PRIMARY
+        """Primary or replica, as of the last answer: ``in_hot_standby`` comes with every one (PostgreSQL >= 14).
+
+        A closed connection stays what it was when it was last asked.
+        """
+        if not self.closed:
+            standby = self.get_parameter_status("in_hot_standby") if self.prepares else None
+            is_standby = self._standby_at_connect if standby is None else standby == "on"
+            self._role = Role.REPLICA if is_standby else Role.PRIMARY
+        return self._role
 
     def is_usable(self) -> bool:
         """Look at the idle socket: anything readable is the server's farewell or something unasked."""
@@ -97,12 +110,25 @@ class Connection(psycopg2.extensions.connection):
                 self.ask("ROLLBACK", deadline)
             elif status != TRANSACTION_STATUS_IDLE:
                 return False
-            if self._unclean:
-                self.ask("; ".join([_RESET, *self._pins("SET")]), deadline)
-                self._unclean = False
+            if self._unclean and self.prepares:
+                self._wipe(deadline)
         except GatewayError:
             return False
+        self._sequences_stale = self._sequences_stale or self._wrote
+        self._unclean = self._wrote = False
         return True
+
+    def _wipe(self, deadline: float) -> None:
+        """Take away all session state but what we have prepared, unless somebody meddled with that too.
+
+        NOTE: not through a pooler that may hand every message to another session (``prepare = false``): there is
+        no session of ours to wipe.
+        """
+        found = self.ask("; ".join([_RESET, *self._pins("SET"), _COUNT_PREPARED]), deadline)
+        if found != [(str(len(self._prepared)),)]:
+            self.ask("DEALLOCATE ALL", deadline)
+            self._prepared.clear()
+        self._wrote = self._sequences_stale = False
 
     # -- the gateway's side --------------------------------------------------------------------------------------
 
@@ -121,7 +147,7 @@ class Connection(psycopg2.extensions.connection):
         self._standby_at_connect = rows[0][0] == "true"
         self.server_version_text = str(rows[0][1]).partition(" ")[0]
         self._pinned = {str(name): settings[str(name)] for _, _, name, value in rows if value != settings[str(name)]}
-        if self._pinned and self._prepares:
+        if self._pinned and self.prepares:
             self.ask("; ".join(self._pins("SET")), deadline)
 
     def ask(self, sql: str, deadline: float) -> list[tuple[str | None, ...]]:
@@ -151,21 +177,14 @@ class Connection(psycopg2.extensions.connection):
         self.deadline = deadline
         self.client = None if plan.write else client
         self._unclean = self._unclean or not plan.harmless
+        self._wrote = self._wrote or plan.write
         self._stage = Stage.PREPARING
         try:
-            try:
-                result = self._execute(plan, literals)
-            except psycopg2.errors.InvalidSqlStatementName:
-                # Somebody deallocated it. The message failed before anything ran, so it may run again.
-                self._stage = Stage.PREPARING
-                self._prepared.pop(plan.name, None)
-                if self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
-                    self.cursor().execute("ROLLBACK")
-                result = self._execute(plan, literals)
-        except (psycopg2.Error, DeadlinePassed, ClientLeft) as error:
-            explained = self.explained(error, write=plan.write)
-            self._attribute(explained, plan, literals)
-            raise explained from error
+            result = self._execute_prepared(plan, literals)
+        except (DeadlinePassed, ClientLeft) as error:
+            raise self.explained(error, write=plan.write) from error
+        except psycopg2.Error as error:
+            raise self._attributed(self.explained(error, write=plan.write), plan, literals) from error
         if max_bytes is not None and sum(map(len, result.rows)) > max_bytes:
             outcome = Outcome.COMMITTED if plan.write else None
             raise errors.ResultTooLarge(f"the result has more than {max_bytes} bytes", outcome=outcome)
@@ -183,8 +202,24 @@ class Connection(psycopg2.extensions.connection):
         late = self._deadline_left() <= SAFETY_MARGIN + 0.02
         return failures.refused(error, write=write, stage=self._stage, late=late, replica=self.role is Role.REPLICA)
 
+    def _execute_prepared(self, plan: Plan, literals: Sequence[str]) -> Result:
+        """Execute a plan, once more if somebody deallocated one of our statements behind our back."""
+        try:
+            return self._execute(plan, literals)
+        except psycopg2.errors.InvalidSqlStatementName as error:
+            # NOTE: only if the statement is one of ours. A function that the query calls may raise the same for one
+            # of its own. Whatever the message did before it failed was rolled back with it.
+            if not NAME.search(error.diag.message_primary or ""):
+                raise
+        if self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+            self.cursor().execute("ROLLBACK")
+        self._stage = Stage.PREPARING
+        self._prepared.clear()
+        self.cursor().execute("DEALLOCATE ALL")
+        return self._execute(plan, literals)
+
     def _execute(self, plan: Plan, literals: Sequence[str]) -> Result:
-        inline = plan.form is Form.CALL or not self._prepares
+        inline = plan.form is Form.CALL or not self.prepares
         if not inline:
             self._prepare(plan)
         head = self._head(plan)
@@ -210,19 +245,27 @@ class Connection(psycopg2.extensions.connection):
         """Have the server write the JSON of rows it sent as text."""
         if cursor.description is None:
             return []
+        if len(cursor.description) != len(plan.columns):
+            outcome = Outcome.ROLLED_BACK if plan.write else None
+            raise errors.QueryBroken("the columns are not those described before", outcome=outcome)
         rows = cursor.fetchall()
         if plan.kind is not Kind.MANY:
             rows = rows[:1]
         if not rows:
             return []
         texts = [["NULL" if value is None else literal(_text(value) or "") for value in row] for row in rows]
-        cursor.execute(encode_rows(plan.columns, texts, scalar=plan.kind is Kind.SCALAR))
+        cursor.execute(plan.encode_rows(texts))
         return [row[0] for row in cursor.fetchall()]
 
     def _head(self, plan: Plan) -> str:
         """What must be set for this message alone, in front of the statement."""
-        parts = [] if self._prepares else self._pins("SET LOCAL")
+        parts = [] if self.prepares else self._pins("SET LOCAL")
+        if self._sequences_stale and not plan.harmless and self.prepares:
+            parts.append("DISCARD SEQUENCES")
+            self._sequences_stale = False
         if plan.write:
+            if self._deadline_left() <= 0:
+                raise DeadlinePassed
             left = max(1, floor((self._deadline_left() - SAFETY_MARGIN) * 1000))
             # The lock gives up a little earlier, so that the answer can name it.
             parts += [f"SET LOCAL statement_timeout = {left}", f"SET LOCAL lock_timeout = {max(1, left - 10)}"]
@@ -235,11 +278,11 @@ class Connection(psycopg2.extensions.connection):
         if plan.name in self._prepared:
             self._prepared.move_to_end(plan.name)
             return
-        cursor = self.cursor()
+        make_room = ""
         if len(self._prepared) >= self._prepared_limit:
             oldest, _ = self._prepared.popitem(last=False)
-            cursor.execute(f"DEALLOCATE {oldest}")
-        cursor.execute(plan.prepare())
+            make_room = f"DEALLOCATE {oldest}; "
+        self.cursor().execute(make_room + plan.prepare())
         self._prepared[plan.name] = None
 
     def _pins(self, verb: str) -> list[str]:
@@ -248,29 +291,24 @@ class Connection(psycopg2.extensions.connection):
     def _deadline_left(self) -> float:
         return (self.deadline or 0.0) - monotonic()
 
-    def _attribute(self, error: GatewayError, plan: Plan, literals: Sequence[str]) -> None:
-        """Find out which arguments the server's input functions refuse (PostgreSQL >= 16), all of them at once."""
-        if not isinstance(error, errors.InvalidArguments) or self.closed or self.server_version < 160000:
-            return
-        candidates = [index for index, value in enumerate(literals) if value != "NULL"]
-        if self.get_transaction_status() != TRANSACTION_STATUS_IDLE or not candidates:
-            return
-        looks = " UNION ALL ".join(
-            f"SELECT {index}, sql_error_code FROM pg_input_error_info({literals[index]},"
-            f" {literal(plan.types[index].sql)})"
-            for index in candidates
-        )
+    def _attributed(self, explained: GatewayError, plan: Plan, literals: Sequence[str]) -> GatewayError:
+        """Name the arguments that are no values of their types, if that is why the server refused the statement.
+
+        Some types say so with a syntax error or a missing object (tsquery, jsonpath, regclass), which by the code
+        alone would be the catalogue's fault.
+        """
+        if self.closed or not isinstance(explained, errors.InvalidArguments | errors.QueryBroken):
+            return explained
+        deadline = self.deadline or 0.0
         try:
-            rows = self.ask(looks, self.deadline or 0.0)
+            if self.get_transaction_status() == TRANSACTION_STATUS_INERROR:
+                self.ask("ROLLBACK", deadline)
+            faults = refused_arguments(
+                lambda sql: self.ask(sql, deadline), plan, literals, server_version=self.server_version
+            )
         except GatewayError:
-            return
-        found: list[ArgumentFault] = []
-        for index, sqlstate in rows:
-            if sqlstate is not None:
-                position = int(index or 0)
-                found.append(failures.input_fault(plan.parameters[position], plan.types[position].name, sqlstate))
-        if found:
-            error.faults = tuple(found)
+            return explained
+        return failures.wrong_arguments(explained, faults) if faults else explained
 
 
 def _text(value: Any) -> str | None:

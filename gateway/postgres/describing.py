@@ -1,12 +1,14 @@
-"""What libpq knows of a prepared statement that psycopg2 does not pass on: parameter and column types, names.
+"""Has the server parse a statement and describe it: what its parameters and columns are, without running it.
 
-``PQdescribePrepared`` describes DML with RETURNING without running it. It is called through ctypes on the
-connection's own libpq, in its asynchronous form, so that the deadline holds here too.
+libpq's ``PQsendPrepare`` and ``PQsendDescribePrepared``, which psycopg2 does not pass on, are called through ctypes
+on the connection's own libpq, in their asynchronous form, so that the deadline holds here too. Unlike the SQL
+statement PREPARE they take a CALL as well, and types as OIDs, free of any search_path.
 """
 
 import ctypes
 import functools
 import select
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import psycopg2
@@ -16,6 +18,9 @@ import psycopg2.extensions
 from gateway.postgres.waiting import wait_for
 
 _COMMAND_OK = 1
+_UNNAMED = b""
+"""Replaced by the next statement that is parsed, whatever its name: nothing to clean up."""
+_SQLSTATE, _MESSAGE, _HINT = (ord(field) for field in "CMH")
 
 
 class Description(NamedTuple):
@@ -25,42 +30,44 @@ class Description(NamedTuple):
     columns: tuple[tuple[str, int], ...]
 
 
-@functools.cache
-def _libpq() -> ctypes.CDLL:
-    """The libpq that psycopg2 is linked with; its symbols are found through psycopg2's own module."""
-    library = ctypes.CDLL(psycopg2._psycopg.__file__)  # noqa: SLF001 - no public name for the module itself
-    pointer = ctypes.c_void_p
-    for name, result, arguments in (
-        ("PQsendDescribePrepared", ctypes.c_int, (pointer, ctypes.c_char_p)),
-        ("PQconsumeInput", ctypes.c_int, (pointer,)),
-        ("PQisBusy", ctypes.c_int, (pointer,)),
-        ("PQgetResult", pointer, (pointer,)),
-        ("PQresultStatus", ctypes.c_int, (pointer,)),
-        ("PQresultErrorMessage", ctypes.c_char_p, (pointer,)),
-        ("PQerrorMessage", ctypes.c_char_p, (pointer,)),
-        ("PQnparams", ctypes.c_int, (pointer,)),
-        ("PQparamtype", ctypes.c_uint, (pointer, ctypes.c_int)),
-        ("PQnfields", ctypes.c_int, (pointer,)),
-        ("PQfname", ctypes.c_char_p, (pointer, ctypes.c_int)),
-        ("PQftype", ctypes.c_uint, (pointer, ctypes.c_int)),
-        ("PQclear", None, (pointer,)),
-    ):
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = arguments
-    return library
+class Undescribed(Exception):
+    """The server does not take the statement; the message is its own, with hint and SQLSTATE."""
+
+    def __init__(self, sqlstate: str, message: str, hint: str | None) -> None:
+        super().__init__(f"{message} [{sqlstate}]" + (f"; hint: {hint}" if hint else ""))
+        self.sqlstate = sqlstate
 
 
-def describe(connection: psycopg2.extensions.connection, name: str, deadline: float) -> Description:
-    """Describe the statement that was prepared under ``name``; raises psycopg2.OperationalError or DeadlinePassed."""
+def describe(
+    connection: psycopg2.extensions.connection, sql: str, types: Sequence[int | None], deadline: float
+) -> Description:
+    """Describe one statement; ``types`` are OIDs of its parameters, None for the server to say.
+
+    Raises Undescribed; or psycopg2.OperationalError where the connection broke, or DeadlinePassed, after which the
+    connection is closed.
+    """
+    try:
+        return _describe(connection, sql, types, deadline)
+    except Undescribed:
+        raise
+    except BaseException:
+        connection.close()  # an answer may still be on its way, and nobody would read it
+        raise
+
+
+def _describe(
+    connection: psycopg2.extensions.connection, sql: str, types: Sequence[int | None], deadline: float
+) -> Description:
     libpq = _libpq()
     handle = connection.pgconn_ptr
-    if not libpq.PQsendDescribePrepared(handle, name.encode()):
+    oids = (ctypes.c_uint * len(types))(*(oid or 0 for oid in types))
+    if not libpq.PQsendPrepare(handle, _UNNAMED, sql.encode(), len(types), oids):
         raise psycopg2.OperationalError(libpq.PQerrorMessage(handle).decode())
-    result = _next_result(connection, deadline)
+    libpq.PQclear(_result(connection, deadline))
+    if not libpq.PQsendDescribePrepared(handle, _UNNAMED):
+        raise psycopg2.OperationalError(libpq.PQerrorMessage(handle).decode())
+    result = _result(connection, deadline)
     try:
-        if libpq.PQresultStatus(result) != _COMMAND_OK:
-            raise psycopg2.OperationalError(libpq.PQresultErrorMessage(result).decode())
         return Description(
             tuple(libpq.PQparamtype(result, index) for index in range(libpq.PQnparams(result))),
             tuple(
@@ -70,15 +77,72 @@ def describe(connection: psycopg2.extensions.connection, name: str, deadline: fl
         )
     finally:
         libpq.PQclear(result)
-        _next_result(connection, deadline)  # always NULL, and only then is the connection idle again
+
+
+@functools.cache
+def _libpq() -> ctypes.CDLL:
+    """The libpq that psycopg2 is linked with; its symbols are found through psycopg2's own module."""
+    library = ctypes.CDLL(psycopg2._psycopg.__file__)  # noqa: SLF001 - no public name for the module itself
+    pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+    for name, result, arguments in (
+        ("PQsendPrepare", number, (pointer, text, text, number, pointer)),
+        ("PQsendDescribePrepared", number, (pointer, text)),
+        ("PQflush", number, (pointer,)),
+        ("PQconsumeInput", number, (pointer,)),
+        ("PQisBusy", number, (pointer,)),
+        ("PQgetResult", pointer, (pointer,)),
+        ("PQresultStatus", number, (pointer,)),
+        ("PQresultErrorField", text, (pointer, number)),
+        ("PQresultErrorMessage", text, (pointer,)),
+        ("PQerrorMessage", text, (pointer,)),
+        ("PQnparams", number, (pointer,)),
+        ("PQparamtype", ctypes.c_uint, (pointer, number)),
+        ("PQnfields", number, (pointer,)),
+        ("PQfname", text, (pointer, number)),
+        ("PQftype", ctypes.c_uint, (pointer, number)),
+        ("PQclear", None, (pointer,)),
+    ):
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+    return library
+
+
+def _result(connection: psycopg2.extensions.connection, deadline: float) -> int | None:
+    """The good result of what was sent, with the connection idle again."""
+    libpq = _libpq()
+    result = _next_result(connection, deadline)
+    _next_result(connection, deadline)  # always NULL
+    if libpq.PQresultStatus(result) == _COMMAND_OK:
+        return result
+    try:
+        sqlstate = libpq.PQresultErrorField(result, _SQLSTATE)
+        if sqlstate is None:
+            raise psycopg2.OperationalError(libpq.PQresultErrorMessage(result).decode())
+        message = libpq.PQresultErrorField(result, _MESSAGE) or b""
+        hint = libpq.PQresultErrorField(result, _HINT)
+        raise Undescribed(sqlstate.decode(), _line(message), _line(hint) if hint else None)
+    finally:
+        libpq.PQclear(result)
 
 
 def _next_result(connection: psycopg2.extensions.connection, deadline: float) -> int | None:
     libpq = _libpq()
     handle = connection.pgconn_ptr
+    while libpq.PQflush(handle) == 1:
+        wait_for(connection.fileno(), select.POLLIN | select.POLLOUT, deadline)
+        _consume(libpq, connection)
     while libpq.PQisBusy(handle):
         wait_for(connection.fileno(), select.POLLIN, deadline)
-        if not libpq.PQconsumeInput(handle):
-            raise psycopg2.OperationalError(libpq.PQerrorMessage(handle).decode())
+        _consume(libpq, connection)
     result: int | None = libpq.PQgetResult(handle)
     return result
+
+
+def _consume(libpq: ctypes.CDLL, connection: psycopg2.extensions.connection) -> None:
+    if not libpq.PQconsumeInput(connection.pgconn_ptr):
+        raise psycopg2.OperationalError(libpq.PQerrorMessage(connection.pgconn_ptr).decode())
+
+
+def _line(message: bytes) -> str:
+    return " ".join(message.decode(errors="replace").split())

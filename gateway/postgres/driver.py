@@ -1,12 +1,13 @@
 """Opens connections for the pool, and says in its words why it could not."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import psycopg2
 
-from gateway.errors import GatewayError
+from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.pool.driver import ConnectError, Reason
 from gateway.postgres import dsn as dsns
 from gateway.postgres import waiting
@@ -19,13 +20,17 @@ PINNED = {
     "IntervalStyle": "postgres",
     "bytea_output": "hex",
     "extra_float_digits": "1",
+    "quote_all_identifiers": "off",
+    "array_nulls": "on",
+    "default_transaction_isolation": "read committed",
     "lc_monetary": "C",
     "standard_conforming_strings": "on",
     "backslash_quote": "safe_encoding",
     "client_min_messages": "warning",
     "client_connection_check_interval": "250ms",
 }
-"""Settings that change the bytes of an answer, or how soon a server notices that we closed the socket."""
+"""Settings that change the bytes of an answer, how an argument is read, what a transaction promises, or how soon a
+server notices that we closed the socket."""
 
 _SIGNS: tuple[tuple[str, Reason | None], ...] = (
     ("too many clients", None),
@@ -42,6 +47,7 @@ _SIGNS: tuple[tuple[str, Reason | None], ...] = (
     ("password", Reason.AUTH),
     ("pg_hba.conf", Reason.AUTH),
     ("role ", Reason.AUTH),
+    ("permission denied", Reason.AUTH),
     ("timeout", Reason.TIMEOUT),
     ("timed out", Reason.TIMEOUT),
     ("no such file", Reason.REFUSED),
@@ -50,6 +56,8 @@ _SIGNS: tuple[tuple[str, Reason | None], ...] = (
     ("reset by peer", Reason.LOST),
 )
 """libpq gives no SQLSTATE for a failed connect: its sentence is all there is. First sign found wins."""
+_NAMES = re.compile(r'"[^"]*"')
+_PREAMBLE = re.compile(r'connection to server (?:at|on socket) "[^"]*"(?: \([^)]*\))?(?:, port \d+)? failed: ')
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -115,7 +123,10 @@ class Driver:
         except GatewayError as error:
             if connection is not None:
                 connection.close()
-            raise ConnectError(Reason.LOST, f"connected, but {error.detail}") from error
+            raise _unestablished(error) from error
+        except psycopg2.ProgrammingError as error:
+            # SECURITY: libpq's sentence shows a piece of the DSN, which may be one of an unquoted password.
+            raise ConnectError(Reason.UNKNOWN, "libpq cannot read the dsn") from error
         except (psycopg2.Error, OSError, ValueError) as error:
             raise explained(error) from error
         return connection
@@ -127,11 +138,20 @@ def explained(error: Exception) -> ConnectError:
     if isinstance(error, OSError):
         is_name = "Errno -" in message
         return ConnectError(Reason.REFUSED if is_name else Reason.AUTH, message)
-    lowered = message.lower().rpartition("fatal:")[2]
+    # Names, which may be anything, say nothing.
+    lowered = _NAMES.sub("", _PREAMBLE.sub("", message)).lower().rpartition("fatal:")[2]
     for sign, reason in _SIGNS:
         if sign in lowered:
             return ConnectError(reason, message)
     return ConnectError(Reason.UNKNOWN, message)
+
+
+def _unestablished(error: GatewayError) -> ConnectError:
+    """Say why a connection that was opened could not be made one of ours."""
+    if isinstance(error, DeadlineExceeded):
+        return ConnectError(Reason.TIMEOUT, "connected, but no answer in time")
+    reason = Reason.LOST if error.sqlstate is None else Reason.UNKNOWN
+    return ConnectError(reason, f"connected, but {error.server_message or error.detail}")
 
 
 def read_secret(path: str) -> str:

@@ -2,29 +2,42 @@
 
 import ipaddress
 import os
+import re
 import socket
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 
 from psycopg2.extensions import make_dsn, parse_dsn
 
 LOOPBACK_NAMES = frozenset({"", "localhost"})
+OWN_ROOTS = Path("~/.postgresql/root.crt")
+"""Where libpq looks for certificates of the user's own choice."""
+BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where Linux distributions keep the certificates they trust."""
+_PROTECTED = re.compile(r"[\\\s]")
 
 
 def complete(dsn: str, *, password: str | None = None, settings: Mapping[str, str] = {}) -> dict[str, str]:
     """Turn a DSN (URI or key=value) into libpq parameters.
 
     ``settings`` become connect options in front of the DSN's own. A host off loopback without ``sslmode`` is
-    verified in full against the system's certificates: a password is never sent to whoever answers.
+    verified in full: a password is never sent to whoever answers. Where no certificates were chosen, the system's
+    are trusted.
     Raises psycopg2.ProgrammingError for a DSN that libpq cannot read.
     """
     parameters: dict[str, str] = dict(parse_dsn(dsn))
     if password is not None:
         parameters["password"] = password
-    hosts = (parameters.get("host") or parameters.get("hostaddr") or os.environ.get("PGHOST") or "").split(",")
-    if "sslmode" not in parameters and "PGSSLMODE" not in os.environ and not all(map(is_local, hosts)):
+    if "sslmode" not in parameters and "PGSSLMODE" not in os.environ and not _stays_here(parameters):
         parameters["sslmode"] = "verify-full"
-        if "sslrootcert" not in parameters and "PGSSLROOTCERT" not in os.environ:
-            parameters["sslrootcert"] = "system"
+    if parameters.get("sslmode") == "verify-full" and _wants_system_roots(parameters):
+        parameters["sslrootcert"] = system_roots()
     parameters.setdefault("gssencmode", "disable")
     parameters.setdefault("application_name", "pg-query-gateway")
     parameters.setdefault("client_encoding", "UTF8")
@@ -43,32 +56,32 @@ def resolve(parameters: Mapping[str, str]) -> dict[str, str]:
     if out.get("hostaddr") or not out.get("host"):
         return out
     names = out["host"].split(",")
-    if all(name.startswith("/") or not name for name in names):
+    if all(map(_is_socket, names)):
         return out
-    ports = out.get("port", "5432").split(",")
-    if len(ports) == 1:
-        ports *= len(names)
-    hosts, addresses, numbers = [], [], []
+    ports = out.get("port", "").split(",")
+    each_its_own = len(ports) > 1
+    if each_its_own and len(ports) != len(names):
+        return out  # libpq says what is wrong with that
+    found: list[tuple[str, str, str]] = []
     failure: OSError | None = None
-    for name, port in zip(names, ports, strict=True):
-        if name.startswith("/"):
-            found = [""]
-        else:
-            try:
-                found = list(
-                    dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
-                )
-            except OSError as error:
-                failure = error
-                continue
-        for address in found:
-            hosts.append(name)
-            addresses.append(address)
-            numbers.append(port)
-    if not hosts and failure is not None:
+    for name, port in zip(names, ports if each_its_own else ports * len(names), strict=True):
+        try:
+            found += [(name, address, port) for address in _addresses(name)]
+        except OSError as error:
+            failure = error
+    if not found and failure is not None:
         raise failure
-    out |= {"host": ",".join(hosts), "hostaddr": ",".join(addresses), "port": ",".join(numbers)}
+    out |= {"host": ",".join(name for name, _, _ in found), "hostaddr": ",".join(address for _, address, _ in found)}
+    if each_its_own:
+        out["port"] = ",".join(port for _, _, port in found)
     return out
+
+
+def _addresses(name: str) -> list[str]:
+    if _is_socket(name):
+        return [""]
+    infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
 def render(parameters: Mapping[str, str]) -> str:
@@ -86,6 +99,36 @@ def is_local(host: str) -> bool:
         return False
 
 
+def system_roots() -> str:
+    """The file with the certificates this system trusts, ``system`` where libpq has to find it.
+
+    NOTE: the OpenSSL inside psycopg2's wheels looks for them where it was built, which is nowhere.
+    """
+    if "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ:
+        return "system"
+    candidates = (ssl.get_default_verify_paths().cafile, *BUNDLES)
+    return next((path for path in candidates if path and Path(path).is_file()), "system")
+
+
+def _stays_here(parameters: Mapping[str, str]) -> bool:
+    """Whether every host that libpq may talk to is this machine; one from a service file is not known to be."""
+    if "service" in parameters or "PGSERVICE" in os.environ:
+        return False
+    names = parameters.get("host") or os.environ.get("PGHOST") or ""
+    addresses = parameters.get("hostaddr") or os.environ.get("PGHOSTADDR") or ""
+    return all(is_local(host) for hosts in (names, addresses) for host in hosts.split(","))
+
+
+def _wants_system_roots(parameters: Mapping[str, str]) -> bool:
+    chosen = parameters.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
+    return chosen == "system" or (not chosen and not OWN_ROOTS.expanduser().exists())
+
+
+def _is_socket(host: str) -> bool:
+    """Whether libpq takes this for a Unix socket: a directory, an abstract name, or its default place."""
+    return not host or host.startswith(("/", "@"))
+
+
 def _escape(value: str) -> str:
-    """Escape a value for ``options``: libpq splits at white space, a backslash protects."""
-    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+    """Escape a value for ``options``: libpq's server splits at white space, a backslash protects."""
+    return _PROTECTED.sub(r"\\\g<0>", value)

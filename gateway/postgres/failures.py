@@ -5,6 +5,7 @@ broke before the statement left means it was not executed, before a COMMIT left 
 that nobody knows.
 """
 
+from collections.abc import Sequence
 from enum import Enum
 
 import psycopg2.errorcodes
@@ -27,6 +28,7 @@ _IF_LOST = {
     Stage.OPEN: Outcome.ROLLED_BACK,
     Stage.COMMITTING: Outcome.UNKNOWN,
 }
+_MOST_IN_DETAIL = 3
 _EXPLAINED = {
     "22001": "is too long",
     "22003": "is out of range for {type}",
@@ -89,6 +91,19 @@ def input_fault(parameter: str, type_name: str, sqlstate: str) -> ArgumentFault:
     """Say in our words what the server's input function has against one argument; the value is not repeated."""
     sentence = _EXPLAINED.get(sqlstate, "is not a valid {type}")
     return ArgumentFault(parameter=parameter, message=sentence.format(type=type_name))
+
+
+def wrong_arguments(refused: GatewayError, faults: Sequence[ArgumentFault]) -> GatewayError:
+    """The same refusal once it is known that arguments were its cause."""
+    told = [f"{fault.parameter} {fault.message}" for fault in faults[:_MOST_IN_DETAIL]]
+    rest = len(faults) - len(told)
+    return errors.InvalidArguments(
+        "; ".join(told) + (f"; and {rest} more" if rest else ""),
+        outcome=refused.outcome,
+        sqlstate=refused.sqlstate,
+        faults=faults,
+        server_message=refused.server_message,
+    )
 
 
 def _constraint_fault(error: psycopg2.Error, sqlstate: str) -> ArgumentFault:

@@ -5,17 +5,18 @@ request here: literals arrive written by ``catalogue.arguments.literal``.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Self
 
 import msgspec
 
 from gateway.catalogue.query import Access, Kind, Query, Text
-from gateway.catalogue.types import Column, Form, Signature, Type
+from gateway.catalogue.types import Column, Family, Form, Signature, Type
 from gateway.catalogue.wrapping import quoted, wrap
 
-_BIG = frozenset({"pg_catalog.int8", "pg_catalog.numeric"})
-"""Types that ``Prefer: bigint=string`` turns into strings."""
+NAME = re.compile(r"\bgw_[0-9a-f]{16}\b")
+"""Names of what we prepare, as they appear in the server's messages."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -33,6 +34,8 @@ class Plan(msgspec.Struct, frozen=True):
     parameters: tuple[str, ...]
     types: tuple[Type, ...]
     columns: tuple[Column, ...]
+    big_as_text: bool
+    """Whether int8 and numeric become JSON strings (``Prefer: bigint=string``)."""
     tag: str
     """A comment with the query's name: ``pg_stat_activity`` and slow logs show the EXECUTE only."""
 
@@ -57,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True):
             parameters=tuple(parameter.name for parameter in query.parameters),
             types=signature.parameters,
             columns=signature.columns,
+            big_as_text=bigint_as_string,
             tag=f"/* {query.name} */ ",
         )
 
@@ -67,7 +71,7 @@ class Plan(msgspec.Struct, frozen=True):
         A procedure could commit by itself otherwise; rows that are encoded in a second look must not have been
         committed before that look succeeded.
         """
-        return self.form is Form.CALL or (self.write and self.form is Form.PLAIN and self.kind is not Kind.EXEC)
+        return self.form is Form.CALL or (self.form is Form.PLAIN and self.kind is not Kind.EXEC)
 
     def prepare(self) -> str:
         """The PREPARE message."""
@@ -81,28 +85,32 @@ class Plan(msgspec.Struct, frozen=True):
 
     def inline(self, literals: Sequence[str]) -> str:
         """The statement itself with typed literals in place: for CALL, and where nothing may stay prepared."""
-        return self.tag + self.text.render(lambda _, index: f"{literals[index]}::{self.types[index].sql}")
+        return self.tag + self.text.render(lambda _, index: f"({literals[index]}::{self.types[index].sql})")
 
+    def encode_rows(self, rows: Sequence[Sequence[str]]) -> str:
+        """The statement with which the server writes the JSON of rows that came as text (literals or NULL).
 
-def encode_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, scalar: bool = False) -> str:
-    """The statement with which the server writes the JSON of rows that came as text (literals or NULL).
-
-    For results that nothing can be wrapped around: a CALL's OUT row, tables with rules. ``scalar`` asks for the
-    first column's value alone.
-    """
-    values = ", ".join(
-        f"({', '.join(f'{value}::{column.type.sql}' for value, column in zip(row, columns, strict=True))})"
-        for row in rows
-    )
-    names = ", ".join(quoted(column.name) for column in columns)
-    if scalar:
-        return f"SELECT coalesce(to_json(_gw.c)::text, 'null') FROM (VALUES {values}) AS _gw(c)"
-    return f"SELECT row_to_json(_gw.*)::text FROM (VALUES {values}) AS _gw({names})"
+        For results that nothing can be wrapped around: a CALL's OUT row, tables with rules.
+        """
+        casts = [f"::{column.type.sql}{_cast(column.type) if self.big_as_text else ''}" for column in self.columns]
+        values = ", ".join(
+            f"({', '.join(f'{value}{cast}' for value, cast in zip(row, casts, strict=True))})" for row in rows
+        )
+        if self.kind is Kind.SCALAR:
+            # NOTE: the first column alone is named, as another could have any name.
+            return f"SELECT coalesce(to_json(_gw.c)::text, 'null') FROM (VALUES {values}) AS _gw(c)"
+        names = ", ".join(quoted(column.name) for column in self.columns)
+        return f"SELECT row_to_json(_gw.*)::text FROM (VALUES {values}) AS _gw({names})"
 
 
 def _cast(column: Type) -> str:
-    if column.sql in _BIG:
+    if _is_big(column):
         return "::text"
-    if column.element is not None and column.element.sql in _BIG:
+    if column.element is not None and _is_big(column.element):
         return "::text[]"
     return ""
+
+
+def _is_big(type_: Type) -> bool:
+    """Whether ``Prefer: bigint=string`` makes a string of it."""
+    return type_.family is Family.NUMERIC or (type_.family is Family.INTEGER and type_.size == 8)

@@ -83,10 +83,11 @@ def wait_for(fd: int, event: int, deadline: float | None, client: ClientSocket |
         left = None if until is None else until - monotonic()
         if left is not None and left <= 0:
             raise DeadlinePassed if until == deadline else ClientLeft
-        for ready, what in poller.poll(None if left is None else ceil(left * 1000)):
-            if ready == fd:
-                return
-            if client is not None:
-                if client.hung_up(what):
-                    raise ClientLeft
-                poller.unregister(client.fd)
+        ready = dict(poller.poll(None if left is None else ceil(left * 1000)))
+        # The client first: a server that always has something to say must not hide that nobody listens.
+        if client is not None and client.fd in ready:
+            if client.hung_up(ready[client.fd]):
+                raise ClientLeft
+            poller.unregister(client.fd)
+        if fd in ready:
+            return

@@ -1,0 +1,187 @@
+"""From a DSN to libpq's parameters; nothing here asks a server or a name server."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from psycopg2 import ProgrammingError
+from psycopg2.extensions import parse_dsn
+
+from gateway.postgres import dsn
+from gateway.postgres.dsn import complete, is_local, render, resolve, system_roots
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("PGHOST", "PGHOSTADDR", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "dbname=shop",
+        "host=localhost",
+        "host=127.0.0.1",
+        "host=127.8.9.1",
+        "host=::1",
+        "postgresql://u:p@[::1]:5433/shop",
+        "host=/run/postgresql",
+        "host=@abstract",
+        "host=/run/postgresql,localhost",
+        "hostaddr=127.0.0.1",
+    ],
+)
+def test_this_machine_needs_no_tls(text: str) -> None:
+    assert "sslmode" not in complete(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "host=10.0.0.1",
+        "host=db.example",
+        "postgresql://u:p@db.example/shop",
+        "postgresql://[2001:db8::1]/shop",
+        "host=localhost,db.example",
+        "hostaddr=10.0.0.1",
+        "host=localhost hostaddr=10.0.0.1",
+        "service=shop",
+        "host=localhost.example",
+    ],
+)
+def test_a_host_off_loopback_is_verified_in_full(text: str) -> None:
+    assert complete(text)["sslmode"] == "verify-full"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PGHOST", "db.example"), ("PGHOSTADDR", "10.0.0.1"), ("PGSERVICE", "shop")]
+)
+def test_a_host_from_the_environment_is_verified_in_full(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert complete("dbname=shop")["sslmode"] == "verify-full"
+
+
+def test_a_chosen_sslmode_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert complete("host=db.example sslmode=require")["sslmode"] == "require"
+    monkeypatch.setenv("PGSSLMODE", "require")
+    assert "sslmode" not in complete("host=db.example")
+
+
+def test_the_systems_certificates_are_trusted_unless_others_were_chosen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert complete("host=db.example")["sslrootcert"] == system_roots()
+    assert complete("host=db.example sslmode=verify-full")["sslrootcert"] == system_roots()
+    assert complete("host=db.example sslmode=verify-full sslrootcert=system")["sslrootcert"] == system_roots()
+    assert complete("host=db.example sslrootcert=/etc/own.crt")["sslrootcert"] == "/etc/own.crt"
+    assert "sslrootcert" not in complete("host=db.example sslmode=require")
+    own = tmp_path / ".postgresql" / "root.crt"
+    own.parent.mkdir()
+    own.touch()
+    assert "sslrootcert" not in complete("host=db.example")
+    monkeypatch.setenv("PGSSLROOTCERT", "/etc/own.crt")
+    assert "sslrootcert" not in complete("host=db.example")
+
+
+def test_the_systems_certificates_are_a_file_that_is_there_or_libpqs_to_find(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = system_roots()
+    assert found == "system" or Path(found).is_file()
+    monkeypatch.setattr(dsn, "BUNDLES", (str(tmp_path / "none"),))
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/somewhere.pem")
+    assert system_roots() == "system"
+
+
+def test_settings_become_options_in_front_of_the_dsns_own_and_keep_their_spaces() -> None:
+    parameters = complete(
+        "dbname=shop options='-c search_path=app'", settings={"DateStyle": "ISO, MDY", "x.y": "a\\b\tc"}
+    )
+    assert parameters["options"] == "-c DateStyle=ISO,\\ MDY -c x.y=a\\\\b\\\tc -c search_path=app"
+
+
+def test_no_settings_no_options() -> None:
+    assert "options" not in complete("dbname=shop")
+
+
+def test_a_password_takes_the_place_of_the_dsns() -> None:
+    new = "n'e\\w"
+    assert complete("host=/tmp password=old", password=new).get("password", "") == new
+    assert complete("host=/tmp password=old").get("password", "") != new
+
+
+def test_what_is_rendered_reads_back_the_same() -> None:
+    awkward = "it's \\ here"
+    parameters = complete("host=/tmp user='a b'", password=awkward, settings={"DateStyle": "ISO, MDY"})
+    assert parse_dsn(render(parameters)) == parameters
+
+
+def test_what_is_no_dsn_is_refused() -> None:
+    with pytest.raises(ProgrammingError):
+        complete("host=/tmp nonsense")
+
+
+def test_our_name_and_encoding_are_defaults() -> None:
+    assert complete("")["application_name"] == "pg-query-gateway"
+    assert complete("application_name=mine")["application_name"] == "mine"
+    assert complete("")["client_encoding"] == "UTF8"
+    assert complete("")["gssencmode"] == "disable"
+
+
+def test_addresses_are_given_beside_their_names() -> None:
+    resolved = resolve({"host": "127.0.0.1", "port": "5433"})
+    assert resolved == {"host": "127.0.0.1", "hostaddr": "127.0.0.1", "port": "5433"}
+    assert resolve({"host": "::1"}) == {"host": "::1", "hostaddr": "::1"}
+
+
+def test_a_name_with_two_addresses_becomes_two_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"db": ["10.0.0.1", "2001:db8::1"], "other": ["10.0.0.2"]}
+
+    def look_up(name: str, _port: None, **_: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        if name not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        # twice each, as getaddrinfo does for several protocols
+        return [(2, 1, 6, "", (address, 0)) for address in known[name] for _ in range(2)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert resolve({"host": "db,other", "port": "1,2"}) == {
+        "host": "db,db,other",
+        "hostaddr": "10.0.0.1,2001:db8::1,10.0.0.2",
+        "port": "1,1,2",
+    }
+    assert resolve({"host": "db", "port": "7"}) == {"host": "db,db", "hostaddr": "10.0.0.1,2001:db8::1", "port": "7"}
+    assert resolve({"host": "gone,other"}) == {"host": "other", "hostaddr": "10.0.0.2"}
+    assert resolve({"host": "/run/pg,other", "port": "1,2"}) == {
+        "host": "/run/pg,other",
+        "hostaddr": ",10.0.0.2",
+        "port": "1,2",
+    }
+    with pytest.raises(OSError, match="not known"):
+        resolve({"host": "gone,lost"})
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"dbname": "x"},
+        {"host": "/run/postgresql"},
+        {"host": "@abstract"},
+        {"host": "db.example", "hostaddr": "10.0.0.1"},
+        {"host": "127.0.0.1,::1", "port": "1,2,3"},
+    ],
+)
+def test_what_needs_no_look_up_is_left_alone(parameters: dict[str, str]) -> None:
+    assert resolve(parameters) == parameters
+
+
+@pytest.mark.parametrize(
+    ("host", "local"), [("", True), ("localhost", True), ("LOCALHOST", False), ("10.0.0.1", False)]
+)
+def test_only_what_certainly_is_this_machine_is_local(host: str, local: bool) -> None:
+    assert is_local(host) is local
