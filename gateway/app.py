@@ -16,6 +16,7 @@ from gateway.pool.pool import Pool
 from gateway.pool.rotation import Rotation
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Driver, addresses
+from gateway.postgres.waiting import closed_gate
 from gateway.settings import GroupSettings, Settings
 from gateway.web.catalogue import CatalogueResource
 from gateway.web.failures import Failures
@@ -89,6 +90,7 @@ def _group(
         rotation=rotation,
         fallback=group.fallback,
         balance=group.balance,
+        gate=closed_gate,
     )
 
 

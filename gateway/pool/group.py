@@ -31,7 +31,7 @@ from gateway.errors import Draining, NoEndpoint, PoolTimeout, QueueFull
 from gateway.pool.driver import ConnectError, ConnectionBroken, Driver, Reason
 from gateway.pool.growth import Connector, Growth, Order, start_thread
 from gateway.pool.lease import Lease
-from gateway.pool.queue import Queue, Waiter
+from gateway.pool.queue import Gate, Queue, ThreadGate, Waiter
 from gateway.pool.rotation import Candidates, Connected, ConnectFailed, Fallback, Rotation
 from gateway.pool.slot import C, Slot, SlotState
 from gateway.pool.stock import Balance, Stock
@@ -60,7 +60,8 @@ class Group(Generic[C]):
     """Slots, a queue, and leases on connections to the endpoints of one purpose.
 
     ``fallback`` says whether reads may go to a primary when no replica is in the rotation. ``queue_limit`` bounds
-    the requests that wait beyond those for which a connection can be opened. ``jitter`` gives numbers in [0, 1).
+    the requests that wait beyond those for which a connection can be opened. ``gate`` makes what one of them waits
+    at, ``jitter`` gives numbers in [0, 1).
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Group(Generic[C]):
         connect_timeout: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
         spawn: Callable[[Callable[[], None]], None] = start_thread,
+        gate: Callable[[], Gate] = ThreadGate,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         if size < 1 or queue_limit < 0 or not endpoints:
@@ -94,6 +96,7 @@ class Group(Generic[C]):
         self._connect_timeout = connect_timeout
         self._clock = clock
         self._spawn = spawn
+        self._gate = gate
         self._jitter = jitter
         self._closed = False
         self._start_afresh()
@@ -106,7 +109,7 @@ class Group(Generic[C]):
         self._news = threading.Condition(self._lock)
         """For connectors that pause and for ``wait_home``; requests wait at their own gates."""
         self._stock = Stock[C](self.endpoints, size=self.size, balance=self._balance, access_write=self.access_write)
-        self._queue = Queue[C]()
+        self._queue = Queue[C](gate=self._gate)
         self._growth = Growth[C](self._stock, jitter=self._jitter)
         self._errands: deque[Callable[[], None]] = deque()
         self.refresh()
@@ -292,7 +295,7 @@ class Group(Generic[C]):
     def _wait(self, waiter: Waiter[C], deadline: float) -> Slot[C]:
         """Wait for the gate to open; the slot behind it is the caller's. No lock held."""
         try:
-            waiter.gate.acquire(timeout=max(0.0, deadline - self._clock()))
+            waiter.gate.wait(deadline - self._clock())
         except BaseException:
             self._step_out(waiter)
             raise

@@ -3,10 +3,38 @@
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Generic
+from typing import Generic, Protocol
 
 from gateway.errors import GatewayError
 from gateway.pool.slot import C, Slot
+
+
+class Gate(Protocol):
+    """What one request waits at, once."""
+
+    def open(self) -> None:
+        """Let the request through, now or when it comes."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the gate opens, or for so long."""
+
+
+class ThreadGate:
+    """A gate for threads."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def open(self) -> None:
+        """Let the request through, now or when it comes."""
+        self._lock.release()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the gate opens, or for so long."""
+        self._lock.acquire(timeout=max(0.0, seconds))
 
 
 class Waiter(Generic[C]):
@@ -14,19 +42,20 @@ class Waiter(Generic[C]):
 
     __slots__ = ("error", "gate", "since", "slot", "ticket")
 
-    def __init__(self, ticket: int, since: float) -> None:
+    def __init__(self, ticket: int, since: float, gate: Gate) -> None:
         self.ticket = ticket
         self.since = since
         self.slot: Slot[C] | None = None
         self.error: GatewayError | None = None
-        self.gate = threading.Lock()
-        self.gate.acquire()
+        self.gate = gate
 
 
 class Queue(Generic[C]):
     """First come, first served, by ticket; a ticket is drawn when a request first asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, gate: Callable[[], Gate]) -> None:
+        """``gate`` makes what a request waits at."""
+        self._gate = gate
         self._waiters: deque[Waiter[C]] = deque()
         self._drawn = 0
         self.granted = 0
@@ -42,7 +71,7 @@ class Queue(Generic[C]):
 
     def join(self, ticket: int, now: float) -> Waiter[C]:
         """Stand where the ticket belongs: at the end, unless the request was served before and comes again."""
-        waiter = Waiter[C](ticket, now)
+        waiter: Waiter[C] = Waiter(ticket, now, self._gate())
         if ticket == self._drawn:
             self._waiters.append(waiter)
         else:
@@ -54,14 +83,14 @@ class Queue(Generic[C]):
         waiter = self._waiters.popleft()
         self.granted += 1
         waiter.slot = slot
-        waiter.gate.release()
+        waiter.gate.open()
 
     def dismiss(self, reason: Callable[[], GatewayError]) -> None:
         """Wake everybody with an error of their own."""
         while self._waiters:
             waiter = self._waiters.popleft()
             waiter.error = reason()
-            waiter.gate.release()
+            waiter.gate.open()
 
     def leave(self, waiter: Waiter[C]) -> None:
         """Step out, if still in it."""
