@@ -37,7 +37,8 @@ def main() -> None:
 @config_option
 @click.option("--bind", multiple=True, metavar="ADDRESS", help="host:port, [ipv6]:port or unix:/path; may be repeated.")
 @click.option("--workers", metavar="N", help="Processes; 0 is one a processor.")
-def serve(config: Path | None, bind: tuple[str, ...], workers: str | None) -> None:
+@click.option("--reuse-port", is_flag=True, default=None, help="Share the port with other gateways (SO_REUSEPORT).")
+def serve(config: Path | None, bind: tuple[str, ...], workers: str | None, reuse_port: bool | None) -> None:
     """Serve the catalogue.
 
     Settings and queries are checked first; with any fault nothing is started. Options beat the environment, and
@@ -48,11 +49,13 @@ def serve(config: Path | None, bind: tuple[str, ...], workers: str | None) -> No
     gateway serve -c /etc/gateway/gateway.toml --bind 127.0.0.1:9000 --workers 4
     DATABASE_URL=postgresql://me@localhost/shop gateway serve
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
-    settings, catalogue = _compile(config, {"server.bind": bind or None, "server.workers": workers})
+    given = {"server.bind": bind or None, "server.workers": workers, "server.reuse_port": reuse_port}
+    settings, catalogue = _compile(config, given)
     _warn(catalogue)
     from gateway.server import listening
 
-    if not inherits_sockets() and (faults := tuple(listening.faults_of(settings.server.bind))):
+    server = settings.server
+    if not inherits_sockets() and (faults := tuple(listening.faults_of(server.bind, reuse_port=server.reuse_port))):
         _fail(faults)
     _become_server(settings, catalogue)
 

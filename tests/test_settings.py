@@ -188,7 +188,14 @@ def test_all_faults_are_reported_at_once_with_their_places() -> None:
     [
         ("[server]\nworkers = true", "server.workers: expected `int`, got `bool` (it is True)"),
         ("[server]\nthreads = 0", "server.threads: expected `int` >= 1 (it is 0)"),
-        ('[server]\nworker = "gateway"', 'server.worker: must be one of "gthread", "sync" (it is \'gateway\')'),
+        (
+            '[server]\nworker = "gevent"',
+            'server.worker: must be one of "gateway", "gthread", "sync" (it is \'gevent\')',
+        ),
+        (
+            '[server]\nbind = "unix:/run/x.sock"\nreuse_port = true',
+            "server.reuse_port: a unix socket cannot be shared so",
+        ),
         ('[server]\nmax_body = "1mb"', 'server.max_body: must be a size such as "64kB" or "1MB" (B, kB, MB, GB, TB)'),
         ('[server]\ntimeout = "0s"', "server.timeout: expected `float` >= 0.001 (it is '0s')"),
         ('[server]\ntimeout = "30d"', "server.timeout: expected `float` <= 2147483.0 (it is '30d')"),
@@ -480,7 +487,6 @@ def test_sockets_are_inherited_only_when_they_are_for_this_process() -> None:
 
 LATER = {
     ("server", "retry_budget"),
-    ("server", "head_timeout"),
     ("groups", "max_lag"),
     ("groups", "balance"),
     ("auth", "keys_file"),

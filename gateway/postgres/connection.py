@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from math import floor
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import psycopg2
 import psycopg2.extensions
@@ -21,7 +21,7 @@ from gateway.postgres import failures
 from gateway.postgres.attributing import refused_arguments
 from gateway.postgres.failures import Stage
 from gateway.postgres.statement import NAME, Plan
-from gateway.postgres.waiting import ClientLeft, ClientSocket, DeadlinePassed
+from gateway.postgres.waiting import Client, ClientLeft, DeadlinePassed
 
 SAFETY_MARGIN = 0.05
 """Seconds before our deadline at which the server gives up a write: its end is then known, not guessed."""
@@ -40,6 +40,16 @@ class Result(NamedTuple):
     affected: int
 
 
+class Watch(Protocol):
+    """A loop's eye on the socket of one connection."""
+
+    spoke: bool
+    """The server closed the idle connection, or said something unasked."""
+
+    def close(self) -> None:
+        """Stop looking. To be called before the socket is closed; harmless when called again."""
+
+
 class Connection(psycopg2.extensions.connection):
     """A psycopg2 connection in autocommit that satisfies ``pool.driver.Connection``.
 
@@ -50,8 +60,12 @@ class Connection(psycopg2.extensions.connection):
     def __init__(self, dsn: str, *, deadline: float, prepared_limit: int = 200, prepare: bool = True) -> None:
         # NOTE: psycopg2 connects inside __init__, through the wait callback, which reads these two.
         self.deadline: float | None = deadline
-        self.client: ClientSocket | None = None
+        self.client: Client | None = None
+        self.watch: Watch | None = None
+        """The loop's eye on the socket, where a loop waits for us."""
+        self.is_established = False
         super().__init__(dsn)
+        self.is_established = True
         self.autocommit = True
         self.server_version_text = ""
         self.prepares = prepare
@@ -68,10 +82,9 @@ class Connection(psycopg2.extensions.connection):
         self._pinned: dict[str, str] = {}
         self._standby_at_connect = False
         self._role = Role.PRIMARY
+        self._peek: select.poll | None = None
         for oid in psycopg2.extensions.string_types:
             self.string_types[oid] = psycopg2.extensions.BYTES
-        self._peek = select.poll()
-        self._peek.register(self.fileno(), select.POLLIN | select.POLLRDHUP)
 
     # -- the pool's side -----------------------------------------------------------------------------------------
 
@@ -89,7 +102,20 @@ class Connection(psycopg2.extensions.connection):
 
     def is_usable(self) -> bool:
         """Look at the idle socket: anything readable is the server's farewell or something unasked."""
-        return not self.closed and not self._peek.poll(0)
+        if self.closed:
+            return False
+        if self.watch is not None:
+            return not self.watch.spoke
+        if self._peek is None:
+            self._peek = select.poll()
+            self._peek.register(self.fileno(), select.POLLIN | select.POLLRDHUP)
+        return not self._peek.poll(0)
+
+    def close(self) -> None:
+        """Close at once, without waiting for the server. Harmless when closed already."""
+        if self.watch is not None:
+            self.watch.close()
+        super().close()
 
     def ping(self, deadline: float) -> None:
         """Ask the server for a sign of life; raises ConnectionBroken."""
@@ -166,7 +192,7 @@ class Connection(psycopg2.extensions.connection):
         literals: Sequence[str],
         *,
         deadline: float,
-        client: ClientSocket | None = None,
+        client: Client | None = None,
         max_bytes: int | None = None,
     ) -> Result:
         """Run a plan with its literals (in the order of ``$1`` …) and give what it answered.
@@ -176,6 +202,8 @@ class Connection(psycopg2.extensions.connection):
         """
         self.deadline = deadline
         self.client = None if plan.write else client
+        if self.client is not None and self.client.gone_at is not None and self.client.gone_at <= monotonic():
+            raise failures.interrupted(deadline=False, write=False, stage=Stage.PREPARING)
         self._unclean = self._unclean or not plan.harmless
         self._wrote = self._wrote or plan.write
         self._stage = Stage.PREPARING

@@ -7,15 +7,14 @@ statement PREPARE they take a CALL as well, and types as OIDs, free of any searc
 
 import ctypes
 import functools
-import select
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import psycopg2
 import psycopg2._psycopg
-import psycopg2.extensions
 
-from gateway.postgres.waiting import wait_for
+from gateway.postgres.connection import Connection
+from gateway.postgres.waiting import READABLE, WRITABLE, park
 
 _COMMAND_OK = 1
 _UNNAMED = b""
@@ -38,16 +37,15 @@ class Undescribed(Exception):
         self.sqlstate = sqlstate
 
 
-def describe(
-    connection: psycopg2.extensions.connection, sql: str, types: Sequence[int | None], deadline: float
-) -> Description:
+def describe(connection: Connection, sql: str, types: Sequence[int | None], deadline: float) -> Description:
     """Describe one statement; ``types`` are OIDs of its parameters, None for the server to say.
 
     Raises Undescribed; or psycopg2.OperationalError where the connection broke, or DeadlinePassed, after which the
     connection is closed.
     """
+    connection.deadline, connection.client = deadline, None
     try:
-        return _describe(connection, sql, types, deadline)
+        return _describe(connection, sql, types)
     except Undescribed:
         raise
     except BaseException:
@@ -55,18 +53,16 @@ def describe(
         raise
 
 
-def _describe(
-    connection: psycopg2.extensions.connection, sql: str, types: Sequence[int | None], deadline: float
-) -> Description:
+def _describe(connection: Connection, sql: str, types: Sequence[int | None]) -> Description:
     libpq = _libpq()
     handle = connection.pgconn_ptr
     oids = (ctypes.c_uint * len(types))(*(oid or 0 for oid in types))
     if not libpq.PQsendPrepare(handle, _UNNAMED, sql.encode(), len(types), oids):
         raise psycopg2.OperationalError(libpq.PQerrorMessage(handle).decode())
-    libpq.PQclear(_result(connection, deadline))
+    libpq.PQclear(_result(connection))
     if not libpq.PQsendDescribePrepared(handle, _UNNAMED):
         raise psycopg2.OperationalError(libpq.PQerrorMessage(handle).decode())
-    result = _result(connection, deadline)
+    result = _result(connection)
     try:
         return Description(
             tuple(libpq.PQparamtype(result, index) for index in range(libpq.PQnparams(result))),
@@ -108,11 +104,11 @@ def _libpq() -> ctypes.CDLL:
     return library
 
 
-def _result(connection: psycopg2.extensions.connection, deadline: float) -> int | None:
+def _result(connection: Connection) -> int | None:
     """The good result of what was sent, with the connection idle again."""
     libpq = _libpq()
-    result = _next_result(connection, deadline)
-    _next_result(connection, deadline)  # always NULL
+    result = _next_result(connection)
+    _next_result(connection)  # always NULL
     if libpq.PQresultStatus(result) == _COMMAND_OK:
         return result
     try:
@@ -126,20 +122,20 @@ def _result(connection: psycopg2.extensions.connection, deadline: float) -> int 
         libpq.PQclear(result)
 
 
-def _next_result(connection: psycopg2.extensions.connection, deadline: float) -> int | None:
+def _next_result(connection: Connection) -> int | None:
     libpq = _libpq()
     handle = connection.pgconn_ptr
     while libpq.PQflush(handle) == 1:
-        wait_for(connection.fileno(), select.POLLIN | select.POLLOUT, deadline)
+        park(connection, WRITABLE)
         _consume(libpq, connection)
     while libpq.PQisBusy(handle):
-        wait_for(connection.fileno(), select.POLLIN, deadline)
+        park(connection, READABLE)
         _consume(libpq, connection)
     result: int | None = libpq.PQgetResult(handle)
     return result
 
 
-def _consume(libpq: ctypes.CDLL, connection: psycopg2.extensions.connection) -> None:
+def _consume(libpq: ctypes.CDLL, connection: Connection) -> None:
     if not libpq.PQconsumeInput(connection.pgconn_ptr):
         raise psycopg2.OperationalError(libpq.PQerrorMessage(connection.pgconn_ptr).decode())
 

@@ -4,18 +4,25 @@ psycopg2 calls :func:`wait` (``set_wait_callback``, process-wide) whenever libpq
 executes and fetches alike. An exception raised here makes psycopg2 close the connection, which is what a passed
 deadline or a client that left must do: the server notices the closed socket within
 ``client_connection_check_interval`` and ends the query.
+
+How a wait waits is one function, ``park``: here with ``poll(2)``, for threads; ``postgres.looping`` has another.
 """
 
 import select
 import socket
+from collections.abc import Callable
 from math import ceil
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg2.extensions
 
+from gateway.pool.queue import Gate, ThreadGate
+
 HALF_CLOSE_GRACE = 0.3
 """Seconds in which an answer still goes to a client that has shut down its sending side."""
+
+READABLE, WRITABLE = select.POLLIN, select.POLLOUT
 
 _HANG_UP = select.POLLRDHUP
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
@@ -27,6 +34,13 @@ class DeadlinePassed(Exception):
 
 class ClientLeft(Exception):
     """The client hung up while its query was running."""
+
+
+class Client(Protocol):
+    """Whoever waits for the answer."""
+
+    gone_at: float | None
+    """When its query is given up, if it has hung up."""
 
 
 class ClientSocket:
@@ -47,8 +61,23 @@ class ClientSocket:
         return monotonic() >= self.gone_at
 
 
-def install() -> None:
-    """Make :func:`wait` psycopg2's wait callback, for every connection of this process."""
+Park = Callable[[Any, int], None]
+"""Waits until a connection's socket is READABLE or WRITABLE; raises DeadlinePassed or ClientLeft instead."""
+
+# psycopg2's callback is process-wide, and so are these.
+_park: Park | None = None
+_gate: Callable[[], Gate] = ThreadGate
+
+
+def install(park: Park | None = None, gate: Callable[[], Gate] = ThreadGate) -> None:
+    """Make :func:`wait` psycopg2's wait callback for every connection of this process, waiting by ``park``.
+
+    ``gate`` makes what a request waits at in a queue. Without ``park`` it is all as for threads (``poll(2)``), unless
+    another way was installed before.
+    """
+    global _gate, _park
+    if park is not None or _park is None:
+        _park, _gate = park or park_in_poll, gate
     psycopg2.extensions.set_wait_callback(wait)
 
 
@@ -58,14 +87,34 @@ def wait(connection: Any) -> None:
     Raises DeadlinePassed at ``connection.deadline`` and ClientLeft when ``connection.client`` hangs up. A
     connection without these attributes (not one of ours) waits without limit.
     """
+    try:
+        while True:
+            state = connection.poll()
+            if state == psycopg2.extensions.POLL_OK:
+                return
+            park(connection, READABLE if state == psycopg2.extensions.POLL_READ else WRITABLE)
+    except BaseException:
+        # psycopg2 closes the socket next, and its number will be another's at once.
+        watch = getattr(connection, "watch", None)
+        if watch is not None:
+            watch.close()
+        raise
+
+
+def closed_gate() -> Gate:
+    """What one request of this process waits at in a queue."""
+    return _gate()
+
+
+def park(connection: Any, event: int) -> None:
+    """Wait until the connection's socket is ready for ``event``; raises DeadlinePassed or ClientLeft instead."""
+    (_park or park_in_poll)(connection, event)
+
+
+def park_in_poll(connection: Any, event: int) -> None:
+    """Wait as threads do."""
     deadline = getattr(connection, "deadline", None)
-    client = getattr(connection, "client", None)
-    while True:
-        state = connection.poll()
-        if state == psycopg2.extensions.POLL_OK:
-            return
-        event = select.POLLIN if state == psycopg2.extensions.POLL_READ else select.POLLOUT
-        wait_for(connection.fileno(), event, deadline, client)
+    wait_for(connection.fileno(), event, deadline, getattr(connection, "client", None))
 
 
 def wait_for(fd: int, event: int, deadline: float | None, client: ClientSocket | None = None) -> None:

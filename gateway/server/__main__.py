@@ -19,7 +19,8 @@ def _create_app(settings: Settings, catalogue: Catalogue, directory: Path) -> An
     # Imported by each worker: psycopg2's wait callback and everything else of the data path stay out of the master.
     from gateway.app import create_app
 
-    return closing_after_refusals(create_app(settings, catalogue, directory))
+    app = create_app(settings, catalogue, directory)
+    return app if settings.server.worker == "gateway" else closing_after_refusals(app)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,12 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
             self.cfg.set(name, value)
         self.cfg.set("bind", list(self._bind))
         self.cfg.set("when_ready", self._when_ready)
+        self.cfg.set("post_fork", self._post_fork)
+
+    @property
+    def settings(self) -> Settings:
+        """What is served, for the worker."""
+        return self._compiled.settings
 
     def load(self) -> Any:
         """Make the WSGI application; runs in each worker."""
@@ -59,7 +65,10 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
             for listener in arbiter.LISTENERS:
                 if not is_local(name := _name_of(listener)):
                     raise RuntimeError(f"{name} is not loopback; see [auth] allow_anonymous")
-        _limit_silence(arbiter.LISTENERS, self._compiled.settings.server.body_timeout)
+
+    def _post_fork(self, _arbiter: Any, worker: Any) -> None:
+        # Here and not when ready: with reuse_port each worker has sockets of its own.
+        _limit_silence(worker.sockets, self._compiled.settings.server.body_timeout)
 
 
 def serve(runtime: Runtime, create_app: CreateApp) -> None:

@@ -14,19 +14,23 @@ from pathlib import Path
 from gateway.errors import Fault
 
 
-def faults_of(binds: Iterable[str]) -> Iterator[Fault]:
-    """Name every address (in the form of ``[server] bind``) that cannot be listened on now."""
+def faults_of(binds: Iterable[str], *, reuse_port: bool = False) -> Iterator[Fault]:
+    """Name every address (in the form of ``[server] bind``) that cannot be listened on now.
+
+    With ``reuse_port`` others may listen on a port, if they do so with SO_REUSEPORT too.
+    """
     for bind in binds:
-        message = _unix_fault(bind.removeprefix("unix:")) if bind.startswith("unix:") else _tcp_fault(bind)
+        message = _unix_fault(bind.removeprefix("unix:")) if bind.startswith("unix:") else _tcp_fault(bind, reuse_port)
         if message:
             yield Fault(f"server.bind {bind}", 0, message)
 
 
-def _tcp_fault(bind: str) -> str | None:
+def _tcp_fault(bind: str, reuse_port: bool) -> str | None:
     host, _, port = bind.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(reuse_port))
         try:
             probe.bind((host.strip("[]"), int(port)))
         except socket.gaierror:

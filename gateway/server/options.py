@@ -12,14 +12,22 @@ HEARTBEAT = 30
 GRACE = 30
 """Seconds in which requests in flight may finish after SIGTERM."""
 
+WORKER_CLASSES = {
+    "gateway": "gateway.server.worker.GatewayWorker",
+    "gthread": "gateway.server.threaded.ThreadedWorker",
+    "sync": "sync",
+}
+"""By ``[server] worker``."""
+
 
 def options_of(compiled: Compiled, directory: Path) -> dict[str, Any]:
     """Gunicorn's settings by name; every one whose default would come from the environment is set."""
     server = compiled.settings.server
     return {
         "bind": list(server.bind),
+        "reuse_port": server.reuse_port,
         "workers": server.workers,
-        "worker_class": server.worker,
+        "worker_class": WORKER_CLASSES[server.worker],
         # NOTE: gunicorn turns a sync worker with threads into a gthread worker.
         "threads": server.threads if server.worker == "gthread" else 1,
         "timeout": _heartbeat(compiled),

@@ -50,6 +50,8 @@ def _bind_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
         seen.add(bind)
         if not _is_address(bind):
             yield source.fault(f'server.bind: {bind!r} is none of "host:port", "[ipv6]:port", "unix:/path"')
+        elif settings.server.reuse_port and bind.startswith("unix:"):
+            yield source_of("server", "reuse_port").fault("server.reuse_port: a unix socket cannot be shared so")
         elif settings.auth.mode == "none" and not settings.auth.allow_anonymous and not is_local(bind):
             yield source.fault(
                 f'server.bind: {bind} is not loopback, and with auth.mode = "none" whoever reaches it may run every '

@@ -29,9 +29,11 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 
     bind: Annotated[tuple[str, ...], Meta(min_length=1)] = ("127.0.0.1:8080",)
     """``host:port``, ``[ipv6]:port`` or ``unix:/path``."""
+    reuse_port: bool = False
+    """Listen with SO_REUSEPORT: several gateways may serve one port, and each worker has a backlog of its own."""
     workers: Annotated[int, Meta(ge=0, le=1024)] = 0
     """Never 0 once loaded: then it is one a processor, but no more than the smallest group has connections."""
-    worker: Literal["gthread", "sync"] = "gthread"
+    worker: Literal["gateway", "gthread", "sync"] = "gateway"
     threads: Annotated[int, Meta(ge=1, le=1000)] = 8
     max_body: Size = 1024**2
     max_result_bytes: Size = 64 * 1024**2

@@ -10,8 +10,9 @@ SETTINGS_TEMPLATE = """\
 
 [server]
 # bind = "127.0.0.1:8080"      # several: ["127.0.0.1:8080", "unix:/run/gateway.sock"]
+# reuse_port = false           # true: several gateways may listen on one port (SO_REUSEPORT)
 # workers = 0                  # processes; 0: one a processor
-# worker = "gthread"           # or "sync": one request at a time in each process
+# worker = "gateway"           # hundreds of requests at a time; or "gthread", or "sync": one at a time
 # threads = 8                  # requests at a time in each process (gthread only)
 # max_body = "1MB"             # a longer request body is refused
 # max_result_bytes = "64MB"    # a longer answer is refused
@@ -19,7 +20,8 @@ SETTINGS_TEMPLATE = """\
 # max_batch = 1000             # objects in an array body
 # prepared = 200               # statements kept prepared per connection
 # time_zone = "UTC"            # of every session
-# body_timeout = "10s"         # a client that is silent for so long within a request is cut off
+# head_timeout = "5s"          # in which the head of a request must have come
+# body_timeout = "10s"         # in which its body must have come, and its answer be taken; 64 kB buy a second
 # idle_timeout = "75s"         # a connection without a request is closed after this
 # certfile = ""                # TLS to clients: the server's certificate chain,
 # keyfile = ""                 # its key,

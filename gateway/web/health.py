@@ -49,6 +49,8 @@ class HealthResource:
     def on_get_ready(self, request: falcon.Request, response: falcon.Response) -> None:
         """Say whether every group (or the one asked for) has an endpoint, and the queries' types are known."""
         reasons = [] if self._plans.complete else ["the types of the queries are not known yet"]
+        if request.env.get("gateway.draining"):
+            reasons.append("this worker is shutting down")
         reasons += [
             f"group {name}: no endpoint may answer"
             for name in self._groups_asked_for(request)

@@ -14,7 +14,7 @@ from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from tests.live.gateways import QUERIES, Gateway, running_marked, serving, wait_until, with_tables
 
-WORKERS = ["gthread", "sync"]
+WORKERS = ["gateway", "gthread", "sync"]
 
 
 @pytest.fixture(scope="module")

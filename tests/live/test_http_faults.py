@@ -15,7 +15,7 @@ from gateway.demo.cluster import Cluster
 from gateway.demo.server import Server
 from tests.live.gateways import QUERIES, Gateway, running_marked, serving, wait_until, with_tables
 
-WORKERS = ["gthread", "sync"]
+WORKERS = ["gateway", "gthread", "sync"]
 CANARY = "canary-of-the-password"
 
 

@@ -21,7 +21,7 @@ def tables(cluster: Cluster) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(scope="module", params=["gthread", "sync"])
+@pytest.fixture(scope="module", params=["gateway", "gthread", "sync"])
 def node(
     tables: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:

@@ -19,7 +19,7 @@ from gateway.demo.ports import find_port, is_free
 from gateway.server.runtime import memory_directory
 from tests.live.gateways import QUERIES, Gateway, environment, running_marked, serving, wait_until, with_tables
 
-WORKERS = ["gthread", "sync"]
+WORKERS = ["gateway", "gthread", "sync"]
 CANARY = "canary-of-the-password"
 
 

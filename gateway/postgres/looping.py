@@ -1,0 +1,152 @@
+"""psycopg2's wait in gevent's loop: a green thread sleeps until the server, the deadline or the client wakes it.
+
+A connection keeps one started watcher for its whole life (starting one a wait costs about half the throughput). While
+nobody waits for it, a readable socket means that the server closed it or said something unasked: that is noted, and
+the connection is not used again. Deadlines and hang-ups are looked at by one sweep over all that wait, not by a timer
+each.
+"""
+
+from time import monotonic
+from typing import Any
+
+import gevent
+from greenlet import getcurrent, greenlet
+
+from gateway.postgres import waiting
+from gateway.postgres.waiting import READABLE, ClientLeft, DeadlinePassed
+
+_READ, _WRITE = 1, 2
+
+
+class Watch:
+    """The loop's eye on one connection's socket."""
+
+    __slots__ = ("_hub", "_waiter", "_watcher", "spoke")
+
+    def __init__(self, fd: int) -> None:
+        self._waiter: greenlet | None = None
+        self.spoke = False
+        """The server closed the idle connection, or said something unasked."""
+        self._hub = gevent.get_hub()
+        self._watcher = self._hub.loop.io(fd, _READ)
+        self._watcher.start(self._on_readable)
+
+    def sleep(self) -> None:
+        """Wait until the socket is readable."""
+        if self.spoke:
+            self.spoke = False
+            self._watcher.start(self._on_readable)
+        self._waiter = getcurrent()
+        try:
+            self._hub.switch()
+        finally:
+            self._waiter = None
+
+    def close(self) -> None:
+        """Stop looking. To be called before the socket is closed: libpq and the kernel reuse its number at once."""
+        self._watcher.stop()
+        self._watcher.close()
+
+    def _on_readable(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.switch()
+        else:
+            self.spoke = True
+            self._watcher.stop()
+
+
+class LoopGate:
+    """What a green thread waits at for its turn in a queue. Satisfies ``pool.queue.Gate``.
+
+    PERF: the sweep watches the deadline; a lock of gevent's with a time-out costs twice as much, a timer included.
+    """
+
+    __slots__ = ("_is_open", "_sleeper", "_sleepers", "client", "deadline")
+
+    def __init__(self, sleepers: "Sleepers") -> None:
+        self._sleepers = sleepers
+        self._sleeper: greenlet | None = None
+        self._is_open = False
+        self.deadline = 0.0
+        self.client = None
+
+    def open(self) -> None:
+        """Let the request through, in the loop's next turn: never from one green thread straight into another."""
+        self._is_open = True
+        if self._sleeper is not None:
+            gevent.get_hub().loop.run_callback(self._resume)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the gate opens, or for so long."""
+        if self._is_open or seconds <= 0:
+            return
+        self.deadline = monotonic() + seconds
+        self._sleeper = getcurrent()
+        try:
+            self._sleepers.sleep(self._sleeper, self)
+        except DeadlinePassed:
+            return
+        finally:
+            self._sleeper = None
+
+    def _resume(self) -> None:
+        if self._sleeper is not None:
+            self._sleeper.switch()
+
+
+class Sleepers:
+    """Everybody in this process who waits for a server, or for their turn; the worker sweeps over them."""
+
+    def __init__(self) -> None:
+        self._asleep: dict[greenlet, Any] = {}
+
+    def gate(self) -> LoopGate:
+        """A closed gate."""
+        return LoopGate(self)
+
+    def sleep(self, me: greenlet, cause: Any) -> None:
+        """Sleep until switched to; raises DeadlinePassed at the cause's ``deadline``."""
+        self._asleep[me] = cause
+        try:
+            gevent.get_hub().switch()
+        finally:
+            del self._asleep[me]
+
+    def park(self, connection: Any, event: int) -> None:
+        """Wait for ``event`` on the connection's socket; raises DeadlinePassed or ClientLeft (see ``waiting``)."""
+        me = getcurrent()
+        self._asleep[me] = connection
+        try:
+            if event == READABLE and getattr(connection, "is_established", False):
+                if connection.watch is None:
+                    connection.watch = Watch(connection.fileno())
+                connection.watch.sleep()
+            else:
+                # While connecting libpq may open another socket under the same number: a fresh watcher each time.
+                watcher = gevent.get_hub().loop.io(connection.fileno(), _READ if event == READABLE else _WRITE)
+                try:
+                    gevent.get_hub().wait(watcher)
+                finally:
+                    watcher.close()
+        finally:
+            del self._asleep[me]
+
+    def sweep(self, now: float) -> None:
+        """Wake whose deadline has passed or whose client has left. Called in the loop, a few times in 100 ms."""
+        for sleeper, connection in tuple(self._asleep.items()):
+            if sleeper not in self._asleep:
+                continue
+            deadline = getattr(connection, "deadline", None)
+            client = getattr(connection, "client", None)
+            if deadline is not None and now >= deadline:
+                sleeper.throw(DeadlinePassed)
+            elif client is not None and client.gone_at is not None and now >= client.gone_at:
+                sleeper.throw(ClientLeft)
+
+
+def install() -> Sleepers:
+    """Make psycopg2 wait in this process's loop."""
+    sleepers = Sleepers()
+    waiting.install(sleepers.park, sleepers.gate)
+    return sleepers

@@ -1,0 +1,100 @@
+"""Chunked bodies (RFC 9112 §7.1), read strictly: CRLF only, bounded extensions, trailers checked and dropped."""
+
+import re
+
+from gateway.server.head import BadRequest
+
+MAX_SIZE_LINE = 256
+MAX_TRAILERS = 8192
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_EXTENSION = rb"[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*" % _EXTENSION)
+_TRAILER = re.compile(rb"([!#$%&'*+.^`|~0-9A-Za-z-]+):[\t\x20-\x7e\x80-\xff]*")
+_NO_TRAILERS = frozenset({b"host", b"content-length", b"transfer-encoding", b"trailer", b"authorization", b"te"})
+"""Fields that would change routing, framing or rights (RFC 9110 §6.5.1)."""
+
+
+class ChunkedBody:
+    """Takes a body out of a buffer as it arrives."""
+
+    __slots__ = ("_body", "_left", "_limit", "_size", "_trailers")
+
+    def __init__(self, limit: int) -> None:
+        """``limit``: of the whole body in bytes."""
+        self._limit = limit
+        self._body = bytearray()  # not a list of pieces: a hostile client would send each byte as one
+        self._size = 0
+        self._left: int | None = None
+        """Bytes of the present chunk that are still to come, its CRLF included; None before a size line."""
+        self._trailers: int | None = None
+        """Bytes of trailers seen; None before the last chunk."""
+
+    def feed(self, buffer: bytearray) -> bytes | None:
+        """Take what belongs to the body out of ``buffer``; the whole body when it is complete, else None.
+
+        Raises BadRequest.
+        """
+        while True:
+            if self._trailers is not None:
+                return self._finish(buffer, self._trailers)
+            if self._left is None and not self._begin_chunk(buffer):
+                return None
+            if self._left is not None and not self._read_chunk(buffer, self._left):
+                return None
+
+    def _begin_chunk(self, buffer: bytearray) -> bool:
+        end = buffer.find(b"\r\n", 0, MAX_SIZE_LINE + 2)
+        if end < 0:
+            if len(buffer) > MAX_SIZE_LINE or b"\n" in buffer:
+                raise BadRequest(400, "a chunk's size is malformed")
+            return False
+        match = _SIZE.fullmatch(bytes(buffer[:end]))
+        if match is None:
+            raise BadRequest(400, "a chunk's size is malformed")
+        del buffer[: end + 2]
+        size = int(match[1], 16)
+        self._size += size
+        if self._size > self._limit:
+            raise BadRequest(413, f"the body has more than {self._limit} bytes")
+        if size == 0:
+            self._trailers = 0
+        else:
+            self._left = size + 2
+        return True
+
+    def _read_chunk(self, buffer: bytearray, left: int) -> bool:
+        """Take what there is of the chunk; whether it is complete, its CRLF included."""
+        take = min(len(buffer), left - 2) if left > 2 else 0
+        if take:
+            self._body += buffer[:take]
+            del buffer[:take]
+            self._left = left = left - take
+        if left > 2:
+            return False
+        if not b"\r\n".startswith(bytes(buffer[:2])):
+            raise BadRequest(400, "a chunk is longer than its size")
+        if len(buffer) < 2:
+            return False
+        del buffer[:2]
+        self._left = None
+        return True
+
+    def _finish(self, buffer: bytearray, seen: int) -> bytes | None:
+        """Read the trailers, which nobody asked for, up to the empty line after them."""
+        while True:
+            end = buffer.find(b"\r\n")
+            if seen + max(end, 0) > MAX_TRAILERS or (end < 0 and (len(buffer) > MAX_TRAILERS or b"\n" in buffer)):
+                raise BadRequest(400, "the trailers are malformed")
+            if end < 0:
+                self._trailers = seen
+                return None
+            line = bytes(buffer[:end])
+            del buffer[: end + 2]
+            if not line:
+                return bytes(self._body)
+            field = _TRAILER.fullmatch(line)
+            if field is None or field[1].lower() in _NO_TRAILERS:
+                raise BadRequest(400, "the trailers are malformed")
+            seen += end + 2

@@ -1,0 +1,389 @@
+"""One client's connection: HTTP/1.1 in order, holding nothing but a socket while there is no whole request.
+
+The loop calls ``_on_readable``; a green thread exists only from a complete request to its answer. What cannot be
+sent at once is sent by the loop. Closing never blocks: after an error the rest is read and forgotten for a moment,
+so that the answer arrives.
+"""
+
+import io
+import logging
+from collections.abc import Iterable
+from enum import Enum
+from select import POLLRDHUP, poll  # NOTE: at import, before gevent's poll takes its place: this one never waits
+from time import monotonic
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+
+from gateway.server.head import BadRequest, Head
+from gateway.server.intake import Intake, Stage
+from gateway.server.refusal import refusal
+from gateway.server.response import LAST_CHUNK, Answer, chunk, close
+from gateway.server.service import Service
+from gateway.server.transport import Gone, Plain
+
+log = logging.getLogger("gateway.server")
+
+PIPELINED = 65536
+"""Bytes kept behind a request in flight; what comes beyond stays with the kernel, and so with the client."""
+LINGER = 2.0
+LINGER_BYTES = 1 << 20
+HALF_CLOSE_GRACE = 0.3
+"""Seconds in which an answer still goes to a client that has shut down its sending side."""
+LEAST_RATE = 65536
+"""Bytes a second that a client must send of a body, or take of an answer, after ``body_timeout``."""
+READ, WRITE = 1, 2
+
+
+class Phase(Enum):
+    """What a connection is doing."""
+
+    READING = "waiting for a request, or in one"
+    BUSY = "a request is in flight"
+    STREAMING = "a request is in flight, and its answer has begun"
+    SENDING = "an answer does not fit into the socket"
+    LINGERING = "answered and closing, while the other side may still be sending"
+    CLOSED = "closed"
+
+
+class Client:
+    """One accepted connection. ``base`` is what the environ of its requests begins with."""
+
+    __slots__ = (
+        "_base",
+        "_fd",
+        "_forgotten",
+        "_has_ended",
+        "_intake",
+        "_is_paused",
+        "_is_scheduled",
+        "_request",
+        "_sender",
+        "_service",
+        "_stage",
+        "_transport",
+        "_watcher",
+        "_writer",
+        "deadline",
+        "gone_at",
+        "is_last",
+        "phase",
+    )
+
+    def __init__(self, fd: int, transport: Plain, *, service: Service, base: dict[str, Any]) -> None:
+        self._fd = fd
+        self._transport = transport
+        self._service = service
+        self._base = base
+        self._intake = Intake(heads=service.heads, max_body=service.max_body)
+        self._stage = Stage.HEAD  # a new connection has as long for its first request as any for its head
+        self._request: tuple[Head, bytes] | None = None
+        self._sender: greenlet | None = None
+        """Who waits until a piece of a stream is out."""
+        self._forgotten = 0
+        self._has_ended = False
+        self._is_paused = False
+        self._is_scheduled = False
+        self._writer: Any = None
+        self.phase = Phase.READING
+        self.deadline = monotonic() + service.head_timeout
+        """When the sweep ends the present phase."""
+        self.gone_at: float | None = None
+        """When a running read is given up: at once after a reset, with some grace after a plain end."""
+        self.is_last = False
+        """Close after the answer."""
+        self._watcher = service.watch(fd, READ)
+        self._watcher.start(self._on_readable)
+
+    # -- the loop's side -----------------------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._transport.receive()
+        except Gone:
+            self._on_gone()
+            return
+        if data is None:
+            return
+        if not data:
+            self._on_end()
+        elif self.phase is Phase.READING:
+            self._intake.feed(data)
+            if self._stage is Stage.BODY:
+                self.deadline += len(data) / LEAST_RATE
+            self._advance()
+        elif self.phase is Phase.LINGERING:
+            self._forgotten += len(data)
+            if self._forgotten > LINGER_BYTES:
+                self.close()
+        else:
+            self._intake.feed(data)
+            if len(self._intake) >= PIPELINED:
+                self._watcher.stop()
+                self._is_paused = True
+
+    def _on_gone(self) -> None:
+        """The client has reset the connection: nothing can be sent to it any more."""
+        if self.phase in (Phase.BUSY, Phase.STREAMING):
+            # The green thread closes when it comes back; a read that waits for a server is told by the sweep.
+            self._watcher.stop()
+            self._has_ended = True
+            self.gone_at = monotonic()
+            self.is_last = True
+            if self._sender is not None:
+                self._sender.throw(Gone("the client has left"))
+        else:
+            self.close()
+
+    def _on_end(self) -> None:
+        """The client sends no more. An ended socket stays readable for ever, so nobody looks at it again."""
+        self._watcher.stop()
+        self._has_ended = True
+        if self.phase is Phase.BUSY:
+            self.gone_at = monotonic() + HALF_CLOSE_GRACE
+        elif self.phase is Phase.LINGERING or (self.phase is Phase.READING and not self._is_scheduled):
+            self.close()
+
+    def _on_writable(self) -> None:
+        before = self._transport.unsent
+        try:
+            is_out = self._transport.flush()
+        except Gone as error:
+            self._writer.stop()
+            if self._sender is not None:
+                self._sender.throw(error)
+            else:
+                self.close()
+            return
+        self.deadline += (before - self._transport.unsent) / LEAST_RATE
+        if not is_out:
+            return
+        self._writer.stop()
+        if self._sender is not None:
+            self._sender.switch()
+        elif self.phase is Phase.SENDING:
+            self._after_answer()
+
+    def sweep(self, now: float) -> None:
+        """Called by the worker a few times a second: end what takes too long."""
+        if self.phase is Phase.BUSY:
+            if self._is_paused and self.gone_at is None:
+                self._look_for_end()
+        elif now < self.deadline:
+            return
+        elif self.phase is Phase.STREAMING:
+            if self._sender is not None:
+                self._sender.throw(Gone("the client does not take its answer"))
+        elif self.phase is Phase.READING and self._intake.stage is not Stage.NOTHING:
+            part = "head" if self._intake.stage is Stage.HEAD else "body"
+            self._refuse(BadRequest(408, f"the request's {part} did not arrive in time"))
+        else:
+            self.close()
+
+    def close_if_idle(self) -> None:
+        """Close unless a request is in flight, or has just arrived."""
+        if self._is_idle:
+            self._on_readable()
+            if self._is_idle:
+                self.close()
+
+    def close(self) -> None:
+        """Close at once."""
+        if self.phase is Phase.CLOSED:
+            return
+        self.phase = Phase.CLOSED
+        for watcher in (self._watcher, self._writer):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        self._transport.close()
+        self._service.closed(self)
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.phase is Phase.READING and self._intake.stage is Stage.NOTHING and not self._is_scheduled
+
+    def _look_for_end(self) -> None:
+        """See a hang-up behind bytes that are left unread."""
+        poller = poll()
+        poller.register(self._fd, POLLRDHUP)
+        for _, what in poller.poll(0):
+            self.gone_at = monotonic() + (HALF_CLOSE_GRACE if what == POLLRDHUP else 0.0)
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Go on with what has arrived, until a request is complete or more is needed."""
+        self._is_scheduled = False
+        if self.phase is not Phase.READING:
+            return
+        try:
+            self._request = self._intake.next()
+        except BadRequest as error:
+            self._refuse(error)
+            return
+        if self._request is None:
+            self._await_more()
+            return
+        self.phase = Phase.BUSY
+        self.gone_at = monotonic() + HALF_CLOSE_GRACE if self._has_ended else None
+        self._service.begin(self._serve)
+
+    def _await_more(self) -> None:
+        """Give each stage of a request its time, once."""
+        if self._has_ended:
+            self.close()
+            return
+        if self._is_paused:
+            self._resume()
+        stage = self._intake.stage
+        if stage is self._stage:
+            return
+        self._stage = stage
+        if stage is Stage.HEAD:
+            self.deadline = monotonic() + self._service.head_timeout
+        elif stage is Stage.BODY:
+            self.deadline = monotonic() + self._service.body_timeout
+            if self._intake.wants_continue:
+                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _serve(self) -> None:
+        """Run the application; in a green thread."""
+        if self._request is None:
+            raise AssertionError("no request to serve")
+        (head, body), self._request = self._request, None
+        service = self._service
+        answer = Answer()
+        try:
+            result = service.wsgi(self._environ(head, body), answer.start)
+            if not head.keep_alive or service.is_draining or (self._has_ended and not len(self._intake)):
+                self.is_last = True
+            if isinstance(result, list):
+                is_head = head.environ["REQUEST_METHOD"] == "HEAD"
+                data = answer.encode(result, date=service.date(), keep_alive=not self.is_last, is_head=is_head)
+            else:
+                data = self._stream(answer, result, head)
+        except Gone:
+            self.close()
+            data = b""
+        except BaseException:  # SystemExit too: whatever it is, this client shall not wait for ever
+            log.exception("a request ended in a bug of ours")
+            self.is_last = True
+            if self.phase is Phase.STREAMING:
+                self.close()  # without its end: what has been sent must not look whole
+            data = refusal(500, "see the log", date=service.date())
+        service.answered()
+        if self.phase is Phase.CLOSED:
+            return
+        if self._write(data):
+            self._after_answer()
+        else:
+            self.phase = Phase.SENDING
+            self.deadline = monotonic() + service.body_timeout
+
+    def _environ(self, head: Head, body: bytes) -> dict[str, Any]:
+        environ = {**self._base, **head.environ, "wsgi.input": io.BytesIO(body), "gateway.client": self}
+        if head.is_forwarded:
+            self._service.proxies.unwrap(environ)
+        if self._service.is_draining:
+            environ["gateway.draining"] = True
+        if head.chunked:
+            environ["CONTENT_LENGTH"] = str(len(body))
+        return environ
+
+    def _after_answer(self) -> None:
+        if self.phase is Phase.CLOSED:
+            return
+        if self.is_last or (self._has_ended and not len(self._intake)):
+            self._linger()
+            return
+        self.phase = Phase.READING
+        self._stage = Stage.NOTHING
+        self.deadline = monotonic() + self._service.idle_timeout
+        if not len(self._intake):
+            if self._is_paused:
+                self._resume()
+        elif not self._is_scheduled:
+            # Not from here: a green thread never switches straight into another's.
+            self._is_scheduled = True
+            self._service.soon(self._advance)
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def _stream(self, answer: Answer, pieces: Iterable[bytes], head: Head) -> bytes:
+        """Send an answer as the application makes it, as fast as the client takes it; gives what ends it.
+
+        Raises Gone, and what the application raises.
+        """
+        self.phase = Phase.STREAMING
+        self.gone_at = None
+        self.is_last = self.is_last or not head.http_1_1
+        out = answer.stream_head(date=self._service.date(), keep_alive=not self.is_last, chunked=head.http_1_1)
+        try:
+            if head.environ["REQUEST_METHOD"] == "HEAD":
+                return out
+            for piece in pieces:
+                if piece:
+                    self._put(out + (chunk(piece) if head.http_1_1 else piece))
+                    out = b""
+        finally:
+            close(pieces)
+        return out + LAST_CHUNK if head.http_1_1 else out
+
+    def _put(self, data: bytes) -> None:
+        """Send a piece of a stream; in a green thread, which waits until the client has taken it. Raises Gone."""
+        if self.phase is Phase.CLOSED:
+            raise Gone("the connection is closed")
+        if self._transport.write(data):
+            return
+        self.deadline = monotonic() + self._service.body_timeout
+        self._start_writer()
+        self._sender = getcurrent()
+        try:
+            self._service.sleep()
+        finally:
+            self._sender = None
+
+    def _refuse(self, error: BadRequest) -> None:
+        """Answer with a problem, and close."""
+        self._intake.clear()
+        self.is_last = True
+        if self._write(refusal(error.status, error.detail, date=self._service.date())):
+            self._linger()
+        else:
+            self.phase = Phase.SENDING
+            self.deadline = monotonic() + LINGER
+
+    def _write(self, data: bytes) -> bool:
+        """Send; False if the loop sends the rest. Closes when nothing can be sent any more."""
+        try:
+            if not self._transport.write(data):
+                self._start_writer()
+                return False
+        except Gone:
+            self.close()
+        return True
+
+    def _start_writer(self) -> None:
+        if self._writer is None:
+            self._writer = self._service.watch(self._fd, WRITE)
+        self._writer.start(self._on_writable)
+
+    def _linger(self) -> None:
+        """Let the answer arrive: a close with unread bytes would reset the connection under it."""
+        if self.phase is Phase.CLOSED:
+            return
+        self._transport.end()
+        if self._has_ended:
+            self.close()
+            return
+        self.phase = Phase.LINGERING
+        self._forgotten = 0
+        self.deadline = monotonic() + LINGER
+        if self._is_paused:
+            self._resume()
+
+    def _resume(self) -> None:
+        """Read on, after there was too much behind a request."""
+        self._is_paused = False
+        self._watcher.start(self._on_readable)

@@ -1,0 +1,43 @@
+"""Proxies in front of us: who is believed when it says whose request it passes on."""
+
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+FORWARDED = frozenset({"HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED"})
+"""What a proxy says, as the environ has it."""
+
+
+class Proxies:
+    """The configured ones. One that comes by a unix socket has no address, and is none of them."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = [ip_network(network) for network in networks]
+
+    def trusts(self, address: str) -> bool:
+        """Whether a proxy at this address is believed; False for what is no address."""
+        if not self._networks:
+            return False
+        try:
+            found = ip_address(address)
+        except ValueError:
+            return False
+        found = getattr(found, "ipv4_mapped", None) or found  # who comes by IPv4 to a socket for both
+        return any(found in network for network in self._networks)
+
+    def unwrap(self, environ: dict[str, Any]) -> None:
+        """Take client and scheme from the headers of trusted proxies, the nearest first; drop all of anybody else."""
+        hops = environ.pop("HTTP_X_FORWARDED_FOR", "").split(",")
+        scheme = environ.pop("HTTP_X_FORWARDED_PROTO", "")
+        for key in FORWARDED:
+            environ.pop(key, None)
+        if not self.trusts(environ["REMOTE_ADDR"]):
+            return
+        if scheme in ("http", "https"):
+            environ["wsgi.url_scheme"] = scheme
+        while hops and self.trusts(environ["REMOTE_ADDR"]):
+            hop = hops.pop().strip()
+            try:
+                environ["REMOTE_ADDR"] = str(ip_address(hop))
+            except ValueError:
+                return

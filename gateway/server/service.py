@@ -1,0 +1,41 @@
+"""What a client's connection needs of the worker it belongs to."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from gateway.server.intake import Heads
+from gateway.server.proxies import Proxies
+
+
+class Service(Protocol):
+    """Satisfied by ``worker.GatewayWorker``."""
+
+    wsgi: Callable[..., Any]
+    max_body: int
+    head_timeout: float
+    body_timeout: float
+    idle_timeout: float
+    is_draining: bool
+    heads: Heads
+    proxies: Proxies
+
+    def watch(self, fd: int, events: int) -> Any:
+        """A watcher of the loop, not started."""
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """Do the work in the loop's next turn."""
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Begin the work in a green thread; it must not raise."""
+
+    def sleep(self) -> None:
+        """Wait, in a green thread, until somebody switches to it or throws into it."""
+
+    def date(self) -> bytes:
+        """The Date header's line."""
+
+    def closed(self, client: object) -> None:
+        """Forget a connection."""
+
+    def answered(self) -> None:
+        """Count a request."""

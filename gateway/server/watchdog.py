@@ -1,0 +1,35 @@
+"""Says what held the loop, when something did."""
+
+import logging
+import sys
+import traceback
+from time import monotonic
+from typing import Any
+
+import gevent.monkey
+
+LOOK_EVERY = 0.05
+
+
+class Watchdog:
+    """A real thread beside the loop. The loop sets ``turn`` at every sweep; a turn too old is told with a stack."""
+
+    def __init__(self, *, stuck_after: float, log: Any = None) -> None:
+        self.turn = monotonic()
+        self._stuck_after = stuck_after
+        self._log = log or logging.getLogger("gateway.server")
+        self._told: float | None = None
+        self._main = gevent.monkey.get_original("threading", "get_ident")()
+        self._sleep = gevent.monkey.get_original("time", "sleep")
+        gevent.monkey.get_original("_thread", "start_new_thread")(self._watch, ())
+
+    def _watch(self) -> None:
+        while True:
+            self._sleep(LOOK_EVERY)
+            turn = self.turn
+            if monotonic() - turn < self._stuck_after or turn == self._told:
+                continue
+            self._told = turn
+            frame = sys._current_frames().get(self._main)  # noqa: SLF001 - documented, for just this
+            stack = "".join(traceback.format_stack(frame)) if frame else "(no stack)"
+            self._log.warning("the loop has not turned for %d ms, held by:\n%s", (monotonic() - turn) * 1000, stack)

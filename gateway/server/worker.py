@@ -1,0 +1,259 @@
+"""A gunicorn worker on gevent's loop: hundreds of requests at once in one process, without a thread.
+
+The loop's own callbacks read, parse and send (``client``); a green thread exists only while a request is in flight.
+"""
+
+import _socket
+import errno
+import io
+import os
+import resource
+import sys
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import gevent
+import gevent.event
+import gevent.monkey
+from gunicorn.sock import ssl_context
+from gunicorn.workers.base import Worker
+
+from gateway.server.client import READ, Client
+from gateway.server.greens import Greens
+from gateway.server.intake import Heads
+from gateway.server.proxies import Proxies
+from gateway.server.response import Answer, Clock, close
+from gateway.server.transport import Plain, Tls
+from gateway.server.watchdog import Watchdog
+
+SWEEP = 0.02
+"""Seconds between two looks at deadlines of requests that wait for a server, and at clients that hung up."""
+CLIENT_SWEEP = 0.25
+"""Seconds between two looks at clients that are slow or idle."""
+PAUSE = 0.1
+"""Seconds without accepting when descriptors are used up."""
+DRAIN_IDLE = 1.0
+"""Seconds after SIGTERM in which idle connections may still send a request: a close would cross it on its way."""
+BOOT = 2.0
+"""Seconds for which a new worker leaves connections in the backlog while it cannot serve yet."""
+HEARTBEAT = 1.0
+STUCK = 0.2
+"""Seconds without a turn of the loop after which the watchdog says what held it."""
+
+_READY = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n"
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+
+class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
+    """Serves HTTP/1.1 for the gateway's app. Satisfies ``service.Service``."""
+
+    alive: bool
+
+    def init_process(self) -> None:
+        """Become cooperative before the app is made: its locks and events are then the loop's."""
+        gevent.monkey.patch_all(ssl=False, subprocess=False, signal=False)
+        _raise_descriptor_limit()
+        self._hub = gevent.get_hub()
+        self._loop = self._hub.loop
+        self._wake = gevent.event.Event()
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        """Make the app, with psycopg2 waiting in the loop."""
+        # Imported by each worker: nothing of the data path is in the master.
+        from gateway.postgres import looping
+
+        self._sleepers = looping.install()
+        super().load_wsgi()
+
+    def run(self) -> None:
+        """Serve until told to stop, then answer everything accepted and everything in the backlog."""
+        server = self.app.settings.server
+        self.max_body = server.max_body
+        self.head_timeout = server.head_timeout
+        self.body_timeout = server.body_timeout
+        self.idle_timeout = server.idle_timeout
+        self.is_draining = False
+        self.proxies = Proxies(server.trusted_proxies)
+        self.heads = Heads()
+        self._clients: set[Client] = set()
+        self._acceptors: list[Any] = []
+        self._greens = Greens()
+        self._clock = Clock()
+        self._watchdog = Watchdog(stuck_after=STUCK, log=self.log)
+        self._context = ssl_context(self.cfg) if self.cfg.is_ssl else None
+        self._start_watching()
+        self._await_readiness()
+        self._start_accepting()
+        while self.alive:
+            self.notify()
+            self._check_parent()
+            self._wake.wait(HEARTBEAT)
+        self._drain()
+
+    # -- what a client asks for -----------------------------------------------------------------------------------
+
+    def watch(self, fd: int, events: int) -> Any:
+        """A watcher of the loop, not started."""
+        return self._loop.io(fd, events)
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """Do the work in the loop's next turn."""
+        self._loop.run_callback(work)
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Begin the work in a green thread."""
+        self._greens.run(work)
+
+    def sleep(self) -> None:
+        """Wait until somebody switches to this green thread."""
+        self._hub.switch()
+
+    def date(self) -> bytes:
+        """The Date header's line."""
+        return self._clock.line()
+
+    def closed(self, client: object) -> None:
+        """Forget a connection."""
+        self._clients.discard(client)
+
+    def answered(self) -> None:
+        """Count a request; after ``max_requests`` the worker makes room for a fresh one."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
+            self._wake.set()
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM: drain."""
+        super().handle_exit(sig, frame)
+        self._loop.run_callback_threadsafe(self._wake.set)
+
+    def handle_quit(self, _sig: int, _frame: Any) -> None:
+        """SIGQUIT, SIGINT: end at once."""
+        self.alive = False
+        self.cfg.worker_int(self)
+        os._exit(0)
+
+    def _start_watching(self) -> None:
+        # Python runs signal handlers between two of its instructions: a byte in the pipe makes the loop run some.
+        signals = self._loop.io(self.PIPE[0], READ)
+        signals.start(lambda: os.read(self.PIPE[0], 4096))
+        sweeper = self._loop.timer(SWEEP, SWEEP)
+        sweeper.start(self._sweep)
+        client_sweeper = self._loop.timer(CLIENT_SWEEP, CLIENT_SWEEP)
+        client_sweeper.start(self._sweep_clients)
+        self._watchers = (signals, sweeper, client_sweeper)
+
+    def _await_readiness(self) -> None:
+        """Know a server before the first request: after SIGHUP those we replace were ready, so none shall fail."""
+        ends = monotonic() + BOOT
+        while self.alive and monotonic() < ends and not self._is_ready():
+            self._wake.wait(SWEEP)
+
+    def _is_ready(self) -> bool:
+        """Ask the application, as a load balancer does."""
+        answer = Answer()
+        environ = self.heads.read(_READY).environ
+        base = self._base_of(self.sockets[0])
+        close(self.wsgi({**base, **environ, "wsgi.input": io.BytesIO()}, answer.start))
+        return answer.status.startswith("200")
+
+    def _start_accepting(self) -> None:
+        for listener in self.sockets:
+            listener.setblocking(False)
+            watcher = self._loop.io(listener.fileno(), READ)
+            watcher.start(self._accept, listener, self._base_of(listener))
+            self._acceptors.append(watcher)
+
+    def _sweep(self) -> None:
+        now = monotonic()
+        self._watchdog.turn = now
+        self._sleepers.sweep(now)
+
+    def _sweep_clients(self) -> None:
+        now = monotonic()
+        for client in tuple(self._clients):
+            client.sweep(now)
+
+    def _check_parent(self) -> None:
+        if self.ppid != os.getppid():
+            self.log.info("Parent changed, shutting down: %s", self)
+            self.alive = False
+
+    def _accept(self, listener: Any, base: dict[str, Any]) -> bool:
+        """Take one connection; the other workers shall have the next. False if there is none to be had."""
+        try:
+            fd, address = listener.sock._accept()  # noqa: SLF001 - as socket.accept does, without its slow class
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                return True  # it has left already: the next one
+            self.log.error("cannot accept: %s", error.strerror)  # noqa: TRY400 - the reason is the whole story
+            self._pause_accepting()
+            return False
+        sock = _socket.socket(listener.sock.family, listener.sock.type, listener.sock.proto, fileno=fd)
+        sock.setblocking(False)
+        if listener.sock.family != _socket.AF_UNIX:
+            sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            base = base | {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
+        transport = Plain(sock) if self._context is None else Tls(sock, self._context)
+        self._clients.add(Client(fd, transport, service=self, base=base))
+        return True
+
+    def _pause_accepting(self) -> None:
+        """Out of descriptors: leave the backlog alone for a moment instead of spinning on it."""
+        for watcher in self._acceptors:
+            watcher.stop()
+        gevent.spawn_later(PAUSE, self._resume_accepting)
+
+    def _resume_accepting(self) -> None:
+        if self.alive:
+            for watcher, listener in zip(self._acceptors, self.sockets, strict=True):
+                watcher.start(self._accept, listener, self._base_of(listener))
+
+    def _base_of(self, listener: Any) -> dict[str, Any]:
+        """What the environ of every request over this listener begins with."""
+        name = listener.getsockname()
+        host, port = (name[0], str(name[1])) if isinstance(name, tuple) else ("", "")
+        return {
+            "SERVER_NAME": host,
+            "SERVER_PORT": port,
+            "REMOTE_ADDR": "",
+            "SERVER_SOFTWARE": "gateway",
+            "wsgi.url_scheme": "https" if self.cfg.is_ssl else "http",
+            "wsgi.errors": sys.stderr,
+        }
+
+    def _drain(self) -> None:
+        """Answer everything accepted and everything in the backlog, then close."""
+        self.is_draining = True
+        for watcher in self._acceptors:
+            watcher.stop()
+        for listener in self.sockets:
+            base = self._base_of(listener)
+            while self._accept(listener, base):
+                pass
+            listener.close()
+        began = monotonic()
+        ends = began + self.cfg.graceful_timeout
+        while self._clients and monotonic() < ends:
+            self.notify()
+            if monotonic() - began >= DRAIN_IDLE:
+                for client in tuple(self._clients):
+                    client.close_if_idle()
+            gevent.sleep(SWEEP)
+        for client in tuple(self._clients):
+            client.close()
+
+
+def _raise_descriptor_limit() -> None:
+    """Every connection is a descriptor: allow as many as we may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

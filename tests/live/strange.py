@@ -1,0 +1,126 @@
+"""An application that does what the gateway's own does not (or not yet): streams, blocks the loop, fails, waits.
+
+``python -m tests.live.strange ADDRESS FOLDER SETTINGS`` serves it with event-loop workers; SETTINGS is the JSON of
+``[server]``. No PostgreSQL is needed.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from gateway.catalogue.query import Catalogue
+from gateway.demo.launching import tail
+from gateway.demo.ports import find_port
+from gateway.server.application import Application
+from gateway.server.artefact import Compiled, write
+from gateway.settings import ServerSettings, Settings
+from tests.live.workers import PATIENCE, Node, environment, wait_until
+
+
+class Pieces:
+    """A stream: so many pieces of so many bytes; ``fail`` raises instead of the last."""
+
+    closed = 0
+
+    def __init__(self, count: int, size: int, *, fail: bool) -> None:
+        self._left = count
+        self._size = size
+        self._fail = fail
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._left == 0:
+            raise StopIteration
+        self._left -= 1
+        if self._left == 0 and self._fail:
+            raise RuntimeError("the stream breaks off")
+        return b"x" * self._size
+
+    def close(self) -> None:
+        """WSGI servers call this in any case."""
+        Pieces.closed += 1
+
+
+def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """Answers by the path."""
+    asked = dict(parse_qsl(environ["QUERY_STRING"]))
+    headers = [("Content-Type", "text/plain")]
+    match environ["PATH_INFO"]:
+        case "/stream":
+            start_response("200 OK", headers)
+            return Pieces(int(asked["count"]), int(asked["size"]), fail="fail" in asked)
+        case "/closed":
+            content = str(Pieces.closed).encode()
+        case "/big":
+            content = b"x" * int(asked["size"])
+        case "/sleep":
+            time.sleep(float(asked["seconds"]))  # gevent's: other requests go on
+            content = b"slept"
+        case "/block":
+            until = time.monotonic() + float(asked["seconds"])
+            while time.monotonic() < until:
+                pass
+            content = b"blocked"
+        case "/raise":
+            raise RuntimeError("a bug")
+        case "/exit":
+            raise SystemExit(3)
+        case "/header":
+            headers.append(("X-Evil", "a\r\nX-Injected: b"))
+            content = b""
+        case "/client":
+            content = f"{environ['REMOTE_ADDR']} {environ['wsgi.url_scheme']}".encode()
+        case "/health/ready":
+            content = b"draining" if environ.get("gateway.draining") else b"ready"
+        case _:
+            content = environ["wsgi.input"].read()
+    start_response("200 OK", headers)
+    return [content]
+
+
+@contextmanager
+def serving(folder: Path, **server: Any) -> Iterator[Node]:
+    """A node of this application; ``server`` as in ``[server]``, in seconds and bytes."""
+    address = f"127.0.0.1:{find_port()}"
+    folder.mkdir(exist_ok=True)
+    log = folder / "gateway.log"
+    settings = {"workers": 1, **server}
+    with log.open("ab") as output:
+        program = subprocess.Popen(  # noqa: S603 - our own words
+            [sys.executable, "-m", "tests.live.strange", address, str(folder), json.dumps(settings)],
+            env=environment(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    node = Node(program, address=address, log=log, context=None)
+    try:
+        wait_until(lambda: node.is_ready() or program.poll() is not None, "ready", PATIENCE)
+        yield node
+    except BaseException:
+        print(f"--- {log}\n{tail(log)}")
+        raise
+    finally:
+        node.close()
+
+
+def main(address: str, folder: str, settings: str) -> None:
+    """Serve until told to stop."""
+    server = msgspec.convert({"bind": [address], **json.loads(settings)}, ServerSettings)
+    compiled = Compiled.of(Settings(server=server), Catalogue({}, "hash"))
+    write(Path(folder), compiled)
+    Application(directory=Path(folder), compiled=compiled, create_app=lambda *_: application).run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

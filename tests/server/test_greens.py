@@ -1,0 +1,61 @@
+"""Green threads: used again, and none of them can end the loop."""
+
+from collections.abc import Callable
+
+import gevent
+import pytest
+from greenlet import getcurrent
+
+from gateway.server.greens import KEPT, Greens
+
+
+def in_loop(work: Callable[[], None]) -> None:
+    """Do it as a watcher's callback does, and see it done."""
+    done = gevent.event.Event()
+
+    def call() -> None:
+        work()
+        done.set()
+
+    gevent.get_hub().loop.run_callback(call)
+    assert done.wait(5)
+
+
+def test_a_green_thread_is_used_again() -> None:
+    greens, seen = Greens(), []
+    for _ in range(3):
+        in_loop(lambda: greens.run(lambda: seen.append(getcurrent())))
+    assert len(seen) == 3
+    assert len(set(map(id, seen))) == 1
+    assert greens.busy == 0
+
+
+def test_as_many_run_at_once_as_there_is_work() -> None:
+    greens, gate, ended = Greens(), gevent.event.Event(), []
+
+    def wait() -> None:
+        gate.wait()
+        ended.append(getcurrent())
+
+    for _ in range(KEPT + 10):
+        in_loop(lambda: greens.run(wait))
+    assert greens.busy == KEPT + 10
+    gate.set()
+    gevent.sleep(0.01)
+    assert len(set(map(id, ended))) == KEPT + 10
+    assert greens.busy == 0
+    assert len(greens._idle) == KEPT
+
+
+@pytest.mark.parametrize("bug", [RuntimeError("a bug"), SystemExit(1), KeyboardInterrupt()])
+def test_what_work_raises_is_logged_and_ends_nothing(bug: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    greens, seen = Greens(), []
+
+    def fail() -> None:
+        raise bug
+
+    in_loop(lambda: greens.run(fail))
+    assert "ended in a bug" in caplog.text
+    in_loop(lambda: greens.run(lambda: seen.append(1)))
+    assert seen == [1]
+    assert greens.busy == 0
