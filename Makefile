@@ -42,12 +42,12 @@ lint: $(VENV)/.installed-test ## format, lint, types, import contracts, openapi.
 check: lint test-system test ## all that CI runs
 
 .PHONY: bench
-bench: $(VENV)/.installed-test ## requests a second of a one-row read; needs wrk; ARGS="--rounds 7"
-	@exec $(BIN)/python -m tests.bench.one_row $(ARGS)
+bench: $(VENV)/.installed-test ## requests a second, next to other programs'; needs wrk; ARGS="--rounds 7 --only gateway"
+	@exec $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: clean
 clean: ## remove .venv and what the tools left
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	rm -rf $(VENV) .bench build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
 	find gateway tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: touched last, so that an installation that broke off is begun again, and a second run installs nothing.

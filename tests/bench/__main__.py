@@ -1,0 +1,79 @@
+"""How many requests a second, at what cost, next to what others offer: ``make bench``.
+
+Starts an embedded PostgreSQL, the gateway and the peers that can be had here, makes sure that they answer alike, and
+lets wrk ask them in turns. What peers need is put into ``.bench``.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.demo.failures import ClusterError
+from tests.bench.contest import GATEWAYS, PEERS, Contest, fill, open_cluster
+from tests.bench.failures import BenchError
+from tests.bench.gateways import Sizes
+from tests.bench.load import find_wrk
+from tests.bench.report import report
+from tests.bench.results import Results
+from tests.bench.workloads import WORKLOADS
+
+
+def read_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    names, workloads = [*GATEWAYS, *PEERS], [workload.name for workload in WORKLOADS]
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument(
+        "--workload", action="append", choices=workloads, metavar="NAME", help=f"of {', '.join(workloads)}"
+    )
+    parser.add_argument("--overload", action="store_true", help="only this: three times the peak, for gateways")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=5, help="length of a round")
+    parser.add_argument("--workers", type=int, default=2, help="processes of each contender")
+    parser.add_argument("--pool", type=int, default=16, help="connections of each contender, all processes together")
+    parser.add_argument("--markdown", action="store_true", help="tables as for the README")
+    parser.add_argument("--json", type=Path, help="a file for the figures of every round")
+    options = parser.parse_args(arguments)
+    if min(options.rounds, options.seconds, options.workers, options.pool) < 1:
+        parser.error("rounds, seconds, workers and pool are at least 1")
+    return options
+
+
+def run(options: argparse.Namespace) -> Results:
+    """Measure what was asked for."""
+    contenders = list(dict.fromkeys(options.only or [*GATEWAYS, *PEERS]))
+    with open_cluster() as cluster:
+        fill(cluster)
+        contest = Contest(
+            cluster,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        if options.overload:
+            contest.run_overload(contenders, options.workers)
+        else:
+            chosen = [one for one in WORKLOADS if not options.workload or one.name in options.workload]
+            contest.run(contenders, chosen, Sizes(options.workers, options.pool))
+        return contest.results
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run, print, and say what is missing where something is. The status is 1 if nothing could be measured."""
+    options = read_options(arguments)
+    try:
+        find_wrk()
+        results = run(options)
+    except (BenchError, ClusterError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    print(report(results, markdown=options.markdown))
+    if options.json:
+        options.json.write_text(json.dumps(results.as_json(), indent=2) + "\n")
+    return 0 if any(results.rounds.values()) or results.overload else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,87 @@
+"""The gateway as a contender: one for each kind of worker."""
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import gateway
+from gateway.demo.cluster import Cluster
+from gateway.demo.ports import find_port
+from tests.bench.contender import Program
+
+QUERIES = Path(__file__).parent / "queries"
+_ROOT = Path(__file__).parents[2]
+_SETTINGS = """
+[server]
+bind = "127.0.0.1:{port}"
+worker = "{worker}"
+workers = {workers}
+runtime_dir = "{runtime}"
+
+[catalogue]
+paths = ["{queries}"]
+
+[endpoints.primary]
+dsn = "{dsn}"
+
+[groups.read]
+access = "read"
+size = {readers}
+queue = {queue}
+
+[groups.write]
+access = "write"
+size = {writers}
+queue = {queue}
+"""
+_WRITERS = 4
+"""One connection in so many is for writes; a gateway has no more connections than any other contender."""
+
+
+class Sizes(NamedTuple):
+    """How big a contender may be."""
+
+    workers: int
+    """Processes."""
+    pool: int
+    """Connections of all of them together."""
+    queue: int = 1024
+    """Requests that may wait for a connection, where there is such a limit."""
+
+    @property
+    def pool_of_each(self) -> int:
+        """Connections of one process."""
+        return max(1, self.pool // self.workers)
+
+
+def serving(worker: str, title: str) -> Callable[[Cluster, Sizes], Program]:
+    """What prepares a gateway with this kind of worker."""
+
+    def prepare(cluster: Cluster, sizes: Sizes) -> Program:
+        directory = cluster.make_directory()
+        runtime = directory / "runtime"
+        runtime.mkdir(mode=0o700)
+        port = find_port()
+        writers = max(sizes.workers, sizes.pool // _WRITERS)
+        settings = directory / "gateway.toml"
+        settings.write_text(
+            _SETTINGS.format(
+                port=port,
+                worker=worker,
+                workers=sizes.workers,
+                runtime=runtime,
+                queries=QUERIES,
+                dsn=cluster.primary.dsn(),
+                readers=max(sizes.workers, sizes.pool - writers),
+                writers=writers,
+                queue=sizes.queue,
+            )
+        )
+        command = (sys.executable, "-m", "gateway", "serve", "-c", str(settings))
+        text = f"{title} {gateway.__version__} (Python {platform.python_version()})"
+        return Program(worker, text, command, dict(os.environ), _ROOT, port)
+
+    return prepare

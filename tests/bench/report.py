@@ -1,0 +1,92 @@
+"""Results as tables, for a terminal or for the README."""
+
+from collections.abc import Iterator, Sequence
+
+from tests.bench.results import Results, baseline, median, median_overload, ratio
+from tests.bench.workloads import WORKLOADS
+
+_TITLES = {workload.name: workload.title for workload in WORKLOADS}
+
+
+def report(results: Results, *, markdown: bool) -> str:
+    """All tables, under a line about the machine."""
+    parts = [results.machine, *_workload_tables(results, markdown)]
+    if results.overload:
+        parts.append(_heading("three times the peak is offered: 5 ms in the database, a small pool", markdown))
+        parts.append(_table(_overload_rows(results), markdown))
+    if results.memory:
+        parts.append(_heading("memory after all rounds, and who is who", markdown))
+        parts.append(_table(_memory_rows(results), markdown))
+    parts += results.remarks
+    return "\n\n".join(parts)
+
+
+def _workload_tables(results: Results, markdown: bool) -> Iterator[str]:
+    for workload, measured in results.rounds.items():
+        if not measured:
+            continue
+        first = baseline(measured)
+        rows = [["", "requests/s", f"to {first}", "p50 ms", "p99 ms", "processor µs", f"to {first}"]]
+        for name, rounds in measured.items():
+            middle, share = median(rounds), ratio(rounds, measured[first])
+            rows.append(
+                [
+                    name,
+                    f"{middle.requests_per_second:,.0f}",
+                    f"{share.requests_per_second:.2f}",
+                    f"{middle.p50_ms:.1f}",
+                    f"{middle.p99_ms:.1f}",
+                    f"{middle.processor_us:,.0f}",
+                    f"{share.processor_us:.2f}",
+                ]
+            )
+        yield _heading(_TITLES[workload], markdown)
+        yield _table(rows, markdown)
+
+
+def _overload_rows(results: Results) -> list[list[str]]:
+    rows = [["", "peak/s", "offered/s", "goodput/s", "of peak", "answered p50, p99 ms", "refused p50, p99 ms"]]
+    for name, rounds in results.overload.items():
+        middle = median_overload(rounds)
+        rows.append(
+            [
+                name,
+                f"{middle.peak:,.0f}",
+                f"{middle.offered:,.0f}",
+                f"{middle.goodput:,.0f}",
+                f"{middle.share:.2f}",
+                f"{middle.answered_p50_ms:.1f}, {middle.answered_p99_ms:.1f}",
+                f"{middle.refused_p50_ms:.1f}, {middle.refused_p99_ms:.1f}",
+            ]
+        )
+    return rows
+
+
+def _memory_rows(results: Results) -> list[list[str]]:
+    rows = [["", "all, MB", "a worker's own, MB", "what"]]
+    rows += [
+        [name, f"{memory.whole:.0f}", f"{memory.worker:.0f}", results.titles[name]]
+        for name, memory in results.memory.items()
+    ]
+    return rows
+
+
+def _heading(text: str, markdown: bool) -> str:
+    return f"**{text[0].upper()}{text[1:]}**" if markdown else text
+
+
+def _table(rows: Sequence[Sequence[str]], markdown: bool) -> str:
+    """The first row is the head; figures stand to the right, words to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    is_text = [not any(map(str.isdigit, rows[1][number][:1])) for number in range(len(widths))]
+    padded = [
+        [
+            cell.ljust(width) if text else cell.rjust(width)
+            for cell, width, text in zip(row, widths, is_text, strict=True)
+        ]
+        for row in rows
+    ]
+    if not markdown:
+        return "\n".join("  ".join(row).rstrip() for row in padded)
+    rule = ["-" * (width - 1) + ("-" if text else ":") for width, text in zip(widths, is_text, strict=True)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]])

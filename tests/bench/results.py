@@ -1,0 +1,60 @@
+"""What one run has measured: every round, and what is made of them."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tests.bench.contender import Round
+from tests.bench.overload import Overload
+from tests.bench.processes import Memory
+
+BASELINE = "fastify"
+"""Whom the others are compared with, if it took part; else the first that did."""
+
+
+@dataclass
+class Results:
+    """Everything of one run, by contender and workload in the order in which they were run."""
+
+    machine: str
+    titles: dict[str, str] = field(default_factory=dict)
+    rounds: dict[str, dict[str, list[Round]]] = field(default_factory=dict)
+    """By workload, then by contender."""
+    memory: dict[str, Memory] = field(default_factory=dict)
+    overload: dict[str, list[Overload]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    """Who could not take part, and why."""
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures of all rounds."""
+        return {
+            **asdict(self),
+            "rounds": {
+                workload: {name: [one._asdict() for one in rounds] for name, rounds in measured.items()}
+                for workload, measured in self.rounds.items()
+            },
+            "memory": {name: memory._asdict() for name, memory in self.memory.items()},
+            "overload": {name: [one._asdict() for one in rounds] for name, rounds in self.overload.items()},
+        }
+
+
+def median(rounds: Sequence[Round]) -> Round:
+    """Of each figure by itself."""
+    return Round(*map(statistics.median, zip(*rounds, strict=True)))
+
+
+def median_overload(rounds: Sequence[Overload]) -> Overload:
+    """Of each figure by itself."""
+    return Overload(*map(statistics.median, zip(*rounds, strict=True)))
+
+
+def baseline(measured: dict[str, list[Round]]) -> str:
+    """The contender that the others of a workload are compared with."""
+    return BASELINE if BASELINE in measured else next(iter(measured))
+
+
+def ratio(rounds: Sequence[Round], to: Sequence[Round]) -> Round:
+    """Median of the ratios of rounds that were run one after the other."""
+    pairs = zip(rounds, to, strict=True)
+    return median([Round(*(a / b if b else 0.0 for a, b in zip(one, other, strict=True))) for one, other in pairs])

@@ -1,0 +1,89 @@
+"""What is asked of every contender: the same requests in the same order."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PRODUCTS = 10_000
+ARTICLES = 20_000
+_LENGTH = 2_000
+"""Requests of one workload, sent in turn by all connections."""
+
+Arguments = dict[str, Any]
+
+
+class Request(NamedTuple):
+    """One query and its arguments."""
+
+    query: str
+    arguments: Arguments
+
+    @property
+    def path(self) -> str:
+        """The same with every contender."""
+        return f"/query/{self.query}"
+
+    @property
+    def body(self) -> str:
+        """JSON."""
+        return json.dumps(self.arguments)
+
+
+class Workload(NamedTuple):
+    """How many connections ask for what."""
+
+    name: str
+    title: str
+    connections: int
+    requests: tuple[Request, ...]
+
+    def write(self, directory: Path) -> Path:
+        """The requests as ``load.lua`` reads them."""
+        file = directory / f"{self.name}.requests"
+        file.write_text("".join(f"{request.path}\t{request.body}\n" for request in self.requests))
+        return file
+
+
+def _one_row(number: int) -> Request:
+    # A stride of a prime number visits all rows in no order.
+    return Request("product", {"id": number * 7919 % PRODUCTS + 1})
+
+
+def _rows(number: int, count: int) -> Request:
+    return Request("articles", {"after": number * 7919 % (ARTICLES - count), "count": count})
+
+
+def _write(number: int) -> Request:
+    return Request("order", {"product": number % PRODUCTS + 1, "quantity": number % 9 + 1, "note": f"note {number}"})
+
+
+def _mixed() -> Iterator[Request]:
+    """Of 20 requests 16 for one row, 3 for 100 rows, 1 writes; in an order that is the same in every run."""
+    numbers = list(range(_LENGTH))
+    random.Random(1).shuffle(numbers)  # noqa: S311 -- no secret
+    for number in numbers:
+        kind = number % 20
+        yield _one_row(number) if kind < 16 else _rows(number, 100) if kind < 19 else _write(number)
+
+
+def _many(name: str, title: str, connections: int, requests: Iterator[Request]) -> Workload:
+    return Workload(name, title, connections, tuple(requests))
+
+
+WORKLOADS = (
+    _many("one-row-16", "one row by key, 16 connections", 16, map(_one_row, range(_LENGTH))),
+    _many("one-row-64", "one row by key, 64 connections", 64, map(_one_row, range(_LENGTH))),
+    _many("rows-100", "100 rows of 12 mixed columns, 16 connections", 16, (_rows(n, 100) for n in range(_LENGTH))),
+    _many("rows-1000", "1000 rows of 12 mixed columns, 16 connections", 16, (_rows(n, 1000) for n in range(_LENGTH))),
+    _many("write", "INSERT ... RETURNING, 16 connections", 16, map(_write, range(_LENGTH))),
+    _many("mix", "80 % one row, 15 % 100 rows, 5 % writes, 64 connections", 64, _mixed()),
+)
+"""In the order in which they are run and shown."""
+
+SLOW = Workload("slow", "5 ms in the database", 0, (Request("slow", {}),))
+"""For overload: what limits it is the pool, and wrk has processor to spare."""
+
+SAMPLES = (_one_row(1), _one_row(2), _rows(0, 100), _rows(100, 1000), _write(3))
+"""One of each, which all contenders must answer alike before anything is measured."""
