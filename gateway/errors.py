@@ -141,6 +141,13 @@ class BodyTooLarge(GatewayError):
     title = "The body is too large"
 
 
+class HeadersTooLarge(GatewayError):
+    """The request's line or head is longer than is read; only the worker meets it."""
+
+    code = "headers_too_large"
+    title = "The request's head is too large"
+
+
 class UnsupportedMediaType(GatewayError):
     """The body is something other than JSON."""
 

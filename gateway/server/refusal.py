@@ -3,7 +3,7 @@
 import os
 from http import HTTPStatus
 
-import orjson
+from gateway.web.problem import problem
 
 _CODES = {
     400: "invalid_request",
@@ -22,21 +22,13 @@ def refusal(status: int, detail: str, *, date: bytes) -> bytes:
     """The whole answer, head and body; ``date`` is the Date header's line."""
     phrase = HTTPStatus(status).phrase
     name = os.urandom(12).hex()
-    body = orjson.dumps(
-        {
-            "type": "about:blank",
-            "title": phrase,
-            "status": status,
-            "code": _CODES[status],
-            "detail": detail,
-            "request_id": name,
-            "retryable": status == HTTPStatus.REQUEST_TIMEOUT,
-            "outcome": None,
-            "sqlstate": None,
-            "step": None,
-            "transaction": None,
-            "errors": [],
-        }
+    body = problem(
+        status=status,
+        title=phrase,
+        code=_CODES[status],
+        detail=detail,
+        request_id=name,
+        retryable=status == HTTPStatus.REQUEST_TIMEOUT,
     )
     head = (
         f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/problem+json\r\nX-Request-Id: {name}\r\n"

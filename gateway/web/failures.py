@@ -5,11 +5,10 @@ from http import HTTPStatus
 from typing import Any
 
 import falcon
-import msgspec
-import orjson
 
 from gateway import errors
 from gateway.errors import GatewayError
+from gateway.web.problem import problem
 
 log = logging.getLogger("gateway.web")
 
@@ -28,6 +27,7 @@ STATUS: dict[type[GatewayError], int] = {
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.InvalidArguments: 422,
+    errors.HeadersTooLarge: 431,
     errors.ClientGone: 499,
     errors.InternalError: 500,
     errors.QueryBroken: 500,
@@ -77,21 +77,16 @@ class Failures:
             detail = f"{detail}: {error.server_message}" if detail else error.server_message
         response.status = f"{status} {_reason(status)}"
         response.content_type = "application/problem+json"
-        response.data = orjson.dumps(
-            {
-                "type": "about:blank",
-                "title": error.shown_title,
-                "status": status,
-                "code": error.code,
-                "detail": detail,
-                "request_id": request.context.request_id,
-                "retryable": error.retryable,
-                "outcome": error.outcome,
-                "sqlstate": error.sqlstate,
-                "step": None,
-                "transaction": None,
-                "errors": [msgspec.to_builtins(fault) for fault in error.faults],
-            }
+        response.data = problem(
+            status=status,
+            title=error.shown_title,
+            code=error.code,
+            detail=detail,
+            request_id=request.context.request_id,
+            retryable=error.retryable,
+            outcome=error.outcome,
+            sqlstate=error.sqlstate,
+            faults=error.faults,
         )
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.set_header("Retry-After", RETRY_AFTER)

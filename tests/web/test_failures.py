@@ -25,6 +25,7 @@ CONTRACT = {
     413: {"body_too_large"},
     415: {"unsupported_media_type"},
     422: {"invalid_arguments"},
+    431: {"headers_too_large"},
     499: {"client_closed_request"},
     500: {"query_broken", "internal_error"},
     503: {
