@@ -17,7 +17,7 @@ def test_the_time_of_a_child_counts_while_it_lives_and_when_it_has_ended() -> No
         living = processor_seconds(os.getpid())
         child.communicate(b"\n")
     assert living - before >= 0.15
-    assert processor_seconds(os.getpid()) >= living
+    assert processor_seconds(os.getpid()) > living - 0.01  # a tick of the kernel's: sums of ticks are rounded
 
 
 def test_memory_is_that_of_the_whole_tree() -> None:

@@ -1,11 +1,18 @@
-"""One embedded cluster for all tests against real servers. A test that harms its servers starts a cluster itself."""
+"""One embedded cluster for all tests against real servers. A test that harms its servers starts a cluster itself.
+
+``oracle`` and ``desk`` are over the database whose DSN the module's own fixture ``dsn`` gives.
+"""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import psycopg2.extensions
 import pytest
 
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
+from tests.live.databases import Desk, connect
+from tests.live.sessions import watching
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +21,26 @@ def cluster() -> Iterator[Cluster]:
     with Cluster(replicas=2) as cluster:
         shop.load(cluster)
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def fragile() -> Iterator[Cluster]:
+    """A server of our own, to freeze and to fill."""
+    with Cluster(replicas=0, settings={"max_connections": "12", "superuser_reserved_connections": "2"}) as cluster:
+        cluster.primary.sql("CREATE ROLE member LOGIN")
+        yield cluster
+
+
+@pytest.fixture
+def oracle(dsn: str) -> Iterator[psycopg2.extensions.cursor]:
+    """A plain cursor that looks on."""
+    with watching(dsn) as cursor:
+        yield cursor
+
+
+@pytest.fixture
+def desk(dsn: str, tmp_path: Path) -> Iterator[Desk]:
+    """A connection of ours, and queries to run on it."""
+    connection = connect(dsn)
+    yield Desk(connection, tmp_path / "queries")
+    connection.close()

@@ -21,7 +21,6 @@ from tests.live.sessions import (
     small_database,
     terminate,
     wait_until,
-    watching,
 )
 from tests.pool.conformance import Deed, DriverConformance
 
@@ -30,27 +29,6 @@ from tests.pool.conformance import Deed, DriverConformance
 def dsn(cluster: Cluster) -> Iterator[str]:
     with small_database(cluster, "live_connection") as dsn:
         yield dsn
-
-
-@pytest.fixture
-def oracle(dsn: str) -> Iterator[psycopg2.extensions.cursor]:
-    with watching(dsn) as cursor:
-        yield cursor
-
-
-@pytest.fixture
-def desk(dsn: str, tmp_path: Path) -> Iterator[Desk]:
-    connection = connect(dsn)
-    yield Desk(connection, tmp_path / "queries")
-    connection.close()
-
-
-@pytest.fixture(scope="module")
-def fragile() -> Iterator[Cluster]:
-    """A server of our own, to freeze and to fill."""
-    with Cluster(replicas=0, settings={"max_connections": "12", "superuser_reserved_connections": "2"}) as cluster:
-        cluster.primary.sql("CREATE ROLE member LOGIN")
-        yield cluster
 
 
 # The pool's promises, kept by the real driver.

@@ -25,7 +25,6 @@ from tests.live.sessions import (
     pid_of,
     small_database,
     wait_until,
-    watching,
     when_it_runs,
 )
 
@@ -34,27 +33,6 @@ from tests.live.sessions import (
 def dsn(cluster: Cluster) -> Iterator[str]:
     with small_database(cluster, "live_deadlines") as dsn:
         yield dsn
-
-
-@pytest.fixture
-def oracle(dsn: str) -> Iterator[psycopg2.extensions.cursor]:
-    with watching(dsn) as cursor:
-        yield cursor
-
-
-@pytest.fixture
-def desk(dsn: str, tmp_path: Path) -> Iterator[Desk]:
-    connection = connect(dsn)
-    yield Desk(connection, tmp_path / "queries")
-    connection.close()
-
-
-@pytest.fixture(scope="module")
-def fragile() -> Iterator[Cluster]:
-    """A server of our own, to freeze and to fill."""
-    with Cluster(replicas=0, settings={"max_connections": "12", "superuser_reserved_connections": "2"}) as cluster:
-        cluster.primary.sql("CREATE ROLE member LOGIN")
-        yield cluster
 
 
 # Deadlines.

@@ -1,7 +1,6 @@
 """What became of a write is known, or said not to be; and every SQLSTATE is an error of ours."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from time import monotonic
 
 import psycopg2.extensions
@@ -22,7 +21,6 @@ from tests.live.sessions import (
     pid_of,
     small_database,
     terminate,
-    watching,
     when_it_runs,
 )
 
@@ -31,19 +29,6 @@ from tests.live.sessions import (
 def dsn(cluster: Cluster) -> Iterator[str]:
     with small_database(cluster, "live_outcomes") as dsn:
         yield dsn
-
-
-@pytest.fixture
-def oracle(dsn: str) -> Iterator[psycopg2.extensions.cursor]:
-    with watching(dsn) as cursor:
-        yield cursor
-
-
-@pytest.fixture
-def desk(dsn: str, tmp_path: Path) -> Iterator[Desk]:
-    connection = connect(dsn)
-    yield Desk(connection, tmp_path / "queries")
-    connection.close()
 
 
 # Outcomes of writes.

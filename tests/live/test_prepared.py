@@ -10,26 +10,13 @@ from gateway import errors
 from gateway.demo.cluster import Cluster
 from gateway.postgres.connection import Connection
 from tests.live.databases import Desk, connect, soon
-from tests.live.sessions import INSERT, logged, small_database, watching
+from tests.live.sessions import INSERT, logged, small_database
 
 
 @pytest.fixture(scope="module")
 def dsn(cluster: Cluster) -> Iterator[str]:
     with small_database(cluster, "live_prepared") as dsn:
         yield dsn
-
-
-@pytest.fixture
-def oracle(dsn: str) -> Iterator[psycopg2.extensions.cursor]:
-    with watching(dsn) as cursor:
-        yield cursor
-
-
-@pytest.fixture
-def desk(dsn: str, tmp_path: Path) -> Iterator[Desk]:
-    connection = connect(dsn)
-    yield Desk(connection, tmp_path / "queries")
-    connection.close()
 
 
 # Prepared statements.
