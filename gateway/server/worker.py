@@ -37,6 +37,9 @@ DRAIN_IDLE = 1.0
 """Seconds after SIGTERM in which idle connections may still send a request: a close would cross it on its way."""
 BOOT = 2.0
 """Seconds for which a new worker leaves connections in the backlog while it cannot serve yet."""
+SEND_BUFFER = 256 * 1024
+"""Bytes the kernel may hold of an answer (it takes twice as many). Left to itself it takes megabytes, and says that a
+slow reader has taken some of them only when a third is free: seconds in which a reader looks like a stopped one."""
 HEARTBEAT = 1.0
 STUCK = 0.2
 """Seconds without a turn of the loop after which the watchdog says what held it."""
@@ -199,6 +202,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             return False
         sock = _socket.socket(listener.sock.family, listener.sock.type, listener.sock.proto, fileno=fd)
         sock.setblocking(False)
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, SEND_BUFFER)
         if listener.sock.family != _socket.AF_UNIX:
             sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             base = base | {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
