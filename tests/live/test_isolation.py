@@ -47,13 +47,6 @@ def oracle(dsn: str) -> Iterator[psycopg2.extensions.cursor]:
 
 
 @pytest.fixture
-def desk(dsn: str, tmp_path: Path) -> Iterator[Desk]:
-    connection = connect(dsn)
-    yield Desk(connection, tmp_path / "queries")
-    connection.close()
-
-
-@pytest.fixture
 def reader(dsn: str, tmp_path: Path) -> Iterator[Desk]:
     connection = connect(dsn, read_only=True)
     yield Desk(connection, tmp_path / "reader")
