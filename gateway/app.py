@@ -13,7 +13,7 @@ from gateway.node.plans import Plans
 from gateway.node.prober import Prober
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
-from gateway.pool.rotation import Rotation
+from gateway.pool.rotation import LocalViews, Rotation
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.waiting import closed_gate
@@ -31,7 +31,10 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
     ``directory`` is the node's runtime directory, None where nothing is shared. Cannot fail on user input: settings
     and catalogue were checked when they were compiled.
     """
-    rotation = Rotation(endpoints=settings.endpoints)
+    rotation = Rotation(
+        views=LocalViews(settings.endpoints),
+        max_lags={name: group.max_lag for name, group in settings.groups.items() if group.access == "read"},
+    )
     plans = Plans(catalogue=catalogue, directory=directory)
     pool = Pool(
         rotation=rotation,

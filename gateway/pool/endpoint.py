@@ -1,4 +1,4 @@
-"""One PostgreSQL server as this process knows it: a name and the newest view of it."""
+"""One PostgreSQL server as the node knows it: a name and the newest view of it."""
 
 from enum import StrEnum
 
@@ -12,21 +12,24 @@ class EndpointState(StrEnum):
 
     UNKNOWN = "unknown"
     IN = "in"
+    SUSPECT = "suspect"
+    """Was IN until a connection broke: gets no new work until a probe, wanted at once, has looked."""
     OUT = "out"
 
 
 class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known of an endpoint at one moment. Never changed, only replaced as a whole.
 
-    Points in time are of ``time.monotonic`` unless they say otherwise; None means not known.
+    Points in time are of ``time.monotonic``, which all processes of a machine share, unless they say otherwise; None
+    means not known.
     """
 
     name: str
     state: EndpointState = EndpointState.UNKNOWN
     reason: Reason | None = None
-    """Why it is OUT; None elsewhere."""
+    """Why it is OUT, SUSPECT or held; None elsewhere."""
     message: str = ""
-    """One line about the last thing that went wrong; empty while IN."""
+    """One line about the last thing that went wrong; empty while it serves."""
     role: Role | None = None
     since: float
     """When the state last changed."""
@@ -34,13 +37,35 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     """The same in seconds of the Unix epoch."""
     in_until: float | None = None
     """When it last left the rotation; None: never was in it, or is in it."""
+    entered_at: float = 0.0
+    """When it last came back into the rotation; connections opened before say nothing against it any more."""
+    entries: tuple[float, ...] = ()
+    """When it came back, as far as that counts against it (flapping)."""
+    held: bool = False
+    """IN, but came back too often lately: used only where nobody else may answer."""
+    drained: bool = False
+    """Taken out by a person; all else goes on being observed."""
+    wanted_at: float = 0.0
+    """A probe that begins after this is wanted at once; 0: none is."""
     ping_ok: bool | None = None
     ping_ms: float | None = None
     ping_at: float | None = None
     lag_ms: float | None = None
     lag_bytes: int | None = None
+    lagging: tuple[str, ...] = ()
+    """Groups whose limit its lag has crossed, and has not come back below half of."""
+    system: str | None = None
+    """The cluster's system identifier."""
     timeline: int | None = None
+    position: int | None = None
+    """In bytes of WAL: where a primary inserts, how far a replica has replayed, when ``ping_at`` was."""
+    streaming: bool | None = None
+    """Whether a replica has a WAL receiver."""
+    deaf_since: float | None = None
+    """When a replica was first seen to have lost its WAL receiver; None: it has one, or never had."""
     server_version: str | None = None
+    addresses: tuple[str, ...] = ()
+    """What its host name resolves to; empty where there is nothing to look up."""
 
     def __str__(self) -> str:
         """The view as error details show it: ``replica1: out, refused (could not connect)``."""
@@ -49,17 +74,6 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
             words.append(str(self.reason))
         elif self.role is not None:
             words.append(str(self.role))
+        if self.drained:
+            words.append("drained")
         return f"{self.name}: {', '.join(words)}{f' ({self.message})' if self.message else ''}"
-
-
-class Endpoint:
-    """A name and the newest view; readers take ``view`` once and look at nothing else."""
-
-    __slots__ = ("name", "view")
-
-    def __init__(self, name: str, *, now: float, wall: float) -> None:
-        self.name = name
-        self.view = EndpointView(name=name, since=now, since_wall=wall)
-
-    def __repr__(self) -> str:
-        return f"<Endpoint {self.view}>"

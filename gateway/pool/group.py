@@ -32,7 +32,7 @@ from gateway.pool.driver import ConnectError, ConnectionBroken, Driver, Reason
 from gateway.pool.growth import Connector, Growth, Order, start_thread
 from gateway.pool.lease import Lease
 from gateway.pool.queue import Gate, Queue, ThreadGate, Waiter
-from gateway.pool.rotation import Candidates, Connected, ConnectFailed, Fallback, Rotation
+from gateway.pool.rotation import Candidates, Connected, ConnectFailed, Fallback, Needs, Rotation
 from gateway.pool.slot import C, Slot, SlotState
 from gateway.pool.stock import Balance, Stock
 
@@ -89,7 +89,7 @@ class Group(Generic[C]):
         self.endpoints = tuple(endpoints)
         self.size = size
         self.queue_limit = queue_limit
-        self._fallback: Fallback = fallback
+        self._needs = Needs(name, access_write, fallback)
         self._balance: Balance = balance
         self._driver = driver
         self._rotation = rotation
@@ -151,10 +151,7 @@ class Group(Generic[C]):
         with self._lock:
             now = self._clock()
             if not self._closed:
-                found = self._rotation.candidates(
-                    self.endpoints, access_write=self.access_write, fallback=self._fallback
-                )
-                self._arrange(found, now)
+                self._arrange(self._rotation.candidates(self.endpoints, self._needs), now)
                 if self._is_hopeless(now):
                     self._queue.dismiss(lambda: NoEndpoint(self._tell_endpoints()))
                 self._grow(now)

@@ -21,6 +21,7 @@ class Shelf(Generic[C]):
         "name",
         "retry_at",
         "serving",
+        "suspect",
         "total",
         "untried",
     )
@@ -31,6 +32,8 @@ class Shelf(Generic[C]):
         """May be given work of this group."""
         self.untried = False
         """May be, for all that is known."""
+        self.suspect = False
+        """Was serving, and a probe is to say whether it may go on: what is idle stays."""
         self.idle: list[Slot[C]] = []
         """Last in, first out: what is not needed grows old at the bottom."""
         self.leased = 0

@@ -31,8 +31,8 @@ class Stock(Generic[C]):
 
     @property
     def has_candidates(self) -> bool:
-        """Whether any endpoint may be used at all."""
-        return bool(self._serving or self._untried)
+        """Whether any endpoint may be used, now or when a probe has looked."""
+        return bool(self._serving or self._untried or any(shelf.suspect for shelf in self._shelves.values()))
 
     @property
     def serving(self) -> tuple[str, ...]:
@@ -45,6 +45,7 @@ class Stock(Generic[C]):
             was_candidate = shelf.is_candidate
             shelf.serving = shelf.name in candidates.serving
             shelf.untried = shelf.name in candidates.untried
+            shelf.suspect = shelf.name in candidates.suspect
             if shelf.is_candidate and not was_candidate:
                 shelf.forgive()
         self._serving = [self._shelves[name] for name in candidates.serving]
@@ -54,7 +55,7 @@ class Stock(Generic[C]):
     def _clear(self, now: float) -> list[C]:
         cleared = []
         for shelf in self._shelves.values():
-            gone = [slot for slot in shelf.idle if not shelf.serving or now >= slot.retire_at]
+            gone = [slot for slot in shelf.idle if not (shelf.serving or shelf.suspect) or now >= slot.retire_at]
             if gone:
                 shelf.idle = [slot for slot in shelf.idle if slot not in gone]
                 cleared += [slot.connection for slot in gone]

@@ -11,7 +11,7 @@ from gateway.demo.cluster import Cluster
 from gateway.errors import GatewayError, NoEndpoint, QueryBroken
 from gateway.pool.driver import Role
 from gateway.pool.group import Group
-from gateway.pool.rotation import Probed, Rotation
+from gateway.pool.rotation import LocalViews, Probed, Rotation
 from tests.live.databases import Desk, connect, database, driver, plain, soon
 
 TABLES = """
@@ -248,7 +248,7 @@ def test_a_harmless_query_costs_no_wipe_and_a_wipe_keeps_what_is_prepared(desk: 
 
 
 def test_leases_of_a_real_group_do_not_see_each_others_sessions(dsn: str, desk: Desk) -> None:
-    rotation = Rotation(endpoints=["here"])
+    rotation = Rotation(views=LocalViews(["here"]))
     rotation.apply("here", Probed(role=Role.PRIMARY, ping_ms=1.0))
     group = Group(
         name="write",

@@ -5,9 +5,10 @@ import threading
 from collections.abc import Callable
 
 from gateway.pool.driver import ConnectError, ConnectionBroken, Reason, Role
+from gateway.pool.endpoint import EndpointState
 from gateway.pool.group import Group
 from gateway.pool.queue import Waiter
-from gateway.pool.rotation import Probed, ProbeFailed, Rotation
+from gateway.pool.rotation import LocalViews, Probed, ProbeFailed, Rotation
 from gateway.pool.slot import Slot
 
 
@@ -183,13 +184,16 @@ class Rig:
         self.clock = clock or self.time
         self.servers = {server.name: server for server in servers}
         self.driver = FakeDriver(*servers, clock=self.clock)
-        self.rotation = Rotation(endpoints=self.servers, clock=self.clock, wall=lambda: 1.0)
+        self.rotation = Rotation(
+            views=LocalViews(self.servers, clock=self.clock, wall=lambda: 1.0), clock=self.clock, wall=lambda: 1.0
+        )
         self.jobs: list[Callable[[], None]] = []
         self.jitter = jitter
         self._spawn = spawn or ((lambda work: work()) if inline else self.jobs.append)
         if probed:
             for name in self.servers:
                 self.probe(name)
+        self.rotation.subscribe(self._judge)
 
     def group(
         self,
@@ -219,6 +223,16 @@ class Rig:
     def probe(self, name: str) -> None:
         """A good probe of what the server is now."""
         self.rotation.apply(name, Probed(role=self.servers[name].role, ping_ms=0.3))
+
+    def _judge(self) -> None:
+        """The probe that a suspect wants: it finds the server as it is."""
+        for view in self.rotation.views():
+            if view.state is EndpointState.SUSPECT:
+                refusal = self.servers[view.name].refusal
+                if refusal is None:
+                    self.probe(view.name)
+                else:
+                    self.rotation.apply(view.name, ProbeFailed(refusal.reason, refusal.message))
 
     def withdraw(self, name: str) -> None:
         """A probe that found the server silent."""

@@ -60,11 +60,11 @@ def test_waiting_reads_are_told_when_the_last_endpoint_goes() -> None:
 def test_reads_wait_like_writes_for_the_only_server_there_is_if_it_was_there_lately() -> None:
     rig = Rig(primary())
     group = rig.group()
-    rig.rotation.apply("p", Lost("gone"))
+    rig.rotation.apply("p", Lost("gone", opened_at=rig.time()))
     with queue_up(group, rig.soon()) as reader:
         rig.probe("p")
         reader.succeed()
-    rig.rotation.apply("p", Lost("gone"))
+    rig.withdraw("p")
     rig.time.advance(6)
     with pytest.raises(NoEndpoint), group.lease(rig.soon()):
         pytest.fail("it is not back soon")
