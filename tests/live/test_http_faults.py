@@ -100,21 +100,17 @@ def test_it_lives_says_that_it_is_not_ready_and_serves_as_soon_as_the_database_d
             context.__exit__(None, None, None)
 
 
-@pytest.fixture(scope="module")
-def started(fragile: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+@pytest.fixture
+def running(fragile: Cluster, tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway of its own for each test: to one for all, servers that die in each would be flapping."""
     for server in fragile.servers:
         if server.pid is None:
             server.start()
-    with node(fragile, tmp_path_factory.mktemp("fails"), threads=32) as running:
-        yield running
-
-
-@pytest.fixture
-def running(fragile: Cluster, started: Gateway) -> Gateway:
     fragile.wait_until_streaming()
-    wait_until(lambda: rotation(started) == ["replica1", "replica2"], "both replicas serve")
-    wait_until(lambda: rotation(started, "write") == ["primary"], "the primary serves")
-    return started
+    with node(fragile, tmp_path, threads=32) as gateway:
+        wait_until(lambda: rotation(gateway) == ["replica1", "replica2"], "both replicas serve")
+        wait_until(lambda: rotation(gateway, "write") == ["primary"], "the primary serves")
+        yield gateway
 
 
 def test_when_a_replica_dies_reads_go_on_elsewhere(fragile: Cluster, running: Gateway) -> None:
