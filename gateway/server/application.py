@@ -14,6 +14,7 @@ from gunicorn.app.base import BaseApplication
 from gateway.catalogue.query import Catalogue
 from gateway.errors import Fault
 from gateway.server.artefact import ArtefactUnusable, Compiled, read
+from gateway.server.crowd import Crowd
 from gateway.server.options import options_of
 from gateway.server.runtime import Runtime, remove
 from gateway.settings import Settings, is_local
@@ -30,6 +31,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         self._compiled = compiled
         self._create_app = create_app
         self._bind = compiled.settings.server.bind
+        self.crowd = Crowd()
         super().__init__()
 
     def load_config(self) -> None:
@@ -39,6 +41,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         self.cfg.set("bind", list(self._bind))
         self.cfg.set("when_ready", self._when_ready)
         self.cfg.set("post_fork", self._post_fork)
+        self.cfg.set("child_exit", self._child_exit)
 
     @property
     def settings(self) -> Settings:
@@ -69,6 +72,9 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
     def _post_fork(self, _arbiter: Any, worker: Any) -> None:
         # Here and not when ready: with reuse_port each worker has sockets of its own.
         _limit_silence(worker.sockets, self._compiled.settings.server.body_timeout)
+
+    def _child_exit(self, _arbiter: Any, worker: Any) -> None:
+        self.crowd.leave(worker.age)
 
 
 def serve(runtime: Runtime, create_app: CreateApp) -> None:

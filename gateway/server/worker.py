@@ -33,6 +33,8 @@ CLIENT_SWEEP = 0.25
 """Seconds between two looks at clients that are slow or idle."""
 PAUSE = 0.1
 """Seconds without accepting when descriptors are used up."""
+GIVE_WAY = 0.001
+"""Seconds without accepting when another worker has fewer clients."""
 DRAIN_IDLE = 1.0
 """Seconds after SIGTERM in which idle connections may still send a request: a close would cross it on its way."""
 BOOT = 2.0
@@ -81,6 +83,8 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self.proxies = Proxies(server.trusted_proxies)
         self.heads = Heads()
         self._clients: set[Client] = set()
+        self._crowd = self.app.crowd
+        self._gave_way = False
         self._acceptors: list[Any] = []
         self._greens = Greens()
         self._clock = Clock()
@@ -120,6 +124,8 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     def closed(self, client: object) -> None:
         """Forget a connection."""
         self._clients.discard(client)
+        if not self.is_draining:
+            self._crowd.note(self.age, len(self._clients))
 
     def answered(self) -> None:
         """Count a request; after ``max_requests`` the worker makes room for a fresh one."""
@@ -167,6 +173,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         return answer.status.startswith("200")
 
     def _start_accepting(self) -> None:
+        self._crowd.note(self.age, 0)
         for listener in self.sockets:
             listener.setblocking(False)
             watcher = self._loop.io(listener.fileno(), READ)
@@ -190,6 +197,9 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
 
     def _accept(self, listener: Any, base: dict[str, Any]) -> bool:
         """Take one connection; the other workers shall have the next. False if there is none to be had."""
+        if self._gives_way():
+            self._pause_accepting(GIVE_WAY)
+            return False
         try:
             fd, address = listener.sock._accept()  # noqa: SLF001 - as socket.accept does, without its slow class
         except BlockingIOError:
@@ -198,7 +208,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             if error.errno not in _EXHAUSTED:
                 return True  # it has left already: the next one
             self.log.error("cannot accept: %s", error.strerror)  # noqa: TRY400 - the reason is the whole story
-            self._pause_accepting()
+            self._pause_accepting(PAUSE)
             return False
         sock = _socket.socket(listener.sock.family, listener.sock.type, listener.sock.proto, fileno=fd)
         sock.setblocking(False)
@@ -208,13 +218,20 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             base = base | {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
         transport = Plain(sock) if self._context is None else Tls(sock, self._context)
         self._clients.add(Client(fd, transport, service=self, base=base))
+        if not self.is_draining:
+            self._crowd.note(self.age, len(self._clients))
         return True
 
-    def _pause_accepting(self) -> None:
-        """Out of descriptors: leave the backlog alone for a moment instead of spinning on it."""
+    def _gives_way(self) -> bool:
+        """Whether an emptier worker shall have the connection; not twice in a row, for that one may be stuck."""
+        self._gave_way = not self._gave_way and not self.is_draining and len(self._clients) > self._crowd.least()
+        return self._gave_way
+
+    def _pause_accepting(self, seconds: float) -> None:
+        """Leave the backlog alone for a moment."""
         for watcher in self._acceptors:
             watcher.stop()
-        gevent.spawn_later(PAUSE, self._resume_accepting)
+        gevent.spawn_later(seconds, self._resume_accepting)
 
     def _resume_accepting(self) -> None:
         if self.alive:
@@ -237,6 +254,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     def _drain(self) -> None:
         """Answer everything accepted and everything in the backlog, then close."""
         self.is_draining = True
+        self._crowd.leave(self.age)
         for watcher in self._acceptors:
             watcher.stop()
         for listener in self.sockets:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -400,3 +401,44 @@ def test_a_socket_is_told_apart_from_its_number(node: Node, cluster: Cluster) ->
             assert wire.answer().status in (200, 503)
         for wire in [*wires, *fresh]:
             wire.sock.close()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Node]:
+    """Two workers, without PostgreSQL."""
+    with strange.serving(tmp_path, workers=2) as node:
+        yield node
+
+
+def sockets(pid: int) -> int:
+    return sum(str(entry.readlink()).startswith("socket:") for entry in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def burst(node: Node) -> list[int]:
+    """How many of 40 clients that come at once each worker has."""
+    idle = [sockets(pid) for pid in node.workers()]
+    with contextlib.ExitStack() as clients:
+        for wire in [clients.enter_context(node.wire()) for _ in range(40)]:
+            assert wire.get("/small").status == 200
+        taken = [sockets(pid) - held for pid, held in zip(node.workers(), idle, strict=True)]
+    wait_until(lambda: [sockets(pid) for pid in node.workers()] == idle, "all clients are gone")
+    return taken
+
+
+def test_a_burst_of_clients_is_spread_evenly_over_the_workers(pair: Node) -> None:
+    wait_until(lambda: all(burst(pair)), "both workers accept")
+    bursts = [burst(pair) for _ in range(5)]
+    assert all(max(taken) - min(taken) <= 4 for taken in bursts), bursts
+
+
+def test_a_worker_that_is_stuck_with_few_clients_keeps_nobody_waiting(pair: Node) -> None:
+    stuck, _ = pair.workers()
+    os.kill(stuck, signal.SIGSTOP)
+    try:
+        with contextlib.ExitStack() as clients:
+            for _ in range(20):
+                began = time.monotonic()
+                assert clients.enter_context(pair.wire()).get("/small").status == 200
+                assert time.monotonic() - began < 1
+    finally:
+        os.kill(stuck, signal.SIGCONT)
