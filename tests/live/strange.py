@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -80,6 +81,8 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
             content = b""
         case "/client":
             content = f"{environ['REMOTE_ADDR']} {environ['wsgi.url_scheme']}".encode()
+        case "/worker":
+            content = str(os.getpid()).encode()
         case "/health/ready":
             content = b"draining" if environ.get("gateway.draining") else b"ready"
         case _:

