@@ -1,0 +1,223 @@
+"""The board: what the workers of a node know of their endpoints, in a file in memory that all of them map.
+
+Satisfies ``pool.rotation.Views``. Reading takes no lock and no system call. A change is a read-modify-write under a
+file lock, which the kernel frees when its holder dies; it lasts some 20 µs, and whoever dies in it leaves the record
+as it was (``records``). A holder that was stopped in it (SIGSTOP) holds up one change of each worker for
+``PATIENCE``; then the others go on without the lock, and the stopped one, once it runs again, sees that they did and
+changes what holds then.
+"""
+
+import fcntl
+import hashlib
+import logging
+import mmap
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway import __version__
+from gateway.node.records import Record
+from gateway.pool.endpoint import EndpointView
+
+log = logging.getLogger("gateway.node")
+
+PATIENCE = 0.05
+"""Seconds for which a change waits for the lock. A change of somebody else's takes microseconds."""
+PATIENCE_AT_START = 1.0
+REST = 0.0002
+"""Seconds between two tries at the lock."""
+LOCK = "board.lock"
+FILES = ("board-*", "prober-*")
+"""What belongs to one set of endpoints (``prober-*``: see ``election``)."""
+
+_MAGIC = b"gwboard1"
+_HEADER = 128
+_RECORD = 16 * 1024
+_LONGEST_MESSAGE = 1000
+_TRIES = 3
+_VERSION, _EPOCH = 0, 1
+_NUMBERS = slice(64, 80)
+"""Two native 64-bit numbers: one grows with every change, the other whenever somebody went on without the lock."""
+
+
+class Board:
+    """The views of all endpoints, the same in every process that opened the board of the same endpoints.
+
+    Times in the views are of ``time.monotonic``, which all processes of a machine share until it is booted again.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        endpoints: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Open the board of these endpoints, made by whoever comes first.
+
+        ``endpoints``: names, with what tells one server from another by the same name (never a secret). Others have
+        a board of their own. Raises OSError, if the directory cannot be used or is full.
+        """
+        self._blank = {name: EndpointView(name=name, since=clock(), since_wall=wall()) for name in endpoints}
+        self.layout = _layout(endpoints)
+        """Names these endpoints; the same for all processes with the same board."""
+        self._mutex = threading.Lock()
+        self._is_held_up = False
+        self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._memory = self._map(directory / f"board-{self.layout}")
+        self._numbers = memoryview(self._memory)[_NUMBERS].cast("Q")
+        self._records = {
+            name: Record(self._memory, _HEADER + index * _RECORD, _RECORD) for index, name in enumerate(endpoints)
+        }
+        self._decoder = msgspec.msgpack.Decoder(EndpointView)
+        self._known: dict[str, tuple[int, EndpointView]] = {}
+
+    @property
+    def version(self) -> int:
+        """Grows with every change by any process."""
+        return self._numbers[_VERSION]
+
+    def read(self) -> dict[str, EndpointView]:
+        """The newest view of every endpoint."""
+        return {name: self._view(name, record) for name, record in self._records.items()}
+
+    def change(self, change: Callable[[Mapping[str, EndpointView]], EndpointView]) -> EndpointView:
+        """Replace one view by what ``change`` makes of all of them; returns it.
+
+        ``change`` is quick and pure: it runs under the lock, and again if others went on without the lock meanwhile.
+        """
+        with self._mutex, self._locked():
+            for _ in range(_TRIES):
+                epoch = self._numbers[_EPOCH]
+                views = self.read()
+                view = change(views)
+                if view == views[view.name]:
+                    return view
+                content = _encoded(view)
+                if self._numbers[_EPOCH] == epoch:
+                    break
+            self._records[view.name].write(content)
+            self._numbers[_VERSION] += 1
+        return view
+
+    def close(self) -> None:
+        """Let go of the file; not to be used afterwards."""
+        self._numbers.release()
+        self._memory.close()
+        os.close(self._lock)
+
+    def _view(self, name: str, record: Record) -> EndpointView:
+        content = record.read()
+        sequence, view = self._known.get(name, (0, self._blank[name]))
+        if record.sequence == sequence:
+            return view
+        try:
+            view = self._decoder.decode(content)
+        except msgspec.MsgspecError:
+            log.warning("endpoint %s: what the board says of it cannot be read", name)
+        self._known[name] = (record.sequence, view)
+        return view
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the file lock, if it can be had in time."""
+        has_lock = self._take_lock(0.0 if self._is_held_up else PATIENCE)
+        if not has_lock:
+            if not self._is_held_up:
+                log.warning("a stopped process holds the board's lock; going on without it")
+            self._numbers[_EPOCH] += 1
+        self._is_held_up = not has_lock
+        try:
+            yield
+        finally:
+            if has_lock:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _take_lock(self, patience: float) -> bool:
+        ends = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() >= ends:
+                    return False
+                # As everything here, this waits in the kernel: a worker's loop must not turn within a change.
+                signal.sigtimedwait((), REST)
+            else:
+                return True
+
+    def _map(self, path: Path) -> mmap.mmap:
+        """Map the file; one that is missing, damaged or something else is replaced."""
+        size = _HEADER + _RECORD * len(self._blank)
+        has_lock = self._take_lock(PATIENCE_AT_START)
+        try:
+            memory = _map_if_good(path, size, self.layout)
+            if memory is None:
+                self._make(path, size)
+                memory = _map_if_good(path, size, self.layout)
+        finally:
+            if has_lock:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+        if memory is None:
+            raise OSError(f"{path} does not keep what is written into it")
+        return memory
+
+    def _make(self, path: Path, size: int) -> None:
+        draft = path.with_suffix(f".{os.getpid()}")
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            # NOTE: room is taken now. A write into a hole of a full file system would be a SIGBUS.
+            os.posix_fallocate(descriptor, 0, size)
+            os.pwrite(descriptor, _header(self.layout), 0)
+            draft.replace(path)
+            for old in (old for pattern in FILES for old in path.parent.glob(pattern)):
+                if self.layout not in old.name:  # of before a reload: whoever still uses it has it open
+                    old.unlink(missing_ok=True)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+
+
+def _map_if_good(path: Path, size: int, layout: str) -> mmap.mmap | None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if os.fstat(descriptor).st_size != size or os.pread(descriptor, _NUMBERS.start, 0) != _header(layout):
+            return None
+        return mmap.mmap(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def _header(layout: str) -> bytes:
+    return _MAGIC + layout.encode().ljust(_NUMBERS.start - len(_MAGIC), b"\0")
+
+
+def _layout(endpoints: Mapping[str, str]) -> str:
+    """Name these endpoints as this version sees them, on this boot of the machine: clocks begin anew with it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        boot = ""
+    said = msgspec.json.encode([__version__, boot, list(endpoints.items()), EndpointView.__struct_fields__])
+    return hashlib.sha256(said).hexdigest()[:16]
+
+
+def _encoded(view: EndpointView) -> bytes:
+    message = view.message
+    if len(message) > _LONGEST_MESSAGE:
+        view = replace(view, message=f"{message[:_LONGEST_MESSAGE]}…")
+    return msgspec.msgpack.encode(view)
+
