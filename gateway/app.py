@@ -3,19 +3,26 @@
 Foreign WSGI servers find ``gateway.app:application``, which compiles ``gateway.toml`` for itself.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import falcon
 
 from gateway.catalogue.query import Catalogue
+from gateway.node.announcing import Announced
+from gateway.node.board import Board
+from gateway.node.election import Election
+from gateway.node.learner import Learner
 from gateway.node.plans import Plans
-from gateway.node.prober import Prober
+from gateway.node.polling import Polling
+from gateway.node.prober import Prober, stale_after
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
-from gateway.pool.rotation import LocalViews, Rotation
+from gateway.pool.rotation import LocalViews, Rotation, Views
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Driver, addresses
+from gateway.postgres.resolving import Resolver
 from gateway.postgres.waiting import closed_gate
 from gateway.settings import GroupSettings, Settings
 from gateway.web.catalogue import CatalogueResource
@@ -24,6 +31,8 @@ from gateway.web.health import HealthResource
 from gateway.web.middleware import RequestIdentity
 from gateway.web.queries import QueryResource
 
+log = logging.getLogger("gateway.node")
+
 
 def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None) -> "falcon.App[Any, Any]":
     """Make the app of one worker and start looking at its servers.
@@ -31,15 +40,17 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
     ``directory`` is the node's runtime directory, None where nothing is shared. Cannot fail on user input: settings
     and catalogue were checked when they were compiled.
     """
+    views, election = _shared(settings, directory)
     rotation = Rotation(
-        views=LocalViews(settings.endpoints),
+        views=Announced(views),
         max_lags={name: group.max_lag for name, group in settings.groups.items() if group.access == "read"},
     )
     plans = Plans(catalogue=catalogue, directory=directory)
+    resolver = Resolver()
     pool = Pool(
         rotation=rotation,
         groups=[
-            _group(name, group, settings=settings, catalogue=catalogue, rotation=rotation)
+            _group(name, group, settings=settings, catalogue=catalogue, rotation=rotation, resolver=resolver)
             for name, group in settings.groups.items()
         ],
     )
@@ -67,29 +78,54 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
     app.add_route("/health", health)
     app.add_route("/health/live", health, suffix="live")
     app.add_route("/health/ready", health, suffix="ready")
+    polling = Polling(rotation=rotation)
+    polling.start()
     Prober(
-        driver=_driver(settings, read_only=True),
+        driver=_driver(settings, read_only=True, resolver=resolver),
         rotation=rotation,
-        plans=plans,
+        election=election,
+        polling=polling,
         interval=settings.probe.interval,
         timeout=settings.probe.timeout,
     ).start()
+    Learner(plans=plans, pool=pool).start()
     return app
 
 
+def _shared(settings: Settings, directory: Path | None) -> tuple[Views, Election]:
+    """What the workers of the node know together, and who of them looks; each for itself where nothing is shared."""
+    stale = stale_after(settings.probe.interval, settings.probe.timeout)
+    if directory is not None:
+        # Never a secret: settings do not show theirs.
+        endpoints = {name: repr(endpoint) for name, endpoint in settings.endpoints.items()}
+        try:
+            board = Board(directory, endpoints=endpoints)
+            return board, Election(directory, name=board.layout, stale_after=stale)
+        except OSError as error:
+            log.warning("this worker knows only what it learns itself of endpoints: %s", error)
+    return LocalViews(settings.endpoints), Election(None, name="", stale_after=stale)
+
+
 def _group(
-    name: str, group: GroupSettings, *, settings: Settings, catalogue: Catalogue, rotation: Rotation
+    name: str,
+    group: GroupSettings,
+    *,
+    settings: Settings,
+    catalogue: Catalogue,
+    rotation: Rotation,
+    resolver: Resolver,
 ) -> Group[Connection]:
     write = group.access == "write"
     timeouts = [query.timeout for query in catalogue.queries.values() if query.group == name and query.timeout]
     workers = settings.server.workers
+    longest = max([settings.server.timeout, *timeouts])
     return Group(
         name=name,
         access_write=write,
         endpoints=group.endpoints,
         size=max(1, group.size // workers),
         queue_limit=group.queue // workers,
-        driver=_driver(settings, read_only=not write, longest=max([settings.server.timeout, *timeouts])),
+        driver=_driver(settings, read_only=not write, resolver=resolver, longest=longest),
         rotation=rotation,
         fallback=group.fallback,
         balance=group.balance,
@@ -97,13 +133,14 @@ def _group(
     )
 
 
-def _driver(settings: Settings, *, read_only: bool, longest: float | None = None) -> Driver:
+def _driver(settings: Settings, *, read_only: bool, resolver: Resolver, longest: float | None = None) -> Driver:
     return Driver(
         addresses(settings.endpoints),
         read_only=read_only,
         time_zone=settings.server.time_zone,
         longest=longest,
         prepared=settings.server.prepared,
+        resolver=resolver,
     )
 
 

@@ -92,14 +92,15 @@ class Board:
     def change(self, change: Callable[[Mapping[str, EndpointView]], EndpointView]) -> EndpointView:
         """Replace one view by what ``change`` makes of all of them; returns it.
 
-        ``change`` is quick and pure: it runs under the lock, and again if others went on without the lock meanwhile.
+        Nothing is written where that is the very object it was given. ``change`` is quick and pure: it runs under the
+        lock, and again if others went on without the lock meanwhile.
         """
         with self._mutex, self._locked():
             for _ in range(_TRIES):
                 epoch = self._numbers[_EPOCH]
                 views = self.read()
                 view = change(views)
-                if view == views[view.name]:
+                if view is views[view.name]:
                     return view
                 content = _encoded(view)
                 if self._numbers[_EPOCH] == epoch:
@@ -220,4 +221,3 @@ def _encoded(view: EndpointView) -> bytes:
     if len(message) > _LONGEST_MESSAGE:
         view = replace(view, message=f"{message[:_LONGEST_MESSAGE]}…")
     return msgspec.msgpack.encode(view)
-

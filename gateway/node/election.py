@@ -51,8 +51,9 @@ class Election:
 
     def stamp(self) -> None:
         """A look has ended."""
-        if self._rank is not None:
-            os.pwrite(self._files[self._rank], _STAMP.pack(self._clock()), 0)
+        rank = self._rank
+        if rank is not None and self._files:
+            os.pwrite(self._files[rank], _STAMP.pack(self._clock()), 0)
 
     def resign(self) -> None:
         """Let another be elected."""

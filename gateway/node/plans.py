@@ -9,7 +9,8 @@ import fcntl
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
@@ -32,6 +33,8 @@ LEARN_AGAIN_AFTER = 1.0
 """Seconds between two tries at a query the server does not take."""
 PER_QUERY = 5.0
 """Seconds that learning one query may take."""
+PATIENCE = 3.0
+"""Seconds for which another worker may be at it before we learn for ourselves: it may be stopped."""
 
 
 class Ready(NamedTuple):
@@ -49,7 +52,10 @@ class Learnt(msgspec.Struct, frozen=True):
 
 
 class Plans:
-    """The plans of one process. ``learn_all`` fills it; until then every call is refused as unavailable."""
+    """The plans of one process: what another worker of the node has learnt, or else what ``learn_all`` learns.
+
+    Until then every call is refused as unavailable.
+    """
 
     def __init__(self, *, catalogue: Catalogue, directory: Path | None) -> None:
         """``directory``: the node's runtime directory; None: nothing is shared."""
@@ -62,8 +68,10 @@ class Plans:
         self._doubted: set[str] = set()
         self._ready: dict[tuple[str, bool], Ready] = {}
         self._learning = threading.Lock()
+        self._held_up_since: float | None = None
         self.complete = False
         """Whether every query has been looked at."""
+        self.adopt()
 
     def get(self, query: Query, *, bigint_as_string: bool = False) -> Ready:
         """The plan and binder of a query; raises BackendUnavailable before they are known, QueryBroken if never."""
@@ -71,7 +79,7 @@ class Plans:
         if ready is not None:
             return ready
         if not self.complete:
-            self._adopt_published()
+            self.adopt()
         signature = self._signatures.get(query.name)
         if signature is None:
             if query.name in self._faults:
@@ -100,18 +108,19 @@ class Plans:
         """Queries that cannot be served, with the reason for their author."""
         return self._faults
 
-    def learn_all(self, connection: Connection) -> None:
+    def learn_all(self, lend: Callable[[], AbstractContextManager[Connection]]) -> None:
         """Learn what is not known yet, from the node's other workers or else from the server.
 
-        Raises a GatewayError when the connection fails; what was learnt until then is kept.
+        ``lend`` lends a connection, and is called only if there is something to ask. Raises a GatewayError when the
+        connection fails, or none could be had; what was learnt until then is kept.
         """
         if not self._learning.acquire(blocking=False):
             return  # another thread is at it
         try:
             if self._file is None:
-                self._learn_from(connection)
+                self._learn_from(lend)
             else:
-                self._learn_for_all(connection, self._file)
+                self._learn_for_all(lend, self._file)
         except (OSError, msgspec.MsgspecError) as error:
             # The directory is gone, full or damaged: that is no reason not to serve.
             log.warning("what the servers say of the queries is not shared any more: %s", error)
@@ -119,16 +128,21 @@ class Plans:
         finally:
             self._learning.release()
 
-    def _learn_for_all(self, connection: Connection, file: Path) -> None:
+    def _learn_for_all(self, lend: Callable[[], AbstractContextManager[Connection]], file: Path) -> None:
         with file.with_suffix(".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return  # another worker is at it, and the kernel frees the lock should it die; next look, then
+                # Another worker is at it, and the kernel frees the lock should it die.
+                if self._held_up_since is None:
+                    self._held_up_since = monotonic()
+                if monotonic() - self._held_up_since < PATIENCE:
+                    return
+            self._held_up_since = None
             if not self.complete:
-                self._adopt_published()
+                self.adopt()
             if self.wants_another_look():
-                self._learn_from(connection)
+                self._learn_from(lend)
                 self._publish(file)
 
     def wants_another_look(self) -> bool:
@@ -143,9 +157,16 @@ class Plans:
         again = {name for name in tuple(self._asked) if self._tried.get(name, before) <= before}
         return [queries[name] for name in sorted(unseen | again)]
 
-    def _learn_from(self, connection: Connection) -> None:
+    def _learn_from(self, lend: Callable[[], AbstractContextManager[Connection]]) -> None:
+        wanting = self._wanting()
+        if wanting:
+            with lend() as connection:
+                self._ask(connection, wanting)
+        self.complete = True
+
+    def _ask(self, connection: Connection, wanting: list[Query]) -> None:
         book = TypeBook()
-        for query in self._wanting():
+        for query in wanting:
             self._tried[query.name] = monotonic()
             try:
                 self._note(query, learn(connection, query, book, monotonic() + PER_QUERY))
@@ -157,7 +178,6 @@ class Plans:
                 log.exception("%s:%d: %s: a bug of ours", query.file, query.line, query.name)
                 self._note_fault(query, "a bug of ours: the log has more")
             self._asked.discard(query.name)
-        self.complete = True
 
     def _note(self, query: Query, signature: Signature) -> None:
         if self._signatures.get(query.name) != signature:
@@ -172,7 +192,7 @@ class Plans:
             log.warning("%s:%d: %s cannot be served: %s", query.file, query.line, query.name, fault)
         self._faults[query.name] = fault
 
-    def _adopt_published(self) -> None:
+    def adopt(self) -> None:
         """Take over what another worker has learnt, if there is one and it has."""
         if self._file is None:
             return

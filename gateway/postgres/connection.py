@@ -63,6 +63,8 @@ class Connection(psycopg2.extensions.connection):
         self.client: Client | None = None
         self.watch: Watch | None = None
         """The loop's eye on the socket, where a loop waits for us."""
+        self.address = ""
+        """The IP address it is connected to; empty for a Unix socket."""
         self.is_established = False
         super().__init__(dsn)
         self.is_established = True

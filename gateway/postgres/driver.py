@@ -1,6 +1,7 @@
 """Opens connections for the pool, and says in its words why it could not."""
 
 import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from gateway.pool.driver import ConnectError, Reason
 from gateway.postgres import dsn as dsns
 from gateway.postgres import waiting
 from gateway.postgres.connection import Connection
+from gateway.postgres.resolving import Resolver
 from gateway.postgres.waiting import DeadlinePassed
 from gateway.settings import EndpointSettings
 
@@ -31,6 +33,9 @@ PINNED = {
 }
 """Settings that change the bytes of an answer, how an argument is read, what a transaction promises, or how soon a
 server notices that we closed the socket."""
+
+MOST_ADDRESSES = 64
+"""Of one endpoint, to be followed: behind more is not one server."""
 
 _SIGNS: tuple[tuple[str, Reason | None], ...] = (
     ("too many clients", None),
@@ -95,8 +100,13 @@ class Driver:
         time_zone: str = "UTC",
         longest: float | None = None,
         prepared: int = 200,
+        resolver: Resolver | None = None,
     ) -> None:
-        """``longest``: the longest timeout in seconds of what runs here, a net below our own deadline."""
+        """``longest``: the longest timeout in seconds of what runs here, a net below our own deadline.
+
+        ``resolver``: one for all drivers of a process, so that they know what any of them has found.
+        """
+        self._resolver = resolver or Resolver()
         self._addresses = addresses
         self._prepared = prepared
         self._settings = PINNED | {"TimeZone": time_zone, "default_transaction_read_only": "on" if read_only else "off"}
@@ -112,11 +122,12 @@ class Driver:
             password = read_secret(address.password_file) if address.password_file else address.password or None
             parameters = dsns.complete(address.dsn, password=password, settings=self._settings)
             connection = Connection(
-                dsns.render(dsns.resolve(parameters)),
+                dsns.render(dsns.resolve(parameters, lambda name: self._resolver.addresses(name, deadline))),
                 deadline=deadline,
                 prepared_limit=self._prepared,
                 prepare=address.prepare,
             )
+            connection.address = peer_of(connection.fileno())
             connection.establish(self._settings, deadline)
         except DeadlinePassed as error:
             raise ConnectError(Reason.TIMEOUT, "no connection in time") from error
@@ -130,6 +141,35 @@ class Driver:
         except (psycopg2.Error, OSError, ValueError) as error:
             raise explained(error) from error
         return connection
+
+    def resolve(self, endpoint: str, deadline: float) -> tuple[str, ...] | None:
+        """What the host names of an endpoint stand for now, in no order; empty where there is nothing to look up.
+
+        None, if the resolver does not say before the deadline, or says that one of them has no address (it may be at
+        fault: that is no reason to leave a server).
+        """
+        try:
+            names = dsns.names_of(dsns.complete(self._addresses[endpoint].dsn))
+        except psycopg2.ProgrammingError:
+            return None  # connecting says so
+        found: set[str] = {name for name in names if dsns.is_address(name)}
+        asked = [name for name in names if name not in found and not dsns.is_socket(name)]
+        for name in asked:
+            addresses = self._resolver.newest(name, deadline)
+            if addresses is None:
+                return None
+            found.update(addresses)
+        return tuple(sorted(found)) if asked and len(found) <= MOST_ADDRESSES else ()
+
+
+def peer_of(descriptor: int) -> str:
+    """The address a socket is connected to; empty for a Unix socket, or if it is not connected any more."""
+    try:
+        with socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as peer:
+            name = peer.getpeername()
+    except OSError:
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""
 
 
 def explained(error: Exception) -> ConnectError:

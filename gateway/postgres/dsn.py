@@ -5,7 +5,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from psycopg2.extensions import make_dsn, parse_dsn
@@ -20,6 +20,15 @@ BUNDLES = (
     "/etc/ssl/cert.pem",
 )
 """Where Linux distributions keep the certificates they trust."""
+LIVENESS = {
+    "keepalives": "1",
+    "keepalives_idle": "2",
+    "keepalives_interval": "1",
+    "keepalives_count": "2",
+    "tcp_user_timeout": "4000",
+}
+"""What libpq is told where the DSN does not say it: a server that went without a word is noticed within 5 s, on idle
+connections (keepalives) and on those with something under way that it does not acknowledge."""
 _PROTECTED = re.compile(r"[\\\s]")
 
 
@@ -41,22 +50,22 @@ def complete(dsn: str, *, password: str | None = None, settings: Mapping[str, st
     parameters.setdefault("gssencmode", "disable")
     parameters.setdefault("application_name", "pg-query-gateway")
     parameters.setdefault("client_encoding", "UTF8")
+    for name, value in LIVENESS.items():
+        parameters.setdefault(name, value)
     if settings:
         ours = " ".join(f"-c {name}={_escape(value)}" for name, value in settings.items())
         parameters["options"] = f"{ours} {parameters.get('options', '')}".strip()
     return parameters
 
 
-def resolve(parameters: Mapping[str, str]) -> dict[str, str]:
+def resolve(parameters: Mapping[str, str], look_up: Callable[[str], Sequence[str]] | None = None) -> dict[str, str]:
     """Look host names up here, since libpq would do it where no deadline holds; every address becomes a host.
 
-    Raises OSError (``socket.gaierror``) where no name has an address.
+    Raises what ``look_up`` raised last (as ``addresses_of`` does: OSError) where no name has an address.
     """
     out = dict(parameters)
-    if out.get("hostaddr") or not out.get("host"):
-        return out
-    names = out["host"].split(",")
-    if all(map(_is_socket, names)):
+    names = names_of(parameters)
+    if not names:
         return out
     ports = out.get("port", "").split(",")
     each_its_own = len(ports) > 1
@@ -66,7 +75,7 @@ def resolve(parameters: Mapping[str, str]) -> dict[str, str]:
     failure: OSError | None = None
     for name, port in zip(names, ports if each_its_own else ports * len(names), strict=True):
         try:
-            found += [(name, address, port) for address in _addresses(name)]
+            found += [(name, address, port) for address in _addresses(name, look_up or addresses_of)]
         except OSError as error:
             failure = error
     if not found and failure is not None:
@@ -77,11 +86,22 @@ def resolve(parameters: Mapping[str, str]) -> dict[str, str]:
     return out
 
 
-def _addresses(name: str) -> list[str]:
-    if _is_socket(name):
-        return [""]
+def names_of(parameters: Mapping[str, str]) -> list[str]:
+    """The hosts to be looked up, and the sockets between them; empty where there is nothing to look up."""
+    if parameters.get("hostaddr") or not parameters.get("host"):
+        return []
+    names = parameters["host"].split(",")
+    return [] if all(map(is_socket, names)) else names
+
+
+def addresses_of(name: str) -> list[str]:
+    """The addresses of a host, each once, in the resolver's order. Blocks without limit; raises OSError."""
     infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+def _addresses(name: str, look_up: Callable[[str], Sequence[str]]) -> Sequence[str]:
+    return [""] if is_socket(name) else [name] if is_address(name) else look_up(name)
 
 
 def render(parameters: Mapping[str, str]) -> str:
@@ -93,10 +113,21 @@ def is_local(host: str) -> bool:
     """Tell whether a host is this machine: a unix socket's directory or a loopback name or address."""
     if host in LOOPBACK_NAMES or host.startswith(("/", "@")):
         return True
+    return is_address(host) and ipaddress.ip_address(host).is_loopback
+
+
+def is_address(host: str) -> bool:
+    """Whether this is an IP address, which needs no looking up."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True
+
+
+def is_socket(host: str) -> bool:
+    """Whether libpq takes this for a Unix socket: a directory, an abstract name, or its default place."""
+    return not host or host.startswith(("/", "@"))
 
 
 def system_roots() -> str:
@@ -122,11 +153,6 @@ def _stays_here(parameters: Mapping[str, str]) -> bool:
 def _wants_system_roots(parameters: Mapping[str, str]) -> bool:
     chosen = parameters.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
     return chosen == "system" or (not chosen and not OWN_ROOTS.expanduser().exists())
-
-
-def _is_socket(host: str) -> bool:
-    """Whether libpq takes this for a Unix socket: a directory, an abstract name, or its default place."""
-    return not host or host.startswith(("/", "@"))
 
 
 def _escape(value: str) -> str:

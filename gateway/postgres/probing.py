@@ -1,67 +1,104 @@
-"""One look at an endpoint: how long it takes to answer, what it is, how far it has replayed."""
+"""One look at an endpoint: how long it takes to answer, what it is, how far it has come."""
 
 from time import monotonic
 
 import msgspec
 
-from gateway.catalogue.arguments import literal
+from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.pool.driver import Role
 from gateway.postgres.connection import Connection
 
+# NOTE: the timeline is never the control file's, which lags a checkpoint. A standby's is that of its receiver, which
+# only pg_monitor may see, as its status; others see that there is one. OFFSET 0: asked once, though a promotion comes.
+# pg_last_wal_receive_lsn() stays where it was when the receiver is gone.
 _LOOK = """
 SELECT json_build_object(
-    'standby', pg_is_in_recovery(),
-    'lsn', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text,
-    'timeline', CASE WHEN pg_is_in_recovery() THEN (SELECT received_tli FROM pg_stat_wal_receiver)
+    'standby', standby,
+    'position', pg_wal_lsn_diff(
+        CASE WHEN standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, '0/0')::int8,
+    'timeline', CASE WHEN standby THEN received_tli
                 ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
-    'replayed_ms_ago', (extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000)::int8,
-    'behind', {behind})::text
+    'streaming', CASE WHEN standby THEN pid IS NOT NULL AND coalesce(status, 'streaming') = 'streaming' END,
+    'received', CASE WHEN standby
+                THEN pg_wal_lsn_diff(greatest(latest_end_lsn, pg_last_wal_receive_lsn()), '0/0')::int8 END,
+    'replayed_at', CASE WHEN standby THEN extract(epoch FROM pg_last_xact_replay_timestamp()) END,
+    'clock', extract(epoch FROM clock_timestamp()))::text
+FROM (SELECT pg_is_in_recovery() AS standby OFFSET 0) AS server LEFT JOIN pg_stat_wal_receiver ON standby
 """
+_IDENTIFY = "SELECT system_identifier::text FROM pg_control_system()"
+
+_PAGE = 8192
+_PAGE_HEADERS = (24, 40)
 
 
-class Look(msgspec.Struct, frozen=True):
+class Look(msgspec.Struct, frozen=True, kw_only=True):
     """What a probe saw."""
 
     role: Role
     ping_ms: float
     server_version: str
-    position: str
-    """Insert position of a primary, replay position of a replica, as ``0/16B3748``."""
+    began: float
+    ended: float
+    """Points of our own ``time.monotonic`` between which the server was as it says here."""
+    position: int | None
+    """In bytes of WAL: where a primary inserts (or the start of the page, where nothing but its header follows that:
+    no standby replays a header alone), how far a standby has replayed."""
     timeline: int | None
-    """None on a replica whose receiver the gateway's role may not see (pg_monitor may)."""
-    lag_ms: int | None
-    lag_bytes: int | None
+    """None on a standby whose receiver the gateway's role may not see (pg_monitor may), or that has none."""
+    streaming: bool | None
+    """Whether a standby has a receiver that streams; None on a primary."""
+    received: int | None
+    """Of a standby: the furthest position that it has heard of from its primary."""
+    replayed_at: float | None
+    """Of a standby: when the last transaction that it has replayed was committed, by its primary's clock."""
+    clock: float
+    """The server's own clock. Both in seconds of the Unix epoch."""
 
 
 class _Answer(msgspec.Struct):
     standby: bool
-    lsn: str | None
+    position: int | None
     timeline: int | None
-    replayed_ms_ago: int | None
-    behind: int | None
+    streaming: bool | None
+    received: int | None
+    replayed_at: float | None
+    clock: float
 
 
-def look(connection: Connection, deadline: float, primary_position: str | None = None) -> Look:
-    """Look at the server behind ``connection``; raises a GatewayError.
-
-    ``primary_position`` is the last known insert position of the primary: a replica that has replayed it has no
-    lag, however long ago its last transaction was (an idle primary never looks like lag).
-    """
-    behind = "NULL"
-    if primary_position is not None:
-        distance = f"pg_wal_lsn_diff({literal(primary_position)}, pg_last_wal_replay_lsn())::int8"
-        behind = f"CASE WHEN pg_is_in_recovery() THEN {distance} END"
-    started = monotonic()
-    rows = connection.ask(_LOOK.format(behind=behind), deadline)
-    took = (monotonic() - started) * 1000
+def look(connection: Connection, deadline: float) -> Look:
+    """Look at the server behind ``connection``; raises a GatewayError."""
+    began = monotonic()
+    rows = connection.ask(_LOOK, deadline)
+    ended = monotonic()
     answer = msgspec.json.decode(rows[0][0] or "", type=_Answer)
-    lag_bytes = None if answer.behind is None else max(0, answer.behind)
+    position = answer.position
+    if position is not None and not answer.standby and position % _PAGE in _PAGE_HEADERS:
+        position -= position % _PAGE
     return Look(
         role=Role.REPLICA if answer.standby else Role.PRIMARY,
-        ping_ms=round(took, 3),
+        ping_ms=round((ended - began) * 1000, 3),
         server_version=connection.server_version_text,
-        position=answer.lsn or "0/0",
+        began=began,
+        ended=ended,
+        position=position,
         timeline=answer.timeline,
-        lag_ms=None if lag_bytes is None else (0 if lag_bytes == 0 else answer.replayed_ms_ago),
-        lag_bytes=lag_bytes,
+        streaming=answer.streaming,
+        received=answer.received,
+        replayed_at=answer.replayed_at,
+        clock=answer.clock,
     )
+
+
+def identify(connection: Connection, deadline: float) -> str | None:
+    """The system identifier of the server's cluster, which stays while the server runs; None, if it is not told.
+
+    Raises a GatewayError, if the connection did not survive the question.
+    """
+    try:
+        return connection.ask(_IDENTIFY, deadline)[0][0]
+    except DeadlineExceeded:
+        raise
+    except GatewayError:  # somebody revoked the right to call it
+        if connection.closed:
+            raise
+        return None

@@ -15,8 +15,8 @@ from pathlib import Path
 from msgspec import Struct
 
 LOCK = "lock"
-LEARNT = "signatures-*"
-"""What the workers of a node learn from the servers and share (``node.plans``)."""
+LEARNT = ("signatures-*", "board-*", "prober-*")
+"""What the workers of a node learn from the servers and share (``node.plans``, ``node.board``, ``node.election``)."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - only folders made by mkdtemp are used in it
 SETTLED = 60.0
 """Seconds after which a folder without an owner was left behind, and is not just being made."""
@@ -50,8 +50,9 @@ def open_runtime(configured: str = "", *, memory: Path = MEMORY) -> Runtime:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             _assert_ours(path)
             runtime = Runtime(path, _own(path), is_private=False)
-            for learnt in path.glob(LEARNT):  # by an earlier node: the database may have changed since
-                learnt.unlink()
+            for pattern in LEARNT:  # by an earlier node: the database may have changed since
+                for learnt in path.glob(pattern):
+                    learnt.unlink()
             return runtime
         base = memory_directory(memory)
         sweep(base)
