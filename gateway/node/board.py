@@ -74,11 +74,9 @@ class Board:
         self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._memory = self._map(directory / f"board-{self.layout}")
         self._numbers = memoryview(self._memory)[_NUMBERS].cast("Q")
-        self._records = {
-            name: Record(self._memory, _HEADER + index * _RECORD, _RECORD) for index, name in enumerate(endpoints)
-        }
+        self._records = dict(zip(endpoints, _records(self._memory, len(endpoints)), strict=True))
         self._decoder = msgspec.msgpack.Decoder(EndpointView)
-        self._known: dict[str, tuple[int, EndpointView]] = {}
+        self._known: dict[str, tuple[bytes, EndpointView]] = {}
 
     @property
     def version(self) -> int:
@@ -117,14 +115,16 @@ class Board:
 
     def _view(self, name: str, record: Record) -> EndpointView:
         content = record.read()
-        sequence, view = self._known.get(name, (0, self._blank[name]))
-        if record.sequence == sequence:
-            return view
-        try:
-            view = self._decoder.decode(content)
-        except msgspec.MsgspecError:
-            log.warning("endpoint %s: what the board says of it cannot be read", name)
-        self._known[name] = (record.sequence, view)
+        known = self._known.get(name)
+        if known is not None and known[0] is content:
+            return known[1]
+        view = self._blank[name]
+        if content:
+            try:
+                view = self._decoder.decode(content)
+            except msgspec.MsgspecError:
+                log.warning("endpoint %s: what the board says of it cannot be read", name)
+        self._known[name] = (content, view)
         return view
 
     @contextmanager
@@ -178,6 +178,9 @@ class Board:
             # NOTE: room is taken now. A write into a hole of a full file system would be a SIGBUS.
             os.posix_fallocate(descriptor, 0, size)
             os.pwrite(descriptor, _header(self.layout), 0)
+            with mmap.mmap(descriptor, size) as memory:
+                for record, view in zip(_records(memory, len(self._blank)), self._blank.values(), strict=True):
+                    record.write(_encoded(view))
             draft.replace(path)
             for old in (old for pattern in FILES for old in path.parent.glob(pattern)):
                 if self.layout not in old.name:  # of before a reload: whoever still uses it has it open
@@ -200,6 +203,10 @@ def _map_if_good(path: Path, size: int, layout: str) -> mmap.mmap | None:
         return mmap.mmap(descriptor, size)
     finally:
         os.close(descriptor)
+
+
+def _records(memory: mmap.mmap, count: int) -> list[Record]:
+    return [Record(memory, _HEADER + index * _RECORD, _RECORD) for index in range(count)]
 
 
 def _header(layout: str) -> bytes:

@@ -439,9 +439,14 @@ class Rotation:
         self.poll()
         return view
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something changed, here or in another process, that ``poll`` has not taken over yet."""
+        return self._store.version != self._seen
+
     def poll(self) -> bool:
         """Take over what changed, here or in another process, and tell the listeners; False if nothing did."""
-        if self._store.version == self._seen:
+        if not self.has_news:
             return False
         with self._lock:
             self._seen = self._store.version

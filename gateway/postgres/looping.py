@@ -6,6 +6,7 @@ the connection is not used again. Deadlines and hang-ups are looked at by one sw
 each.
 """
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -100,6 +101,11 @@ class Sleepers:
 
     def __init__(self) -> None:
         self._asleep: dict[greenlet, Any] = {}
+        self._calls: list[Callable[[], None]] = []
+
+    def on_sweep(self, call: Callable[[], None]) -> None:
+        """Call this too in every sweep."""
+        self._calls.append(call)
 
     def gate(self) -> LoopGate:
         """A closed gate."""
@@ -143,10 +149,12 @@ class Sleepers:
                 sleeper.throw(DeadlinePassed)
             elif client is not None and client.gone_at is not None and now >= client.gone_at:
                 sleeper.throw(ClientLeft)
+        for call in self._calls:
+            call()
 
 
 def install() -> Sleepers:
     """Make psycopg2 wait in this process's loop."""
     sleepers = Sleepers()
-    waiting.install(sleepers.park, sleepers.gate)
+    waiting.install(sleepers.park, sleepers.gate, sleepers.on_sweep)
     return sleepers

@@ -1,5 +1,6 @@
 """The artefact as a gunicorn application."""
 
+import logging
 import os
 import struct
 import sys
@@ -18,6 +19,9 @@ from gateway.server.crowd import Crowd
 from gateway.server.options import options_of
 from gateway.server.runtime import Runtime, remove
 from gateway.settings import Settings, is_local
+
+_TIME = r"[%Y-%m-%d %H:%M:%S %z]"
+"""As gunicorn's ``Logger.datefmt``."""
 
 CreateApp = Callable[[Settings, Catalogue, Path], Any]
 """Makes the WSGI application of one worker: ``gateway.app.create_app``."""
@@ -83,6 +87,7 @@ def serve(runtime: Runtime, create_app: CreateApp) -> None:
     A private runtime directory is removed at the end, whatever the end is.
     """
     master = os.getpid()
+    _log_to_stderr()
     # Gunicorn writes this constant into every answer's Server header and has no setting for it.
     gunicorn.http.wsgi.SERVER = "gateway"
     try:
@@ -94,6 +99,15 @@ def serve(runtime: Runtime, create_app: CreateApp) -> None:
         # Workers leave through here too: they are forked inside run().
         if os.getpid() == master:
             remove(runtime)
+
+
+def _log_to_stderr() -> None:
+    """Show what the gateway has to say, in the form of gunicorn's own lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(r"%(asctime)s [%(process)d] [%(levelname)s] %(message)s", _TIME))
+    log = logging.getLogger("gateway")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 def _name_of(listener: socket) -> str:

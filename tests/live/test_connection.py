@@ -13,7 +13,6 @@ from gateway.demo.cluster import Cluster
 from gateway.pool.driver import ConnectError, Reason, Role
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Address, Driver
-from gateway.postgres.probing import look
 from tests.live.databases import Desk, connect, database, driver, soon
 from tests.live.sessions import (
     INSERT,
@@ -272,24 +271,3 @@ def test_a_connection_of_a_read_group_takes_no_writes(dsn: str, desk: Desk) -> N
     with pytest.raises(errors.NoEndpoint):
         reader.run(plan, ["'1'"], deadline=soon())
     reader.close()
-
-
-# Probing.
-
-
-def test_a_look_tells_role_position_timeline_and_lag(cluster: Cluster) -> None:
-    cluster.wait_until_caught_up()
-    primary, replica = connect(cluster.primary.dsn()), connect(cluster.replicas[0].dsn(), read_only=True)
-    seen = look(primary, soon())
-    assert (seen.role, seen.server_version, seen.timeline, seen.lag_bytes) == (Role.PRIMARY, cluster.version, 1, None)
-    cluster.wait_until_caught_up()
-    assert look(replica, soon()).lag_bytes is None
-    there = look(replica, soon(), seen.position)
-    assert (there.role, there.timeline, there.lag_bytes, there.lag_ms) == (Role.REPLICA, 1, 0, 0)
-    ahead = look(replica, soon(), "FFFFFF/0")
-    assert ahead.lag_bytes is not None
-    assert ahead.lag_bytes > 2**50
-    assert look(primary, soon(), "FFFFFF/0").lag_bytes is None
-    assert 0 < there.ping_ms < 1000
-    primary.close()
-    replica.close()

@@ -1,0 +1,81 @@
+"""What the log says of endpoints."""
+
+import logging
+
+import pytest
+
+from gateway.node.announcing import Announced
+from gateway.pool.driver import Reason, Role
+from gateway.pool.rotation import (
+    Connected,
+    Drain,
+    Event,
+    LocalViews,
+    Lost,
+    Probed,
+    ProbeFailed,
+    Resolved,
+    Resume,
+    Rotation,
+)
+
+
+def good(role: Role = Role.REPLICA, lag_ms: float = 0) -> Probed:
+    return Probed(role=role, ping_ms=0.3, lag_ms=lag_ms)
+
+
+OUT = ProbeFailed(Reason.REFUSED, "nobody there")
+FAR: list[Event] = [good(), good(lag_ms=20_000), good(lag_ms=20_000), good(lag_ms=4_000)]
+FLAPPING: list[Event] = [good(), *(event for _ in range(4) for event in (OUT, good()))]
+TOLD: list[tuple[list[Event], list[str]]] = [
+    ([good(), good(), Resolved(("10.0.0.1",))], ["in the rotation as replica"]),
+    ([OUT, OUT], ["out of the rotation, refused: nobody there"]),
+    ([good(), good(Role.PRIMARY)], ["in the rotation as replica", "in the rotation as primary"]),
+    ([good(), Connected(Role.PRIMARY)], ["in the rotation as replica", "in the rotation as primary"]),
+    ([good(), Lost("cut", opened_at=1e12)], ["in the rotation as replica", "suspect, lost: cut"]),
+    (
+        [OUT, ProbeFailed(Reason.STARTING_UP, "soon"), good()],
+        [
+            "out of the rotation, refused: nobody there",
+            "out of the rotation, starting_up: soon",
+            "in the rotation as replica",
+        ],
+    ),
+    (
+        FAR,
+        [
+            "in the rotation as replica",
+            "too far behind for group read: 20000 ms",
+            "not too far behind for group read any more",
+        ],
+    ),
+    ([good(), Drain(), Drain(), Resume()], ["in the rotation as replica", "drained", "drained no more"]),
+    (
+        FLAPPING,
+        ["in the rotation as replica"]
+        + ["out of the rotation, refused: nobody there", "in the rotation as replica"] * 3
+        + [
+            "out of the rotation, refused: nobody there",
+            "held back as replica: came back more than 3 times within 30 s",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("events", "told"), TOLD)
+def test_every_change_is_told_once(events: list[Event], told: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway.node")
+    views = Announced(LocalViews(["r"]))
+    rotation = Rotation(views=views, max_lags={"read": 10.0})
+    for event in events:
+        rotation.apply("r", event)
+    assert caplog.messages == [f"endpoint r: {line}" for line in told]
+
+
+def test_what_others_changed_is_theirs_to_tell(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway.node")
+    shared = LocalViews(["r"])
+    mine = Rotation(views=Announced(shared))
+    Rotation(views=shared).apply("r", good())
+    assert mine.poll()
+    assert not caplog.messages
