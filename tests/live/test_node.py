@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from gateway.settings import EndpointSettings
 from tests.live.gateways import Gateway, serving, wait_until
 
 INTERVAL = 0.2
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "server": {"workers": 2},
     "probe": {"interval": "200ms", "timeout": "500ms"},
     "groups.read": {"size": 4},

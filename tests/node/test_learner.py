@@ -1,0 +1,136 @@
+"""What the servers say of the queries reaches every worker, over the connections there are."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.catalogue.compiling import compile_catalogue
+from gateway.catalogue.query import Catalogue
+from gateway.catalogue.types import Form, Signature
+from gateway.demo.cluster import Cluster
+from gateway.errors import NoEndpoint
+from gateway.node import plans as plans_module
+from gateway.node.learner import Learner
+from gateway.node.plans import Learnt, Plans
+from gateway.pool.driver import Role
+from gateway.pool.group import Group
+from gateway.pool.pool import Pool
+from gateway.pool.rotation import LocalViews, Probed, Rotation
+from gateway.postgres.connection import Connection
+from gateway.postgres.driver import Address, Driver
+from tests.live.sessions import wait_until
+
+SIGNATURE = Signature(parameters=(), columns=(), form=Form.PLAIN, harmless=True)
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    folder = tmp_path / "queries"
+    folder.mkdir()
+    (folder / "q.sql").write_text("-- name: q$\nSELECT 1\n")
+    return compile_catalogue([folder], groups={"read": "read", "write": "write"})
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Cluster]:
+    with Cluster(replicas=0) as cluster:
+        yield cluster
+
+
+def nobody() -> AbstractContextManager[Connection]:
+    raise NoEndpoint("there is no server")
+
+
+def published(directory: Path, catalogue: Catalogue) -> Path:
+    return directory / f"signatures-{catalogue.hash[:16]}.json"
+
+
+def pool_of(server: Cluster, *, probed: bool) -> Pool[Connection]:
+    rotation = Rotation(views=LocalViews(["primary"]))
+    if probed:
+        rotation.apply("primary", Probed(role=Role.PRIMARY, ping_ms=0.1))
+    group = Group(
+        name="read",
+        access_write=False,
+        endpoints=["primary"],
+        size=1,
+        queue_limit=0,
+        driver=Driver({"primary": Address(dsn=server.primary.dsn())}, read_only=True),
+        rotation=rotation,
+    )
+    return Pool(rotation=rotation, groups=[group])
+
+
+def test_what_another_worker_has_learnt_is_known_from_the_start(tmp_path: Path, catalogue: Catalogue) -> None:
+    published(tmp_path, catalogue).write_bytes(msgspec.json.encode(Learnt({"q": SIGNATURE}, {})))
+    plans = Plans(catalogue=catalogue, directory=tmp_path)
+    assert plans.complete
+    assert plans.signature("q") == SIGNATURE
+
+
+def test_what_another_worker_learns_meanwhile_is_adopted_without_a_connection(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    plans = Plans(catalogue=catalogue, directory=tmp_path)
+    assert not plans.complete
+    published(tmp_path, catalogue).write_bytes(msgspec.json.encode(Learnt({"q": SIGNATURE}, {})))
+    plans.learn_all(nobody)
+    assert plans.complete
+
+
+def test_while_another_worker_is_at_it_no_connection_is_taken(tmp_path: Path, catalogue: Catalogue) -> None:
+    plans = Plans(catalogue=catalogue, directory=tmp_path)
+    with published(tmp_path, catalogue).with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        plans.learn_all(nobody)
+    with pytest.raises(NoEndpoint):
+        plans.learn_all(nobody)
+    assert not plans.complete
+
+
+def test_one_that_is_stopped_while_at_it_is_not_waited_for_for_ever(
+    tmp_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans_module, "PATIENCE", 0.0)
+    plans = Plans(catalogue=catalogue, directory=tmp_path)
+    with published(tmp_path, catalogue).with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(NoEndpoint):
+            plans.learn_all(nobody)
+
+
+def test_queries_are_learnt_over_a_connection_of_the_pool(
+    tmp_path: Path, catalogue: Catalogue, server: Cluster
+) -> None:
+    pool = pool_of(server, probed=True)
+    plans = Plans(catalogue=catalogue, directory=tmp_path)
+    learner = Learner(plans=plans, pool=pool)
+    learner.start()
+    try:
+        wait_until(lambda: plans.complete)
+    finally:
+        learner.stop()
+    assert plans.signature("q") is not None
+    assert pool["read"].stats().leased == 0
+    assert Plans(catalogue=catalogue, directory=tmp_path).complete
+    pool.close()
+
+
+def test_nothing_is_asked_before_a_server_has_answered(
+    tmp_path: Path, catalogue: Catalogue, server: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = pool_of(server, probed=False)
+    plans = Plans(catalogue=catalogue, directory=tmp_path)
+    learner = Learner(plans=plans, pool=pool)
+    learner.start()
+    try:
+        pool.rotation.apply("primary", Probed(role=Role.PRIMARY, ping_ms=0.1))
+        wait_until(lambda: plans.complete)
+    finally:
+        learner.stop()
+    assert not caplog.messages
+    pool.close()
