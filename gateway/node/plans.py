@@ -37,6 +37,10 @@ PATIENCE = 3.0
 """Seconds for which another worker may be at it before we learn for ourselves: it may be stopped."""
 
 
+PUBLISH_EVERY = 0.05
+"""Seconds after which the others get what there is while the rest is being learnt."""
+
+
 class Ready(NamedTuple):
     """What a call needs."""
 
@@ -49,6 +53,8 @@ class Learnt(msgspec.Struct, frozen=True):
 
     signatures: dict[str, Signature]
     faults: dict[str, str]
+    complete: bool = True
+    """Whether every query has been looked at."""
 
 
 class Plans:
@@ -85,6 +91,7 @@ class Plans:
             if query.name in self._faults:
                 self._asked.add(query.name)
                 raise QueryBroken(f"{query.name} cannot be served: see the gateway's log, or gateway check")
+            self._asked.add(query.name)
             raise BackendUnavailable("no server has answered yet, so the types of this query are not known")
         plan = Plan.of(query, signature, bigint_as_string=bigint_as_string)
         ready = Ready(plan, Binder(query.parameters, signature.parameters))
@@ -166,7 +173,11 @@ class Plans:
 
     def _ask(self, connection: Connection, wanting: list[Query]) -> None:
         book = TypeBook()
-        for query in wanting:
+        published_at = monotonic()
+        remaining = {query.name: query for query in wanting}
+        while remaining:
+            # Somebody waits for those that were asked for.
+            query = remaining.pop(next((name for name in remaining if name in self._asked), next(iter(remaining))))
             self._tried[query.name] = monotonic()
             try:
                 self._note(query, learn(connection, query, book, monotonic() + PER_QUERY))
@@ -178,6 +189,9 @@ class Plans:
                 log.exception("%s:%d: %s: a bug of ours", query.file, query.line, query.name)
                 self._note_fault(query, "a bug of ours: the log has more")
             self._asked.discard(query.name)
+            if self._file is not None and monotonic() - published_at > PUBLISH_EVERY:
+                self._publish(self._file)
+                published_at = monotonic()
 
     def _note(self, query: Query, signature: Signature) -> None:
         if self._signatures.get(query.name) != signature:
@@ -202,9 +216,9 @@ class Plans:
             return  # we learn for ourselves, then
         self._signatures.update(learnt.signatures)
         self._faults = dict(learnt.faults)
-        self.complete = True
+        self.complete = learnt.complete
 
     def _publish(self, file: Path) -> None:
         draft = file.with_suffix(f".{os.getpid()}")
-        draft.write_bytes(msgspec.json.encode(Learnt(self._signatures, self._faults)))
+        draft.write_bytes(msgspec.json.encode(Learnt(self._signatures, self._faults, self.complete)))
         draft.replace(file)

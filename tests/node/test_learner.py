@@ -2,7 +2,7 @@
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,7 @@ from gateway.catalogue.compiling import compile_catalogue
 from gateway.catalogue.query import Catalogue
 from gateway.catalogue.types import Form, Signature
 from gateway.demo.cluster import Cluster
-from gateway.errors import NoEndpoint
+from gateway.errors import BackendUnavailable, NoEndpoint
 from gateway.node import plans as plans_module
 from gateway.node.learner import Learner
 from gateway.node.plans import Learnt, Plans
@@ -22,6 +22,7 @@ from gateway.pool.pool import Pool
 from gateway.pool.rotation import LocalViews, Probed, Rotation
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Address, Driver
+from tests.live.databases import soon
 from tests.live.sessions import wait_until
 
 SIGNATURE = Signature(parameters=(), columns=(), form=Form.PLAIN, harmless=True)
@@ -133,4 +134,37 @@ def test_nothing_is_asked_before_a_server_has_answered(
     finally:
         learner.stop()
     assert not caplog.messages
+    pool.close()
+
+
+def test_what_was_learnt_before_a_worker_died_is_not_learnt_again(tmp_path: Path, catalogue: Catalogue) -> None:
+    published(tmp_path, catalogue).write_bytes(msgspec.json.encode(Learnt({"q": SIGNATURE}, {}, complete=False)))
+    plans = Plans(catalogue=catalogue, directory=tmp_path)
+    assert plans.wants_another_look()
+    assert plans.get(catalogue.queries["q"]).plan
+    plans.learn_all(nobody)  # nothing is left to be asked
+    assert plans.complete
+    assert Plans(catalogue=catalogue, directory=tmp_path).complete
+
+
+def test_what_is_asked_for_is_learnt_first(tmp_path: Path, server: Cluster) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    (folder / "q.sql").write_text("".join(f"-- name: q{number}$\nSELECT {number}\n\n" for number in range(9)))
+    catalogue = compile_catalogue([folder], groups={"read": "read"})
+    plans = Plans(catalogue=catalogue, directory=None)
+    for name in ("q7", "q5"):
+        with pytest.raises(BackendUnavailable):
+            plans.get(catalogue.queries[name])
+    pool = pool_of(server, probed=True)
+
+    @contextmanager
+    def lend() -> Iterator[Connection]:
+        with pool["read"].lease(soon()) as lease:
+            yield lease.connection
+
+    plans.learn_all(lend)
+    learnt = [name for name in catalogue.queries if plans.signature(name)]
+    assert set(learnt) == set(catalogue.queries)
+    assert set(list(plans._signatures)[:2]) == {"q5", "q7"}
     pool.close()

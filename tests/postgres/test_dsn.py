@@ -185,3 +185,13 @@ def test_what_needs_no_look_up_is_left_alone(parameters: dict[str, str]) -> None
 )
 def test_only_what_certainly_is_this_machine_is_local(host: str, local: bool) -> None:
     assert is_local(host) is local
+
+
+def test_servers_that_went_without_a_word_are_noticed_within_5_s_unless_the_dsn_says_otherwise() -> None:
+    silent = complete("host=db")
+    names = ("keepalives_idle", "keepalives_interval", "keepalives_count")
+    idle, interval, times = (int(silent[name]) for name in names)
+    assert idle + interval * times <= 5
+    assert 0 < int(silent["tcp_user_timeout"]) <= 5000
+    chosen = complete("host=db keepalives_idle=60 tcp_user_timeout=0")
+    assert (chosen["keepalives_idle"], chosen["tcp_user_timeout"]) == ("60", "0")
