@@ -30,6 +30,8 @@ log = logging.getLogger("gateway.node")
 
 PATIENCE = 0.05
 """Seconds for which a change waits for the lock. A change of somebody else's takes microseconds."""
+LITTLE_PATIENCE = 0.001
+"""The same once that was in vain: the holder is stopped, so whoever has the lock now is one of the others."""
 PATIENCE_AT_START = 1.0
 REST = 0.0002
 """Seconds between two tries at the lock."""
@@ -130,7 +132,7 @@ class Board:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the file lock, if it can be had in time."""
-        has_lock = self._take_lock(0.0 if self._is_held_up else PATIENCE)
+        has_lock = self._take_lock(LITTLE_PATIENCE if self._is_held_up else PATIENCE)
         if not has_lock:
             if not self._is_held_up:
                 log.warning("a stopped process holds the board's lock; going on without it")

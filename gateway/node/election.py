@@ -10,6 +10,7 @@ import os
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 RANKS = 4
@@ -53,7 +54,8 @@ class Election:
         """A look has ended."""
         rank = self._rank
         if rank is not None and self._files:
-            os.pwrite(self._files[rank], _STAMP.pack(self._clock()), 0)
+            with suppress(OSError):  # no room for it: then others stand in
+                os.pwrite(self._files[rank], _STAMP.pack(self._clock()), 0)
 
     def resign(self) -> None:
         """Let another be elected."""

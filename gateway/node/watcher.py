@@ -5,8 +5,9 @@ A frozen server costs one look at a time here, never a request's connection and 
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from time import monotonic, sleep
+from time import monotonic
 
 from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.node.history import History
@@ -92,7 +93,7 @@ class Watcher:
     def _rest(self) -> None:
         """Wait until the next look is due, or wanted."""
         due = self._due()
-        sleep(PAUSE)
+        time.sleep(PAUSE)
         while (left := due - monotonic()) > 0 and not self._stopped and self._is_wanted():
             self._woken.clear()
             if self._rotation.view(self.name).wanted_at > self._began:
@@ -127,7 +128,8 @@ class Watcher:
             reason = Reason.TIMEOUT if isinstance(error, DeadlineExceeded) else answered
             self._note_failure(reason, error.server_message or error.detail)
         else:
-            self._note(seen)
+            if seen.ended <= deadline:  # else we were stopped, and the server was so when the question was asked
+                self._note(seen)
 
     def _seen(self, deadline: float) -> Look:
         """Look through the connection there is, or else through a new one.

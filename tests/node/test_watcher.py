@@ -10,10 +10,11 @@ import pytest
 from gateway.demo.ports import find_port
 from gateway.node.history import History
 from gateway.node.watcher import Watcher
-from gateway.pool.driver import Reason
+from gateway.pool.driver import Reason, Role
 from gateway.pool.endpoint import EndpointState
 from gateway.pool.rotation import LocalViews, Rotation
 from gateway.postgres.driver import Address, Driver
+from gateway.postgres.probing import Look
 
 
 @contextmanager
@@ -71,3 +72,27 @@ def test_a_bug_is_not_the_last_look(rotation: Rotation, caplog: pytest.LogCaptur
     mine._driver = None  # type: ignore[assignment]
     mine._look_unless_broken()
     assert "by a bug of ours" in caplog.text
+
+
+def test_an_answer_that_we_were_too_late_to_read_says_nothing_of_now(
+    rotation: Rotation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """We were stopped while the answer came: the server may be gone by now."""
+    mine = watcher(1, rotation)
+    now = monotonic()
+    late = Look(
+        role=Role.PRIMARY,
+        ping_ms=9000.0,
+        server_version="18.6",
+        began=now,
+        ended=now + 9,
+        position=1,
+        timeline=1,
+        streaming=None,
+        received=None,
+        replayed_at=None,
+        clock=0.0,
+    )
+    monkeypatch.setattr(mine, "_seen", lambda _: late)
+    mine._look_unless_broken()
+    assert rotation.view("r").state is EndpointState.UNKNOWN
