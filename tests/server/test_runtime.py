@@ -133,3 +133,13 @@ def test_without_memory_backed_storage_the_temporary_directory_serves(
 def test_a_configured_runtime_is_never_removed(tmp_path: Path) -> None:
     remove(Runtime(tmp_path, 0, is_private=False))
     assert tmp_path.exists()
+
+
+@pytest.mark.parametrize("learnt", ["signatures-0f.json", "board-0f", "prober-0f-0"])
+def test_a_new_node_forgets_what_an_earlier_one_learnt_of_the_servers(tmp_path: Path, learnt: str) -> None:
+    (tmp_path / learnt).write_bytes(b"old")
+    (tmp_path / "current").write_bytes(b"kept")
+    runtime = open_runtime(str(tmp_path))
+    assert not (tmp_path / learnt).exists()
+    assert (tmp_path / "current").exists()
+    os.close(runtime.lock)
