@@ -18,40 +18,49 @@ from gateway.postgres.waiting import READABLE, ClientLeft, DeadlinePassed
 
 _READ, _WRITE = 1, 2
 
+switch = greenlet.switch
+"""PERF: to the hub past gevent's own ``switch``, which looks for a hook that our green threads do not have."""
+
 
 class Watch:
     """The loop's eye on one connection's socket."""
 
-    __slots__ = ("_hub", "_waiter", "_watcher", "spoke")
+    __slots__ = ("_hub", "_watcher", "_watches", "connection", "sleeper", "spoke")
 
-    def __init__(self, fd: int) -> None:
-        self._waiter: greenlet | None = None
+    def __init__(self, fd: int, watches: "set[Watch]") -> None:
+        """``watches``: where it counts itself in for as long as it looks."""
+        self.sleeper: greenlet | None = None
+        """The green thread that waits for the server, on behalf of ``connection``."""
+        self.connection: Any = None
         self.spoke = False
         """The server closed the idle connection, or said something unasked."""
         self._hub = gevent.get_hub()
         self._watcher = self._hub.loop.io(fd, _READ)
         self._watcher.start(self._on_readable)
+        self._watches = watches
+        watches.add(self)
 
-    def sleep(self) -> None:
+    def sleep(self, connection: Any) -> None:
         """Wait until the socket is readable."""
         if self.spoke:
             self.spoke = False
             self._watcher.start(self._on_readable)
-        self._waiter = getcurrent()
+        self.connection = connection
+        self.sleeper = getcurrent()
         try:
-            self._hub.switch()
+            switch(self._hub)
         finally:
-            self._waiter = None
+            self.connection = self.sleeper = None
 
     def close(self) -> None:
         """Stop looking. To be called before the socket is closed: libpq and the kernel reuse its number at once."""
         self._watcher.stop()
         self._watcher.close()
+        self._watches.discard(self)
 
     def _on_readable(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.switch()
+        if self.sleeper is not None:
+            self.sleeper.switch()
         else:
             self.spoke = True
             self._watcher.stop()
@@ -101,6 +110,9 @@ class Sleepers:
 
     def __init__(self) -> None:
         self._asleep: dict[greenlet, Any] = {}
+        """Who waits for their turn, or for a server while connecting."""
+        self._watches: set[Watch] = set()
+        """PERF: all of them, asleep or not, so that a wait for an answer is not entered anywhere."""
         self._calls: list[Callable[[], None]] = []
 
     def on_sweep(self, call: Callable[[], None]) -> None:
@@ -115,42 +127,50 @@ class Sleepers:
         """Sleep until switched to; raises DeadlinePassed at the cause's ``deadline``."""
         self._asleep[me] = cause
         try:
-            gevent.get_hub().switch()
+            switch(gevent.get_hub())
         finally:
             del self._asleep[me]
 
     def park(self, connection: Any, event: int) -> None:
         """Wait for ``event`` on the connection's socket; raises DeadlinePassed or ClientLeft (see ``waiting``)."""
+        watch: Watch | None = getattr(connection, "watch", None)
+        if watch is None or event != READABLE:
+            if event != READABLE or not getattr(connection, "is_established", False):
+                self._park_for_once(connection, event)
+                return
+            watch = connection.watch = Watch(connection.fileno(), self._watches)
+        watch.sleep(connection)
+
+    def _park_for_once(self, connection: Any, event: int) -> None:
+        """Wait with a fresh watcher: while connecting libpq may open another socket under the same number."""
         me = getcurrent()
         self._asleep[me] = connection
+        watcher = gevent.get_hub().loop.io(connection.fileno(), _READ if event == READABLE else _WRITE)
         try:
-            if event == READABLE and getattr(connection, "is_established", False):
-                if connection.watch is None:
-                    connection.watch = Watch(connection.fileno())
-                connection.watch.sleep()
-            else:
-                # While connecting libpq may open another socket under the same number: a fresh watcher each time.
-                watcher = gevent.get_hub().loop.io(connection.fileno(), _READ if event == READABLE else _WRITE)
-                try:
-                    gevent.get_hub().wait(watcher)
-                finally:
-                    watcher.close()
+            gevent.get_hub().wait(watcher)
         finally:
+            watcher.close()
             del self._asleep[me]
 
     def sweep(self, now: float) -> None:
         """Wake whose deadline has passed or whose client has left. Called in the loop, a few times in 100 ms."""
-        for sleeper, connection in tuple(self._asleep.items()):
-            if sleeper not in self._asleep:
-                continue
-            deadline = getattr(connection, "deadline", None)
-            client = getattr(connection, "client", None)
-            if deadline is not None and now >= deadline:
-                sleeper.throw(DeadlinePassed)
-            elif client is not None and client.gone_at is not None and now >= client.gone_at:
-                sleeper.throw(ClientLeft)
+        for watch in tuple(self._watches):
+            if watch.sleeper is not None:
+                _wake_if_over(watch.sleeper, watch.connection, now)
+        for sleeper, cause in tuple(self._asleep.items()):
+            if sleeper in self._asleep:
+                _wake_if_over(sleeper, cause, now)
         for call in self._calls:
             call()
+
+
+def _wake_if_over(sleeper: greenlet, cause: Any, now: float) -> None:
+    deadline = getattr(cause, "deadline", None)
+    client = getattr(cause, "client", None)
+    if deadline is not None and now >= deadline:
+        sleeper.throw(DeadlinePassed)
+    elif client is not None and client.gone_at is not None and now >= client.gone_at:
+        sleeper.throw(ClientLeft)
 
 
 def install() -> Sleepers:

@@ -1,6 +1,6 @@
 """The one wait of psycopg2: for the server's socket, the deadline or the client hanging up.
 
-psycopg2 calls :func:`wait` (``set_wait_callback``, process-wide) whenever libpq would block: in connects, pings,
+psycopg2 calls back (``set_wait_callback``, process-wide) whenever libpq would block: in connects, pings,
 executes and fetches alike. An exception raised here makes psycopg2 close the connection, which is what a passed
 deadline or a client that left must do: the server notices the closed socket within
 ``client_connection_check_interval`` and ends the query.
@@ -75,7 +75,7 @@ def install(
     gate: Callable[[], Gate] = ThreadGate,
     on_sweep: Callable[[Callable[[], None]], None] | None = None,
 ) -> None:
-    """Make :func:`wait` psycopg2's wait callback for every connection of this process, waiting by ``park``.
+    """Make every psycopg2 connection of this process wait by ``park``.
 
     ``gate`` makes what a request waits at in a queue; ``on_sweep`` is for :func:`call_in_sweeps`. Without ``park`` it
     is all as for threads (``poll(2)``), unless another way was installed before.
@@ -83,27 +83,29 @@ def install(
     global _gate, _on_sweep, _park
     if park is not None or _park is None:
         _park, _gate, _on_sweep = park or park_in_poll, gate, on_sweep
-    psycopg2.extensions.set_wait_callback(wait)
+        psycopg2.extensions.set_wait_callback(_waiting_by(_park))
 
 
-def wait(connection: Any) -> None:
-    """Wait until libpq has finished what it is doing on ``connection``.
+def _waiting_by(park: Park) -> Callable[[Any], None]:
+    """What psycopg2 calls to wait until libpq has finished what it is doing on a connection.
 
-    Raises DeadlinePassed at ``connection.deadline`` and ClientLeft when ``connection.client`` hangs up. A
+    It raises DeadlinePassed at ``connection.deadline`` and ClientLeft when ``connection.client`` hangs up. A
     connection without these attributes (not one of ours) waits without limit.
     """
-    try:
-        while True:
-            state = connection.poll()
-            if state == psycopg2.extensions.POLL_OK:
-                return
-            park(connection, READABLE if state == psycopg2.extensions.POLL_READ else WRITABLE)
-    except BaseException:
-        # psycopg2 closes the socket next, and its number will be another's at once.
-        watch = getattr(connection, "watch", None)
-        if watch is not None:
-            watch.close()
-        raise
+    ok, read = psycopg2.extensions.POLL_OK, psycopg2.extensions.POLL_READ
+
+    def wait(connection: Any) -> None:
+        try:
+            while (state := connection.poll()) != ok:
+                park(connection, READABLE if state == read else WRITABLE)
+        except BaseException:
+            # psycopg2 closes the socket next, and its number will be another's at once.
+            watch = getattr(connection, "watch", None)
+            if watch is not None:
+                watch.close()
+            raise
+
+    return wait
 
 
 def closed_gate() -> Gate:

@@ -99,6 +99,9 @@ def test_what_a_server_says_unasked_is_noted_and_does_not_spin(sleepers: Sleeper
 
 
 def test_a_watch_may_be_closed_twice(connection: Connection) -> None:
-    watch = Watch(connection.fileno())
+    watches: set[Watch] = set()
+    watch = Watch(connection.fileno(), watches)
+    assert watches == {watch}
     watch.close()
     watch.close()
+    assert not watches
