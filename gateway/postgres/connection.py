@@ -26,6 +26,9 @@ from gateway.postgres.waiting import Client, ClientLeft, DeadlinePassed
 SAFETY_MARGIN = 0.05
 """Seconds before our deadline at which the server gives up a write: its end is then known, not guessed."""
 
+KEPT = 65536
+"""Bytes of a result that an idle connection may hold on to."""
+
 _RESET = (
     "CLOSE ALL; UNLISTEN *; SET SESSION AUTHORIZATION DEFAULT; RESET ALL;"
     " SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
@@ -83,7 +86,9 @@ class Connection(psycopg2.extensions.connection):
         self._stage = Stage.PREPARING
         self._pinned: dict[str, str] = {}
         self._standby_at_connect = False
-        self._role = Role.PRIMARY
+        self._role = Role.REPLICA
+        self._cursor: Any = None
+        """PERF: used again, since making one costs as much as a look at a small result. It keeps the last result."""
         self._peek: select.poll | None = None
         for oid in psycopg2.extensions.string_types:
             self.string_types[oid] = psycopg2.extensions.BYTES
@@ -96,7 +101,8 @@ class Connection(psycopg2.extensions.connection):
 
         A closed connection stays what it was when it was last asked.
         """
-        if not self.closed:
+        # PERF: of a server that is a primary nothing else can come over the same connection.
+        if self._role is not Role.PRIMARY and not self.closed:
             standby = self.get_parameter_status("in_hot_standby") if self.prepares else None
             is_standby = self._standby_at_connect if standby is None else standby == "on"
             self._role = Role.REPLICA if is_standby else Role.PRIMARY
@@ -173,6 +179,7 @@ class Connection(psycopg2.extensions.connection):
             deadline,
         )
         self._standby_at_connect = rows[0][0] == "true"
+        self._role = Role.REPLICA if self._standby_at_connect else Role.PRIMARY
         self.server_version_text = str(rows[0][1]).partition(" ")[0]
         self._pinned = {str(name): settings[str(name)] for _, _, name, value in rows if value != settings[str(name)]}
         if self._pinned and self.prepares:
@@ -206,16 +213,25 @@ class Connection(psycopg2.extensions.connection):
         self.client = None if plan.write else client
         if self.client is not None and self.client.gone_at is not None and self.client.gone_at <= monotonic():
             raise failures.interrupted(deadline=False, write=False, stage=Stage.PREPARING)
-        self._unclean = self._unclean or not plan.harmless
-        self._wrote = self._wrote or plan.write
+        if not plan.harmless:
+            self._unclean = True
+        if plan.write:
+            self._wrote = True
         self._stage = Stage.PREPARING
         try:
-            result = self._execute_prepared(plan, literals)
+            try:
+                result = self._execute(plan, literals)
+            except psycopg2.errors.InvalidSqlStatementName as error:
+                self._forget_prepared(error)
+                result = self._execute(plan, literals)
         except (DeadlinePassed, ClientLeft) as error:
             raise self.explained(error, write=plan.write) from error
         except psycopg2.Error as error:
             raise self._attributed(self.explained(error, write=plan.write), plan, literals) from error
-        if max_bytes is not None and sum(map(len, result.rows)) > max_bytes:
+        size = sum(map(len, result.rows))
+        if size > KEPT:
+            self._cursor = None
+        if max_bytes is not None and size > max_bytes:
             outcome = Outcome.COMMITTED if plan.write else None
             raise errors.ResultTooLarge(f"the result has more than {max_bytes} bytes", outcome=outcome)
         return result
@@ -232,37 +248,42 @@ class Connection(psycopg2.extensions.connection):
         late = self._deadline_left() <= SAFETY_MARGIN + 0.02
         return failures.refused(error, write=write, stage=self._stage, late=late, replica=self.role is Role.REPLICA)
 
-    def _execute_prepared(self, plan: Plan, literals: Sequence[str]) -> Result:
-        """Execute a plan, once more if somebody deallocated one of our statements behind our back."""
-        try:
-            return self._execute(plan, literals)
-        except psycopg2.errors.InvalidSqlStatementName as error:
-            # NOTE: only if the statement is one of ours. A function that the query calls may raise the same for one
-            # of its own. Whatever the message did before it failed was rolled back with it.
-            if not NAME.search(error.diag.message_primary or ""):
-                raise
+    def _forget_prepared(self, error: psycopg2.Error) -> None:
+        """Somebody deallocated one of our statements behind our back: be ready to prepare and execute once more.
+
+        Raises the error if the statement is none of ours: a function that the query calls may raise the same for one
+        of its own.
+        """
+        if not NAME.search(error.diag.message_primary or ""):
+            raise error
+        # Whatever the message did before it failed was rolled back with it.
         if self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
             self.cursor().execute("ROLLBACK")
         self._stage = Stage.PREPARING
         self._prepared.clear()
         self.cursor().execute("DEALLOCATE ALL")
-        return self._execute(plan, literals)
 
     def _execute(self, plan: Plan, literals: Sequence[str]) -> Result:
-        inline = plan.form is Form.CALL or not self.prepares
-        if not inline:
-            self._prepare(plan)
-        head = self._head(plan)
-        statement = plan.inline(literals) if inline else plan.execute(literals)
+        if plan.form is Form.CALL or not self.prepares:
+            statement = plan.inline(literals)
+        else:
+            if plan.name in self._prepared:
+                self._prepared.move_to_end(plan.name)
+            else:
+                self._prepare(plan)
+            statement = plan.execute(literals)
+        if plan.write or not plan.harmless or not self.prepares:
+            statement = self._head(plan) + statement
+        if plan.form is Form.WRAPPED:
+            self._stage = Stage.COMMITTING
+            return self._fetch(statement)
         cursor = self.cursor()
         if not plan.transaction:
             self._stage = Stage.COMMITTING
-            cursor.execute(head + statement)
-            if plan.form is Form.WRAPPED:
-                return Result([row[0] for row in cursor.fetchall()], cursor.rowcount)
+            cursor.execute(statement)
             return Result([], max(cursor.rowcount, 0))
         self._stage = Stage.OPEN
-        cursor.execute(f"BEGIN; {head}{statement}")
+        cursor.execute(f"BEGIN; {statement}")
         affected = max(cursor.rowcount, 0) if plan.form is Form.PLAIN else 0
         rows = self._encode(plan, cursor) if plan.kind is not Kind.EXEC else []
         self._stage = Stage.COMMITTING
@@ -270,6 +291,14 @@ class Connection(psycopg2.extensions.connection):
         if cursor.statusmessage != "COMMIT":
             raise errors.QueryBroken("the server rolled the transaction back", outcome=Outcome.ROLLED_BACK)
         return Result(rows, affected)
+
+    def _fetch(self, statement: str) -> Result:
+        """Execute a statement whose rows are JSON texts."""
+        cursor = self._cursor
+        if cursor is None:
+            cursor = self._cursor = self.cursor()
+        cursor.execute(statement)
+        return Result([row[0] for row in cursor.fetchall()], cursor.rowcount)
 
     def _encode(self, plan: Plan, cursor: Any) -> list[bytes]:
         """Have the server write the JSON of rows it sent as text."""
@@ -305,9 +334,6 @@ class Connection(psycopg2.extensions.connection):
         return "; ".join([*parts, ""]) if parts else ""
 
     def _prepare(self, plan: Plan) -> None:
-        if plan.name in self._prepared:
-            self._prepared.move_to_end(plan.name)
-            return
         make_room = ""
         if len(self._prepared) >= self._prepared_limit:
             oldest, _ = self._prepared.popitem(last=False)

@@ -1,5 +1,6 @@
 """The real driver: what it connects to, what every session is set to, and what becomes of idle ones."""
 
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -271,3 +272,15 @@ def test_a_connection_of_a_read_group_takes_no_writes(dsn: str, desk: Desk) -> N
     with pytest.raises(errors.NoEndpoint):
         reader.run(plan, ["'1'"], deadline=soon())
     reader.close()
+
+
+def test_an_idle_connection_holds_on_to_small_results_only(desk: Desk) -> None:
+    def held() -> int:
+        """Rows that a cursor of the connection still has."""
+        cursors = [each for each in gc.get_objects() if isinstance(each, psycopg2.extensions.cursor)]
+        return sum(cursor.rowcount for cursor in cursors if cursor.connection is desk.connection)
+
+    text = "SELECT repeat('x', 1000) AS x FROM generate_series(1, :rows::int)"
+    for rows, left in ((2, 2), (1000, 0), (2, 2)):
+        assert len(desk.rows(text, f'{{"rows": {rows}}}')) == rows
+        assert held() == left
