@@ -16,7 +16,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from gateway.server.head import BadRequest, Head
-from gateway.server.intake import Intake, Stage
+from gateway.server.intake import Heads, Intake, Stage
 from gateway.server.refusal import refusal
 from gateway.server.response import LAST_CHUNK, Answer, chunk, close
 from gateway.server.service import Service
@@ -47,16 +47,16 @@ class Phase(Enum):
 
 
 class Client:
-    """One accepted connection. ``base`` is what the environ of its requests begins with."""
+    """One accepted connection. ``heads`` are its listener's, ``remote`` is what the environ says of the client."""
 
     __slots__ = (
-        "_base",
         "_fd",
         "_forgotten",
         "_has_ended",
         "_intake",
         "_is_paused",
         "_is_scheduled",
+        "_remote",
         "_request",
         "_sender",
         "_service",
@@ -70,12 +70,12 @@ class Client:
         "phase",
     )
 
-    def __init__(self, fd: int, transport: Plain, *, service: Service, base: dict[str, Any]) -> None:
+    def __init__(self, fd: int, transport: Plain, *, service: Service, heads: Heads, remote: dict[str, str]) -> None:
         self._fd = fd
         self._transport = transport
         self._service = service
-        self._base = base
-        self._intake = Intake(heads=service.heads, max_body=service.max_body)
+        self._remote = remote
+        self._intake = Intake(heads=heads, max_body=service.max_body)
         self._stage = Stage.HEAD  # a new connection has as long for its first request as any for its head
         self._request: tuple[Head, bytes] | None = None
         self._sender: greenlet | None = None
@@ -108,6 +108,10 @@ class Client:
         if not data:
             self._on_end()
         elif self.phase is Phase.READING:
+            self._request = self._intake.whole(data)
+            if self._request is not None:
+                self._begin()
+                return
             self._intake.feed(data)
             if self._stage is Stage.BODY:
                 self.deadline += len(data) / LEAST_RATE
@@ -225,6 +229,9 @@ class Client:
         if self._request is None:
             self._await_more()
             return
+        self._begin()
+
+    def _begin(self) -> None:
         self.phase = Phase.BUSY
         self.gone_at = monotonic() + HALF_CLOSE_GRACE if self._has_ended else None
         self._service.begin(self._serve)
@@ -282,7 +289,10 @@ class Client:
             self.deadline = monotonic() + service.body_timeout
 
     def _environ(self, head: Head, body: bytes) -> dict[str, Any]:
-        environ = {**self._base, **head.environ, "wsgi.input": io.BytesIO(body), "gateway.client": self}
+        environ = head.environ | self._remote
+        environ["wsgi.input"] = io.BytesIO(body)
+        environ["gateway.body"] = body
+        environ["gateway.client"] = self
         if head.is_forwarded:
             self._service.proxies.unwrap(environ)
         if self._service.is_draining:

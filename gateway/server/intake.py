@@ -1,6 +1,7 @@
 """From arriving bytes to whole requests: one after the other, within limits."""
 
 from enum import Enum
+from typing import Any
 
 from gateway.server.chunks import ChunkedBody
 from gateway.server.head import MAX_HEAD, MAX_LINE, BadRequest, Head, parse_head, parse_line
@@ -22,19 +23,26 @@ class Stage(Enum):
 
 
 class Heads:
-    """Heads by their bytes: clients repeat themselves.
+    """Heads by their bytes, of one listener: clients repeat themselves.
 
     PERF: a look here costs a tenth of reading a head. What is in a head does not depend on whose it is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, base: dict[str, Any]) -> None:
+        """``base``: what the environ of every request over this listener begins with."""
+        self._base = base
         self._known: dict[bytes, Head] = {}
+
+    def known(self, raw: bytes) -> Head | None:
+        """The head that these bytes are, if they were read before and have not been forgotten."""
+        return self._known.get(raw)
 
     def read(self, raw: bytes) -> Head:
         """The head that these bytes are; raises BadRequest."""
         head = self._known.get(raw)
         if head is None:
             head = parse_head(raw)
+            head = head._replace(environ=self._base | head.environ)
             if len(raw) > LONGEST_KEPT:
                 return head
             if len(self._known) >= HEADS_KEPT:
@@ -68,6 +76,19 @@ class Intake:
     def feed(self, data: bytes) -> None:
         """Take what has arrived."""
         self._buffer += data
+
+    def whole(self, data: bytes) -> tuple[Head, bytes] | None:
+        """The request that ``data`` is, if it is just that: a head known already, its body, nothing before or after.
+
+        PERF: so is nearly every request, and it need not go through the buffer. Anything else is for ``feed``.
+        """
+        if self._buffer or self._head is not None:
+            return None
+        end = data.find(b"\r\n\r\n") + 4
+        head = self._heads.known(data[:end])
+        if head is None or head.chunked or head.length != len(data) - end or head.length > self._max_body:
+            return None
+        return head, data[end:]
 
     def clear(self) -> None:
         """Forget what has arrived."""

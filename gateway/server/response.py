@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import Any
 
-_BODILESS = frozenset({204, 304})
+_BODILESS = frozenset({"204", "304"})
 _CONTENT_LENGTH = "content-length"
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -44,35 +44,30 @@ class Answer:
     def encode(self, body: list[bytes], *, date: bytes, keep_alive: bool, is_head: bool) -> bytes:
         """The whole answer. Raises ValueError for a header that would break the framing."""
         content = body[0] if len(body) == 1 else b"".join(body)
-        is_bodiless = is_head or int(self.status[:3]) in _BODILESS
-        framing = None if is_bodiless else f"Content-Length: {len(content)}"
+        is_bodiless = is_head or self.status[:3] in _BODILESS
+        framing = None if is_bodiless else b"Content-Length: %d\r\n" % len(content)
         head = self._head(framing, date=date, keep_alive=keep_alive)
         return head if is_bodiless else head + content
 
     def stream_head(self, *, date: bytes, keep_alive: bool, chunked: bool) -> bytes:
         """The head of an answer whose length nobody knows; not ``chunked`` it ends with the connection."""
-        return self._head("Transfer-Encoding: chunked" if chunked else "", date=date, keep_alive=keep_alive)
+        return self._head(b"Transfer-Encoding: chunked\r\n" if chunked else b"", date=date, keep_alive=keep_alive)
 
-    def _head(self, framing: str | None, *, date: bytes, keep_alive: bool) -> bytes:
-        """``framing``: the header that says where the body ends; with None what the application says of it holds."""
-        if framing is None:
-            lines = [f"{name}: {value}" for name, value in self.headers]
-        else:
-            # Ours alone: a length that does not fit the body would be somebody else's next answer.
-            lines = [
-                f"{name}: {value}" for name, value in self.headers if len(name) != 14 or name.lower() != _CONTENT_LENGTH
-            ]
-            if framing:
-                lines.append(framing)
-        if not keep_alive:
-            lines.append("Connection: close")
-        lines.insert(0, f"HTTP/1.1 {self.status}")
-        head = "\r\n".join(lines).encode("latin-1")
+    def _head(self, framing: bytes | None, *, date: bytes, keep_alive: bool) -> bytes:
+        """``framing``: the line that says where the body ends; with None what the application says of it holds."""
+        text = f"HTTP/1.1 {self.status}\r\n"
+        lines = 1
+        for name, value in self.headers:
+            # The length is ours alone: one that does not fit the body would be somebody else's next answer.
+            if len(name) != 14 or framing is None or name.lower() != _CONTENT_LENGTH:
+                text += f"{name}: {value}\r\n"
+                lines += 1
+        head = text.encode("latin-1")
         # PERF: one look at all of them costs a tenth of a pattern for each.
-        breaks = len(lines) - 1
-        if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
             raise ValueError("the application sent a header with a line break in it")
-        return b"%b\r\n%b\r\n" % (head, date)
+        end = b"\r\n" if keep_alive else b"Connection: close\r\n\r\n"
+        return b"%b%b%b%b" % (head, framing or b"", date, end)
 
 
 def chunk(piece: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from gateway.server.intake import Heads
 from gateway.server.proxies import Proxies
 
 
@@ -16,7 +15,6 @@ class Service(Protocol):
     body_timeout: float
     idle_timeout: float
     is_draining: bool
-    heads: Heads
     proxies: Proxies
 
     def watch(self, fd: int, events: int) -> Any:

@@ -54,6 +54,10 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     """Serves HTTP/1.1 for the gateway's app. Satisfies ``service.Service``."""
 
     alive: bool
+    begin: Callable[[Callable[[], None]], None]
+    """Begin the work in a green thread."""
+    date: Callable[[], bytes]
+    """The Date header's line."""
 
     def init_process(self) -> None:
         """Become cooperative before the app is made: its locks and events are then the loop's."""
@@ -81,13 +85,13 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self.idle_timeout = server.idle_timeout
         self.is_draining = False
         self.proxies = Proxies(server.trusted_proxies)
-        self.heads = Heads()
+        self._heads = {listener: Heads(self._base_of(listener)) for listener in self.sockets}
         self._clients: set[Client] = set()
         self._crowd = self.app.crowd
         self._gave_way = False
         self._acceptors: list[Any] = []
-        self._greens = Greens()
-        self._clock = Clock()
+        self.begin = Greens().run
+        self.date = Clock().line
         self._watchdog = Watchdog(stuck_after=STUCK, log=self.log)
         self._context = ssl_context(self.cfg) if self.cfg.is_ssl else None
         self._start_watching()
@@ -109,17 +113,9 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         """Do the work in the loop's next turn."""
         self._loop.run_callback(work)
 
-    def begin(self, work: Callable[[], None]) -> None:
-        """Begin the work in a green thread."""
-        self._greens.run(work)
-
     def sleep(self) -> None:
         """Wait until somebody switches to this green thread."""
         self._hub.switch()
-
-    def date(self) -> bytes:
-        """The Date header's line."""
-        return self._clock.line()
 
     def closed(self, client: object) -> None:
         """Forget a connection."""
@@ -167,9 +163,8 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     def _is_ready(self) -> bool:
         """Ask the application, as a load balancer does."""
         answer = Answer()
-        environ = self.heads.read(_READY).environ
-        base = self._base_of(self.sockets[0])
-        close(self.wsgi({**base, **environ, "wsgi.input": io.BytesIO()}, answer.start))
+        environ = self._heads[self.sockets[0]].read(_READY).environ
+        close(self.wsgi(environ | {"wsgi.input": io.BytesIO()}, answer.start))
         return answer.status.startswith("200")
 
     def _start_accepting(self) -> None:
@@ -177,7 +172,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         for listener in self.sockets:
             listener.setblocking(False)
             watcher = self._loop.io(listener.fileno(), READ)
-            watcher.start(self._accept, listener, self._base_of(listener))
+            watcher.start(self._accept, listener)
             self._acceptors.append(watcher)
 
     def _sweep(self) -> None:
@@ -195,7 +190,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             self.log.info("Parent changed, shutting down: %s", self)
             self.alive = False
 
-    def _accept(self, listener: Any, base: dict[str, Any]) -> bool:
+    def _accept(self, listener: Any) -> bool:
         """Take one connection; the other workers shall have the next. False if there is none to be had."""
         if self._gives_way():
             self._pause_accepting(GIVE_WAY)
@@ -213,11 +208,12 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         sock = _socket.socket(listener.sock.family, listener.sock.type, listener.sock.proto, fileno=fd)
         sock.setblocking(False)
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, SEND_BUFFER)
+        remote = {}
         if listener.sock.family != _socket.AF_UNIX:
             sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-            base = base | {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
+            remote = {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
         transport = Plain(sock) if self._context is None else Tls(sock, self._context)
-        self._clients.add(Client(fd, transport, service=self, base=base))
+        self._clients.add(Client(fd, transport, service=self, heads=self._heads[listener], remote=remote))
         if not self.is_draining:
             self._crowd.note(self.age, len(self._clients))
         return True
@@ -236,7 +232,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     def _resume_accepting(self) -> None:
         if self.alive:
             for watcher, listener in zip(self._acceptors, self.sockets, strict=True):
-                watcher.start(self._accept, listener, self._base_of(listener))
+                watcher.start(self._accept, listener)
 
     def _base_of(self, listener: Any) -> dict[str, Any]:
         """What the environ of every request over this listener begins with."""
@@ -258,8 +254,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         for watcher in self._acceptors:
             watcher.stop()
         for listener in self.sockets:
-            base = self._base_of(listener)
-            while self._accept(listener, base):
+            while self._accept(listener):
                 pass
             listener.close()
         began = monotonic()

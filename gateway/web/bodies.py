@@ -17,8 +17,14 @@ def read_json(request: falcon.Request, limit: int) -> bytes:
     media = env.get("CONTENT_TYPE")
     if media and media != "application/json" and not _is_json(media):
         raise UnsupportedMediaType(f"not {media.partition(';')[0]!s}")
-    if env.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+    coding = env.get("HTTP_CONTENT_ENCODING")
+    if coding is not None and coding.lower() != "identity":
         raise UnsupportedMediaType("compressed bodies are not read")
+    whole: bytes | None = env.get("gateway.body")
+    if whole is not None:
+        if len(whole) > limit:
+            raise BodyTooLarge(f"{len(whole)} bytes, at most {limit} are read")
+        return whole
     stream = env["wsgi.input"]
     announced = request.content_length
     if announced is None:

@@ -184,3 +184,17 @@ def test_a_query_string_is_read(text: str, wanted: dict[str, list[str]]) -> None
 def test_a_query_string_that_cannot_be_read_exactly_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         query_string(text)
+
+
+def test_a_server_that_has_read_the_body_hands_it_on_within_the_same_limit() -> None:
+    env = falcon.testing.create_environ(method="POST", headers={"Content-Type": "application/json"})
+    env["wsgi.input"] = Stream(b"something else")
+    env["gateway.body"] = b"{}"
+    request = falcon.Request(env)
+    assert read_json(request, 2) == b"{}"
+    with pytest.raises(BodyTooLarge):
+        read_json(request, 1)
+
+
+def test_no_header_can_pass_for_a_body_that_the_server_has_read() -> None:
+    assert announced(b"{}", Gateway_Body="[]") == b"{}"
