@@ -219,8 +219,13 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         return True
 
     def _gives_way(self) -> bool:
-        """Whether an emptier worker shall have the connection; not twice in a row, for that one may be stuck."""
-        self._gave_way = not self._gave_way and not self.is_draining and len(self._clients) > self._crowd.least()
+        """Whether an emptier worker shall have the connection; not twice in a row, for that one may be stuck.
+
+        PERF: with many clients an eighth more is even enough. A pause at nearly every one of 600 that came at once
+        kept others waiting for 400 ms.
+        """
+        least = self._crowd.least()
+        self._gave_way = not self._gave_way and not self.is_draining and len(self._clients) > least + least // 8
         return self._gave_way
 
     def _pause_accepting(self, seconds: float) -> None:
