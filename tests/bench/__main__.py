@@ -29,6 +29,7 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
         "--workload", action="append", choices=workloads, metavar="NAME", help=f"of {', '.join(workloads)}"
     )
     parser.add_argument("--overload", action="store_true", help="only this: three times the peak, for gateways")
+    parser.add_argument("--hostile", action="store_true", help="only this: what others notice of hostile clients")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="length of a round")
     parser.add_argument("--workers", type=int, default=2, help="processes of each contender")
@@ -54,6 +55,8 @@ def run(options: argparse.Namespace) -> Results:
         )
         if options.overload:
             contest.run_overload(contenders, options.workers)
+        elif options.hostile:
+            contest.run_hostile(contenders, Sizes(options.workers, options.pool))
         else:
             chosen = [one for one in WORKLOADS if not options.workload or one.name in options.workload]
             contest.run(contenders, chosen, Sizes(options.workers, options.pool))
@@ -72,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     print(report(results, markdown=options.markdown))
     if options.json:
         options.json.write_text(json.dumps(results.as_json(), indent=2) + "\n")
-    return 0 if any(results.rounds.values()) or results.overload else 1
+    return 0 if any(results.rounds.values()) or results.overload or results.hostile else 1
 
 
 if __name__ == "__main__":

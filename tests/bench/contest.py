@@ -5,15 +5,18 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from gateway.demo.cluster import Cluster
-from tests.bench import others, overload
+from tests.bench import hostile, others, overload
 from tests.bench.agreement import difference, meaning
 from tests.bench.contender import Contender, Program, Round
 from tests.bench.failures import BenchError, NotHere
 from tests.bench.gateways import Sizes, serving
 from tests.bench.results import Results
-from tests.bench.workloads import SAMPLES, SLOW, Workload
+from tests.bench.workloads import SAMPLES, SLOW, WORKLOADS, Workload
+
+T = TypeVar("T")
 
 Preparation = Callable[[Cluster, Sizes], Program]
 
@@ -62,18 +65,36 @@ class Contest:
         """The rounds under overload, of gateways only: others have no queue with an end."""
         requests = SLOW.write(self._directory)
         chosen = [name for name in contenders if name in GATEWAYS]
-        running = self._start(chosen, GATEWAYS, overload.sizes(workers))
+        self.results.overload = self._take_turns(
+            "overload",
+            self._start(chosen, GATEWAYS, overload.sizes(workers)),
+            lambda contender: overload.measure(contender, requests, seconds=self._seconds),
+        )
+
+    def run_hostile(self, contenders: Iterable[str], sizes: Sizes) -> None:
+        """The rounds with hostile clients."""
+        requests = WORKLOADS[0].write(self._directory)
+        self.results.hostile = self._take_turns(
+            "hostile clients",
+            self._start(contenders, GATEWAYS | PEERS, sizes),
+            lambda contender: hostile.measure(contender, requests, seconds=self._seconds),
+        )
+
+    def _take_turns(self, what: str, running: list[Contender], measure: Callable[[Contender], T]) -> dict[str, list[T]]:
+        """All rounds of something that is measured in a way of its own; a round that fails is left out."""
+        measured: dict[str, list[T]] = {}
         for number in range(self._rounds):
             for contender in _turned(running, number):
-                self._say(f"overload, round {number + 1}: {contender.name}")
+                self._say(f"{what}, round {number + 1}: {contender.name}")
                 try:
-                    measured = overload.measure(contender, requests, seconds=self._seconds)
+                    one = measure(contender)
                 except BenchError as error:
                     self._remark(str(error))
                 else:
-                    self.results.overload.setdefault(contender.name, []).append(measured)
+                    measured.setdefault(contender.name, []).append(one)
         for contender in running:
             contender.end()
+        return measured
 
     def _start(self, names: Iterable[str], preparations: dict[str, Preparation], sizes: Sizes) -> list[Contender]:
         started = []

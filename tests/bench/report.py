@@ -1,8 +1,10 @@
 """Results as tables, for a terminal or for the README."""
 
 from collections.abc import Iterator, Sequence
+from statistics import median as median_of
 
-from tests.bench.results import Results, baseline, median, median_overload, ratio
+from tests.bench.hostile import DRIBBLING, STAYING
+from tests.bench.results import Results, baseline, median, median_hostile, median_overload, ratio
 from tests.bench.workloads import WORKLOADS
 
 _TITLES = {workload.name: workload.title for workload in WORKLOADS}
@@ -14,6 +16,10 @@ def report(results: Results, *, markdown: bool) -> str:
     if results.overload:
         parts.append(_heading("three times the peak is offered: 5 ms in the database, a small pool", markdown))
         parts.append(_table(_overload_rows(results), markdown))
+    if results.hostile:
+        title = f"{DRIBBLING} clients dribble and {STAYING} never close: one row by key for 16 others"
+        parts.append(_heading(title, markdown))
+        parts.append(_table(_hostile_rows(results), markdown))
     if results.memory:
         parts.append(_heading("memory after all rounds, and who is who", markdown))
         parts.append(_table(_memory_rows(results), markdown))
@@ -57,6 +63,22 @@ def _overload_rows(results: Results) -> list[list[str]]:
                 f"{middle.share:.2f}",
                 f"{middle.answered_p50_ms:.1f}, {middle.answered_p99_ms:.1f}",
                 f"{middle.refused_p50_ms:.1f}, {middle.refused_p99_ms:.1f}",
+            ]
+        )
+    return rows
+
+
+def _hostile_rows(results: Results) -> list[list[str]]:
+    rows = [["", "alone p50, p99 ms", "crowded p50, p99 ms", "p99, times", "processor µs, alone and crowded"]]
+    for name, rounds in results.hostile.items():
+        middle = median_hostile(rounds)
+        rows.append(
+            [
+                name,
+                f"{middle.alone_p50_ms:.1f}, {middle.alone_p99_ms:.1f}",
+                f"{middle.crowded_p50_ms:.1f}, {middle.crowded_p99_ms:.1f}",
+                f"{median_of(one.ratio for one in rounds):.2f}",
+                f"{middle.alone_processor_us:,.0f}, {middle.crowded_processor_us:,.0f}",
             ]
         )
     return rows

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tests.bench.contender import Round
+from tests.bench.hostile import Hostile
 from tests.bench.overload import Overload
 from tests.bench.processes import Memory
 
@@ -23,6 +24,7 @@ class Results:
     """By workload, then by contender."""
     memory: dict[str, Memory] = field(default_factory=dict)
     overload: dict[str, list[Overload]] = field(default_factory=dict)
+    hostile: dict[str, list[Hostile]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     """Who could not take part, and why."""
 
@@ -36,6 +38,7 @@ class Results:
             },
             "memory": {name: memory._asdict() for name, memory in self.memory.items()},
             "overload": {name: [one._asdict() for one in rounds] for name, rounds in self.overload.items()},
+            "hostile": {name: [one._asdict() for one in rounds] for name, rounds in self.hostile.items()},
         }
 
 
@@ -47,6 +50,11 @@ def median(rounds: Sequence[Round]) -> Round:
 def median_overload(rounds: Sequence[Overload]) -> Overload:
     """Of each figure by itself."""
     return Overload(*map(statistics.median, zip(*rounds, strict=True)))
+
+
+def median_hostile(rounds: Sequence[Hostile]) -> Hostile:
+    """Of each figure by itself."""
+    return Hostile(*map(statistics.median, zip(*rounds, strict=True)))
 
 
 def baseline(measured: dict[str, list[Round]]) -> str:

@@ -1,6 +1,7 @@
 import json
 
 from tests.bench.contender import Round
+from tests.bench.hostile import Hostile
 from tests.bench.overload import Overload
 from tests.bench.processes import Memory
 from tests.bench.report import report
@@ -45,6 +46,13 @@ def test_markdown_is_made_of_tables_and_says_who_was_left_out() -> None:
 def test_overload_is_shown_as_a_part_of_the_peak() -> None:
     results = Results("a machine", overload={"gateway": [Overload(1000.0, 3000.0, 950.0, 5.0, 9.0, 1.0, 2.0, 50.0)]})
     assert "0.95" in report(results, markdown=False)
+
+
+def test_hostile_clients_are_shown_by_what_others_wait_longer() -> None:
+    rounds = [Hostile(1.0, 5.0, 1.0, 6.0, 50.0, 55.0), Hostile(1.0, 4.0, 1.0, 4.0, 50.0, 55.0)]
+    results = Results("a machine", hostile={"gateway": rounds})
+    assert "1.10" in report(results, markdown=False)
+    assert results.as_json()["hostile"]["gateway"][0]["crowded_p99_ms"] == 6.0
 
 
 def test_every_round_is_in_the_json() -> None:
