@@ -20,19 +20,19 @@ import random
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Generic
 
 import msgspec
 
 from gateway.errors import Draining, NoEndpoint, PoolTimeout, QueueFull
-from gateway.pool.driver import ConnectError, ConnectionBroken, Driver, Reason
-from gateway.pool.growth import Connector, Growth, Order, start_thread
+from gateway.pool.driver import ConnectionBroken, Driver
+from gateway.pool.exchange import Exchange
+from gateway.pool.growth import Connector, Growth, start_thread
 from gateway.pool.lease import Lease
+from gateway.pool.opening import Opening
 from gateway.pool.queue import Gate, Queue, ThreadGate, Waiter
-from gateway.pool.rotation import Candidates, Connected, ConnectFailed, Fallback, Needs, Rotation
+from gateway.pool.rotation import Candidates, Connected, Fallback, Needs, Rotation
 from gateway.pool.slot import C, Slot, SlotState
 from gateway.pool.stock import Balance, Stock
 
@@ -91,13 +91,13 @@ class Group(Generic[C]):
         self.queue_limit = queue_limit
         self._needs = Needs(name, access_write, fallback)
         self._balance: Balance = balance
-        self._driver = driver
         self._rotation = rotation
-        self._connect_timeout = connect_timeout
         self._clock = clock
-        self._spawn = spawn
         self._gate = gate
         self._jitter = jitter
+        self._opening = Opening(
+            driver=driver, rotation=rotation, connect_timeout=connect_timeout, clock=clock, spawn=spawn, gate=gate
+        )
         self._closed = False
         self._start_afresh()
         rotation.subscribe(self.refresh)
@@ -106,13 +106,19 @@ class Group(Generic[C]):
 
     def _start_afresh(self) -> None:
         self._lock = threading.Lock()
-        self._news = threading.Condition(self._lock)
-        """For connectors that pause and for ``wait_home``; requests wait at their own gates."""
         self._stock = Stock[C](self.endpoints, size=self.size, balance=self._balance, access_write=self.access_write)
-        self._queue = Queue[C](gate=self._gate)
+        self._queue = self._new_queue()
         self._growth = Growth[C](self._stock, jitter=self._jitter)
-        self._errands: deque[Callable[[], None]] = deque()
+        self._exchange = Exchange(
+            lock=self._lock, stock=self._stock, queue=self._queue, growth=self._growth, start=self._start
+        )
         self.refresh()
+
+    def _new_queue(self) -> Queue[C]:
+        return Queue(gate=self._gate)
+
+    def _start(self, connector: Connector[C]) -> None:
+        self._opening.start(self._exchange, connector)
 
     def _forked(self) -> None:
         """In the child of a fork: nothing of the parent's connections, queue and lock is ours."""
@@ -151,35 +157,19 @@ class Group(Generic[C]):
         with self._lock:
             now = self._clock()
             if not self._closed:
-                self._arrange(self._rotation.candidates(self.endpoints, self._needs), now)
+                self._exchange.arrange(self._rotation.candidates(self.endpoints, self._needs), now)
                 if self._is_hopeless(now):
                     self._queue.dismiss(lambda: NoEndpoint(self._tell_endpoints()))
-                self._grow(now)
-        self._run_errands()
+                self._exchange.grow(now)
+        self._exchange.run_errands()
 
     def close(self) -> None:
         """Refuse new work, wake who waits with Draining, close what is idle; leased connections close on return."""
         with self._lock:
             self._closed = True
-            self._arrange(Candidates(), self._clock())
+            self._exchange.arrange(Candidates(), self._clock())
             self._queue.dismiss(self._draining)
-        self._run_errands()
-
-    def wait_home(self, deadline: float) -> bool:
-        """Wait until no request holds a lease; False if one still does at ``deadline``. Close first."""
-        with self._lock:
-            while self._stock.leased:
-                left = deadline - self._clock()
-                if left <= 0:
-                    return False
-                self._news.wait(left)
-        return True
-
-    def _arrange(self, candidates: Candidates, now: float) -> None:
-        """Take over who may be given work. Lock held."""
-        self._errands += [connection.close for connection in self._stock.arrange(candidates, now)]
-        self._growth.write_off()
-        self._news.notify_all()
+        self._exchange.run_errands()
 
     # --- the way of a request ----------------------------------------------------------------------------------
 
@@ -197,10 +187,10 @@ class Group(Generic[C]):
                 slot, behind = self._stock.take()  # nothing, if anybody waits
                 waiter = self._enqueue(ticket, now) if slot is None else None
                 if behind is not None:
-                    self._start_all(self._growth.even_out(behind, now))
+                    self._exchange.enlist(self._growth.even_out(behind, now))
                 ticket = ticket or (waiter.ticket if waiter else self._queue.draw())
-            if self._errands:
-                self._run_errands()
+            if self._exchange.errands:
+                self._exchange.run_errands()
             if waiter is not None:
                 slot = self._wait(waiter, deadline)
                 now = self._clock()
@@ -226,27 +216,11 @@ class Group(Generic[C]):
         with self._lock:
             self._stock.leave(slot)
             if keep and self._stock.is_welcome(slot, now):
-                self._hand_over(slot, now)
+                self._exchange.hand_over(slot, now)
             else:
-                self._discard(slot, now)
-            if self._closed:
-                self._news.notify_all()
-        if self._errands:
-            self._run_errands()
-
-    def _hand_over(self, slot: Slot[C], now: float) -> None:
-        """Give a good connection to the first in the queue, else let it rest. Lock held."""
-        slot.rested_at = now
-        if self._queue:
-            self._stock.pass_on(slot)
-            self._queue.grant(slot)
-        else:
-            self._stock.rest(slot)
-
-    def _discard(self, slot: Slot[C], now: float) -> None:
-        """Close a connection, and see that another is opened if somebody waits. Lock held."""
-        self._errands.append(self._stock.vacate(slot).close)
-        self._grow(now)
+                self._exchange.discard(slot, now)
+        if self._exchange.errands:
+            self._exchange.run_errands()
 
     def _is_fit(self, slot: Slot[C], now: float, deadline: float) -> bool:
         """Look at a connection before work is put on it; if it is dead, give up the slot. No lock held."""
@@ -286,7 +260,7 @@ class Group(Generic[C]):
         if not ticket and len(self._queue) >= places:
             raise QueueFull(self._tell())
         waiter = self._queue.join(ticket or self._queue.draw(), now)
-        self._grow(now)
+        self._exchange.grow(now)
         return waiter
 
     def _wait(self, waiter: Waiter[C], deadline: float) -> Slot[C]:
@@ -327,79 +301,3 @@ class Group(Generic[C]):
     def _tell_endpoints(self) -> str:
         views = "; ".join(str(self._rotation.view(name)) for name in self.endpoints)
         return f"no endpoint for group {self.name}: {views}"
-
-    # --- connectors --------------------------------------------------------------------------------------------
-
-    def _grow(self, now: float) -> None:
-        """See that connections are opened for those who wait. Lock held."""
-        if self._queue and self._stock.empty:
-            self._start_all(self._growth.grow(len(self._queue), now))
-
-    def _start_all(self, connectors: Iterable[Connector[C]]) -> None:
-        self._errands += [partial(self._start, connector) for connector in connectors]
-
-    def _run_errands(self) -> None:
-        """Do what was noted under the lock, by this thread or another. No lock held."""
-        while self._errands:
-            try:
-                errand = self._errands.popleft()
-            except IndexError:
-                return
-            errand()
-
-    def _start(self, connector: Connector[C]) -> None:
-        try:
-            self._spawn(partial(self._connect_while_wanted, connector))
-        except RuntimeError as error:  # no thread to be had: who waits still has the returned connections
-            self._dismiss(connector, str(error))
-
-    def _connect_while_wanted(self, me: Connector[C]) -> None:
-        """Open one connection after the other: the life of a connector."""
-        try:
-            while (order := self._next(me)) is not None:
-                self._connect(me, order)
-        finally:
-            self._dismiss(me, "interrupted")
-
-    def _dismiss(self, me: Connector[C], message: str) -> None:
-        with self._lock:
-            self._growth.dismiss(me, message, self._clock())
-
-    def _next(self, me: Connector[C]) -> Order[C] | None:
-        """What a connector is to open next, after a pause if it must; None: it is not wanted any more."""
-        with self._lock:
-            while True:
-                now = self._clock()
-                wait = self._growth.next(me, waiting=len(self._queue), granted=self._queue.granted, now=now)
-                if wait is None:
-                    return me.order
-                self._news.wait(wait)
-
-    def _connect(self, me: Connector[C], order: Order[C]) -> None:
-        """Carry out an order. No lock held."""
-        name = order.target.name
-        began = self._clock()
-        try:
-            connection = self._driver.connect(name, began + self._connect_timeout)
-        except ConnectError as error:
-            self._connect_failed(me, name, error)
-        except Exception as error:  # noqa: BLE001 -- a bug in a driver must not cost the slot
-            self._connect_failed(me, name, ConnectError(Reason.UNKNOWN, f"{type(error).__name__} in the driver"))
-        else:
-            self._connected(me, order, connection, self._clock() - began)
-
-    def _connected(self, me: Connector[C], order: Order[C], connection: C, took: float) -> None:
-        self._rotation.apply(order.target.name, Connected(connection.role))
-        now = self._clock()
-        with self._lock:
-            if self._growth.succeeded(me, order, connection, took=took, now=now):
-                self._hand_over(order.slot, now)
-                self._grow(now)
-            else:
-                self._discard(order.slot, now)
-        self._run_errands()
-
-    def _connect_failed(self, me: Connector[C], name: str, error: ConnectError) -> None:
-        with self._lock:
-            self._growth.failed(me, error.message, self._clock())
-        self._rotation.apply(name, ConnectFailed(error.reason, error.message))

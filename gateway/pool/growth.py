@@ -5,11 +5,14 @@ NOTE: nothing here locks or waits. Everything is read and changed under the lock
 
 import threading
 from collections.abc import Callable
-from typing import Generic, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from gateway.pool.shelf import Shelf
 from gateway.pool.slot import C, Slot
 from gateway.pool.stock import Stock
+
+if TYPE_CHECKING:
+    from gateway.pool.queue import Gate
 
 CONNECTORS = 4
 """How many connections a group opens at once."""
@@ -34,7 +37,7 @@ class Order(NamedTuple, Generic[C]):
 class Connector(Generic[C]):
     """Opens connections, one after the other, as long as they are wanted."""
 
-    __slots__ = ("order", "pause", "took", "watched_from", "written_off")
+    __slots__ = ("gate", "order", "pause", "took", "watched_from", "written_off")
 
     def __init__(self) -> None:
         self.order: Order[C] | None = None
@@ -47,6 +50,8 @@ class Connector(Generic[C]):
         """Seconds to watch the queue for, before another connection is opened."""
         self.watched_from: int | None = None
         """How many slots the queue had been granted when the pause began."""
+        self.gate: Gate | None = None
+        """Where it pauses."""
 
 
 class Growth(Generic[C]):
@@ -100,6 +105,13 @@ class Growth(Generic[C]):
         for connector in self._connectors:
             if connector.order is not None and not connector.order.target.is_candidate:
                 connector.written_off = True
+
+    def wake(self) -> None:
+        """End every pause: something changed."""
+        for connector in self._connectors:
+            gate, connector.gate = connector.gate, None
+            if gate is not None:
+                gate.open()
 
     def next(self, me: Connector[C], *, waiting: int, granted: int, now: float) -> float | None:
         """Give a connector its next order, or forget it if there is none; a number: ask again in so many seconds.

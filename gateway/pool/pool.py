@@ -28,10 +28,5 @@ class Pool(Generic[C]):
         for group in self.groups.values():
             group.close()
 
-    def drain(self, deadline: float) -> bool:
-        """Close, then wait until every lease came home; False if some did not before ``deadline``."""
-        self.close()
-        return all(group.wait_home(deadline) for group in self.groups.values())
-
     def __repr__(self) -> str:
         return f"<Pool {' '.join(map(repr, self.groups.values()))}>"

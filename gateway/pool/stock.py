@@ -163,11 +163,6 @@ class Stock(Generic[C]):
 
     # --- all of them -------------------------------------------------------------------------------------------
 
-    @property
-    def leased(self) -> int:
-        """Leases of requests in flight."""
-        return sum(shelf.leased for shelf in self._shelves.values())
-
     def count(self) -> tuple[int, int, int]:
         """How many slots are leased, idle, empty; adds up even while somebody changes them."""
         states = [slot.state for slot in self._slots]

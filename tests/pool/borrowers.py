@@ -70,5 +70,5 @@ class Borrower:
 def queue_up(group: WatchedGroup, deadline: float) -> Borrower:
     """A borrower that is in the queue when this returns."""
     borrower = Borrower(group, deadline)
-    assert group.came.acquire(timeout=PATIENCE)
+    assert group.watched.came.acquire(timeout=PATIENCE)
     return borrower

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gateway.pool.driver import ConnectError, ConnectionBroken, Reason, Role
 from gateway.pool.endpoint import EndpointState
 from gateway.pool.group import Group
-from gateway.pool.queue import Waiter
+from gateway.pool.queue import Queue, ThreadGate, Waiter
 from gateway.pool.rotation import LocalViews, Probed, ProbeFailed, Rotation
 from gateway.pool.slot import Slot
 
@@ -134,10 +134,11 @@ class FakeDriver:
         return sum(len(server.connections) for server in self.servers.values())
 
 
-class WatchedGroup(Group[FakeConnection]):
+class WatchedQueue(Queue[FakeConnection]):
     """Notes, under the group's lock and so in the true order, every ticket that joins and every one that is served."""
 
-    def _start_afresh(self) -> None:
+    def __init__(self) -> None:
+        super().__init__(gate=ThreadGate)
         self.joined: list[int] = []
         self.served: list[int] = []
         self.came = threading.Semaphore(0)
@@ -147,21 +148,31 @@ class WatchedGroup(Group[FakeConnection]):
         self.waits: list[tuple[int, int]] = []
         """Of every wait that ended with a slot: the moments when it began and ended."""
         self._since: dict[int, int] = {}
-        super()._start_afresh()
+
+    def join(self, ticket: int, now: float) -> Waiter[FakeConnection]:
+        waiter = super().join(ticket, now)
+        self.joined.append(ticket)
+        self._since[ticket] = next(self.moments)
+        return waiter
+
+    def grant(self, slot: Slot[FakeConnection]) -> None:
+        ticket = self._waiters[0].ticket
+        self.served.append(ticket)
+        self.waits.append((self._since.pop(ticket), next(self.moments)))
+        super().grant(slot)
+
+
+class WatchedGroup(Group[FakeConnection]):
+    """A group whose queue can be looked at."""
+
+    def _new_queue(self) -> Queue[FakeConnection]:
+        self.watched = WatchedQueue()
+        return self.watched
 
     def _enqueue(self, ticket: int, now: float) -> Waiter[FakeConnection]:
         waiter = super()._enqueue(ticket, now)
-        self.joined.append(waiter.ticket)
-        self._since[waiter.ticket] = next(self.moments)
-        self.came.release()
+        self.watched.came.release()
         return waiter
-
-    def _hand_over(self, slot: Slot[FakeConnection], now: float) -> None:
-        if self._queue:
-            ticket = self._queue._waiters[0].ticket
-            self.served.append(ticket)
-            self.waits.append((self._since.pop(ticket), next(self.moments)))
-        super()._hand_over(slot, now)
 
 
 class Rig:
@@ -189,7 +200,8 @@ class Rig:
         )
         self.jobs: list[Callable[[], None]] = []
         self.jitter = jitter
-        self._spawn = spawn or ((lambda work: work()) if inline else self.jobs.append)
+        self.spawn = spawn or ((lambda work: work()) if inline else self.jobs.append)
+        """Runs connectors."""
         if probed:
             for name in self.servers:
                 self.probe(name)
@@ -216,7 +228,7 @@ class Rig:
             fallback="primary" if fallback else "none",
             balance="round_robin" if round_robin else "least_busy",
             clock=self.clock,
-            spawn=self._spawn,
+            spawn=lambda work: self.spawn(work),
             jitter=self.jitter,
         )
 

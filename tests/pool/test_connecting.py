@@ -142,7 +142,7 @@ def test_without_a_thread_to_connect_in_returned_connections_go_on_serving() -> 
         def refuse(_work: object) -> None:
             raise RuntimeError("can't start new thread")
 
-        group._spawn = refuse
+        rig.spawn = refuse
         with queue_up(group, rig.soon()) as waiting:
             holder.leave()
             waiting.succeed()

@@ -30,7 +30,7 @@ def test_a_waiting_request_is_served_before_a_later_one_and_wakes_up_holding_its
             assert repr(group) == f"<Group read [1 slots: 1 leased, 0 idle, 0 empty | {4 - place} waiting]>"
             assert not any(later.is_served for later in queue[place + 1 :])
             borrower.leave()
-    assert group.served == group.joined == [1, 2, 3, 4, 5, 6]
+    assert group.watched.served == group.watched.joined == [1, 2, 3, 4, 5, 6]
     assert repr(group) == "<Group read [1 slots: 0 leased, 1 idle, 0 empty | 0 waiting]>"
     assert rig.driver.opened == 1
 
@@ -41,14 +41,14 @@ def test_a_request_whose_connection_turns_out_dead_keeps_its_place() -> None:
     group = rig.group(size=1)
     with queue_up(group, rig.soon()) as first, queue_up(group, rig.soon()) as second:
         rig.run_jobs()
-        assert group.came.acquire(timeout=5)  # the first comes again
-        assert group.joined == [1, 2, 1]
+        assert group.watched.came.acquire(timeout=5)  # the first comes again
+        assert group.watched.joined == [1, 2, 1]
         rig.run_jobs()
         first.succeed()
         assert not second.is_served
         first.leave()
         second.succeed()
-    assert group.served == [1, 1, 2]
+    assert group.watched.served == [1, 1, 2]
 
 
 def test_when_as_many_wait_as_may_the_next_is_refused_at_once() -> None:

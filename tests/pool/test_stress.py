@@ -48,9 +48,9 @@ class Crowd:
         try:
             self._start.wait(PATIENCE)
             for _ in range(LEASES):
-                came = next(self._group.moments)
+                came = next(self._group.watched.moments)
                 with self._group.lease(time.monotonic() + PATIENCE) as lease:
-                    self.spans.append((came, next(self._group.moments)))
+                    self.spans.append((came, next(self._group.watched.moments)))
                     connection = lease.connection
                     with self._lock:
                         self.shared += id(connection) in self._owned
@@ -127,7 +127,7 @@ class Trouble:
 def overtaken(crowd: Crowd, group: WatchedGroup) -> list[tuple[int, int]]:
     """Requests that came after another had begun to wait, and were served before it was."""
     guilty = []
-    waits = sorted(group.waits)
+    waits = sorted(group.watched.waits)
     begun = 0
     latest = -1
     for came, served in sorted(crowd.spans):
@@ -168,7 +168,7 @@ def test_hundreds_of_threads_never_hold_more_than_the_slots_nobody_is_overtaken_
 
     assert crowd.errors == []
     assert len(crowd.spans) == THREADS * LEASES
-    assert len(group.waits) > THREADS  # there was a queue to speak of
+    assert len(group.watched.waits) > THREADS  # there was a queue to speak of
     assert crowd.most <= SIZE
     assert crowd.shared == 0
     assert overtaken(crowd, group) == []
@@ -176,5 +176,5 @@ def test_hundreds_of_threads_never_hold_more_than_the_slots_nobody_is_overtaken_
     assert (stats.leased, stats.waiting, stats.idle + stats.empty) == (0, 0, SIZE)
     assert len(rig.driver.open) == stats.idle
     if not trouble:
-        assert group.served == sorted(group.joined)
+        assert group.watched.served == sorted(group.watched.joined)
         assert rig.driver.opened <= SIZE
