@@ -4,6 +4,7 @@ The real driver is ``postgres.connection``; ``tests/pool/fake.py`` has another, 
 ``tests/pool/conformance.py``.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
@@ -42,6 +43,13 @@ class ConnectError(Exception):
         self.message = message
 
 
+class CapReached(ConnectError):
+    """The node may have no more connections now: no server was asked, and a place may come free any moment."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(None, message)
+
+
 class ConnectionBroken(Exception):
     """A connection did not survive a ping."""
 
@@ -49,9 +57,23 @@ class ConnectionBroken(Exception):
 class Connection(Protocol):
     """One connection to one server. Used by one owner at a time; no method takes a lock."""
 
+    on_lost: Callable[[], None] | None
+    """Called, once, when the server is seen to have closed the idle connection, where the driver sees that without
+    being asked; not from within another's work, and never after ``close``."""
+    on_silent: Callable[[], None] | None
+    """Called once for a read that has had no answer for 300 ms."""
+
     @property
     def role(self) -> Role:
         """What the server said it is, kept current with every answer."""
+
+    @property
+    def lost(self) -> str | None:
+        """What was seen when the server broke the connection; None while it lives, or if we closed it."""
+
+    @property
+    def address(self) -> str:
+        """The IP address it goes to; empty where there is none."""
 
     def is_usable(self) -> bool:
         """Look at the idle connection's socket, without a round trip: False if closed or readable."""
@@ -61,6 +83,13 @@ class Connection(Protocol):
 
     def settle(self, deadline: float) -> bool:
         """Make clean for the next lease; True if it is (transaction status decides), False: close it."""
+
+    def abandon(self) -> None:
+        """Give up a read that waits for this server, which is gone: soon it ends as if the connection had broken.
+
+        A write goes on. Either way the connection does not settle any more. Called by others than the owner, under
+        locks: it only leaves word. Harmless where nothing runs.
+        """
 
     def close(self) -> None:
         """Close at once, without waiting for the server. Harmless when closed already."""

@@ -5,14 +5,13 @@ NOTE: nothing here locks or waits. Everything is read and changed under the lock
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, NamedTuple
+from typing import Generic, NamedTuple
 
+from gateway.pool.queue import Gate, Queue
 from gateway.pool.shelf import Shelf
 from gateway.pool.slot import C, Slot
 from gateway.pool.stock import Stock
-
-if TYPE_CHECKING:
-    from gateway.pool.queue import Gate
+from gateway.pool.want import ANY
 
 CONNECTORS = 4
 """How many connections a group opens at once."""
@@ -70,22 +69,60 @@ class Growth(Generic[C]):
         return sum(connector.order is not None for connector in self._connectors)
 
     @property
-    def active(self) -> int:
+    def _counted(self) -> list[Connector[C]]:
         """Connectors that can be counted on."""
-        return sum(not connector.written_off for connector in self._connectors)
+        return [connector for connector in self._connectors if not connector.written_off]
 
-    def grow(self, waiting: int, now: float) -> list[Connector[C]]:
-        """Enlist as many connectors as there are waiters without one, slots and endpoints; they are to be started."""
+    @property
+    def active(self) -> int:
+        """How many connectors can be counted on."""
+        return len(self._counted)
+
+    def grow(self, queue: Queue[C], now: float) -> list[Connector[C]]:
+        """Enlist as many connectors as there are waiters without one, slots and endpoints; they are to be started.
+
+        To be called when nothing idle is of use to any who waits: it may have to make room.
+        """
         enlisted: list[Connector[C]] = []
-        while self._stock.empty and self.active < min(waiting, CONNECTORS):
-            where = self._stock.next_to_connect(now)
-            if isinstance(where, Shelf):
+        while True:
+            where = self._where(queue, now)
+            if isinstance(where, Shelf) and self._stock.make_room():
                 enlisted.append(self._enlist(where))
                 continue
-            if where is not None and not self.active:
+            if isinstance(where, float) and all(connector.order is not None for connector in self._counted):
                 enlisted.append(self._enlist(None))  # sits out the backoff
-            break
-        return enlisted
+            return enlisted
+
+    def _where(self, queue: Queue[C], now: float, *, without: Connector[C] | None = None) -> Shelf[C] | float | None:
+        """Where the next connection is to be opened for those who wait, as in ``Stock.next_to_connect``.
+
+        None also if a connector is at work for each of them, or four in all.
+        """
+        connectors = [connector for connector in self._counted if connector is not without]
+        if not queue.picky:
+            enough = len(connectors) >= min(len(queue), CONNECTORS)
+            return None if enough else self._stock.next_to_connect(now)
+        coming = [connector.order.target for connector in connectors if connector.order is not None]
+        pausing = len(connectors) - len(coming)
+        covered = 0
+        waits = []
+        for waiter in queue.waiters:
+            mine = next((target for target in coming if self._stock.may_use(target, waiter.want)), None)
+            if mine is not None:
+                coming.remove(mine)
+                covered += 1
+            elif waiter.want is ANY and pausing:
+                pausing -= 1
+                covered += 1
+            else:
+                where = self._stock.next_to_connect(now, waiter.want)
+                if isinstance(where, Shelf):
+                    return where
+                if where is not None:
+                    waits.append(where)
+            if covered == CONNECTORS:
+                break
+        return min(waits, default=None)
 
     def even_out(self, shelf: Shelf[C], now: float) -> list[Connector[C]]:
         """Enlist one for an endpoint that missed its turn for want of a connection, though nobody waits for it."""
@@ -100,20 +137,16 @@ class Growth(Generic[C]):
         self._connectors.add(connector)
         return connector
 
-    def write_off(self) -> None:
-        """Stop counting on connectors whose endpoint was withdrawn; their slots come home when they do."""
+    def look_around(self) -> None:
+        """Stop counting on connectors whose endpoint was withdrawn (their slots come home when they do); end pauses."""
         for connector in self._connectors:
             if connector.order is not None and not connector.order.target.is_candidate:
                 connector.written_off = True
-
-    def wake(self) -> None:
-        """End every pause: something changed."""
-        for connector in self._connectors:
             gate, connector.gate = connector.gate, None
             if gate is not None:
                 gate.open()
 
-    def next(self, me: Connector[C], *, waiting: int, granted: int, now: float) -> float | None:
+    def next(self, me: Connector[C], queue: Queue[C], now: float) -> float | None:
         """Give a connector its next order, or forget it if there is none; a number: ask again in so many seconds.
 
         After a connection it watches the queue for a quarter of the time that took, and opens no other while the
@@ -122,16 +155,17 @@ class Growth(Generic[C]):
         """
         if me.order is not None:
             return None
-        where = self._stock.next_to_connect(now)
-        if me.written_off or where is None or not self._stock.empty or waiting < self.active:
+        where = self._where(queue, now, without=me)
+        if me.written_off or where is None or not self._stock.free:
             self._connectors.discard(me)
             return None
         if me.pause:
-            watched_from, me.watched_from = me.watched_from, granted
-            if watched_from is None or waiting * me.pause <= (granted - watched_from) * me.took:
+            watched_from, me.watched_from = me.watched_from, queue.granted
+            if watched_from is None or len(queue) * me.pause <= (queue.granted - watched_from) * me.took:
                 return me.pause
             me.pause = 0.0
         if isinstance(where, Shelf):
+            self._stock.make_room()
             me.order = Order(self._stock.claim(where), where)
             return None
         return where
@@ -142,10 +176,10 @@ class Growth(Generic[C]):
         me.order = None
         retire_at = now + RETIRE_AFTER * (0.9 + 0.2 * self._jitter())
         self._stock.fill(slot, target, connection, now=now, retire_at=retire_at)
+        target.opened(now)
         if not self._stock.is_welcome(slot, now):
-            target.connect_failed(now, self._jitter())
+            target.turned_away(now, self._jitter())
             return False
-        target.connect_succeeded()
         if self.last_error is not None and self.last_error[0] == target.name:
             self.last_error = None
         me.took = took
@@ -153,14 +187,17 @@ class Growth(Generic[C]):
         me.watched_from = None
         return True
 
-    def failed(self, me: Connector[C], message: str, now: float) -> None:
-        """Give the order back, if there is one, and leave its endpoint alone for a while."""
+    def failed(self, me: Connector[C], message: str, now: float, *, full: bool = False) -> None:
+        """Give the order back, if there is one, and leave its endpoint alone for a while.
+
+        ``full``: a place may come free any moment, so that the while is short.
+        """
         if me.order is None:
             return
         slot, target = me.order
         me.order = None
         self._stock.unclaim(slot, target)
-        target.connect_failed(now, self._jitter())
+        target.road.failed(now, self._jitter(), full=full)
         self.last_error = (target.name, message)
 
     def dismiss(self, me: Connector[C], message: str, now: float) -> None:

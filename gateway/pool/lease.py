@@ -3,17 +3,23 @@
 from types import TracebackType
 from typing import Generic, Protocol
 
+from gateway.pool.endpoint import EndpointView
+from gateway.pool.queue import Client
 from gateway.pool.slot import C, Slot
+from gateway.pool.want import Want
 
 
 class Lender(Protocol[C]):
     """Who gives leases; ``group.Group``."""
 
-    def check_out(self, deadline: float) -> tuple[Slot[C], float]:
+    def check_out(self, deadline: float, want: Want, client: Client | None) -> tuple[Slot[C], float]:
         """A slot with a usable connection, LEASED to the caller, and the seconds spent in the queue."""
 
     def check_in(self, slot: Slot[C], deadline: float) -> None:
         """Take a slot back; its connection is settled and kept, or closed."""
+
+    def view(self, endpoint: str) -> EndpointView:
+        """The newest view of an endpoint."""
 
 
 class Lease(Generic[C]):
@@ -22,7 +28,7 @@ class Lease(Generic[C]):
     PERF: a class, because entering and leaving a ``contextmanager`` costs as much as the lease itself.
     """
 
-    __slots__ = ("_deadline", "_lender", "_slot", "connection", "endpoint", "queued")
+    __slots__ = ("_client", "_deadline", "_lender", "_slot", "_want", "connection", "endpoint", "queued")
 
     _slot: Slot[C]
     connection: C
@@ -30,15 +36,27 @@ class Lease(Generic[C]):
     queued: float
     """Seconds waited in the queue."""
 
-    def __init__(self, lender: Lender[C], deadline: float) -> None:
+    def __init__(self, lender: Lender[C], deadline: float, want: Want, client: Client | None) -> None:
         self._lender = lender
         self._deadline = deadline
+        self._want = want
+        self._client = client
 
     def __enter__(self) -> "Lease[C]":
-        self._slot, self.queued = self._lender.check_out(self._deadline)
-        self.connection = self._slot.connection
-        self.endpoint = self._slot.endpoint
+        self._slot, self.queued = slot, _ = self._lender.check_out(self._deadline, self._want, self._client)
+        self.connection = slot.connection
+        self.endpoint = slot.endpoint
         return self
+
+    @property
+    def opened_at(self) -> float:
+        """When the connection was opened (``time.monotonic``). To be asked while the lease is held."""
+        return self._slot.opened_at
+
+    @property
+    def view(self) -> EndpointView:
+        """What is known of the endpoint at this moment."""
+        return self._lender.view(self.endpoint)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._lender.check_in(self._slot, self._deadline)

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic
 
-from gateway.pool.driver import ConnectError, Driver, Reason
+from gateway.pool.driver import CapReached, ConnectError, Driver, Reason
 from gateway.pool.exchange import Exchange
 from gateway.pool.growth import Connector, Order
 from gateway.pool.queue import Gate
 from gateway.pool.rotation import Connected, ConnectFailed, Rotation
-from gateway.pool.slot import C
+from gateway.pool.slot import C, Slot
 
 
 class Opening(Generic[C]):
@@ -24,14 +24,16 @@ class Opening(Generic[C]):
         clock: Callable[[], float],
         spawn: Callable[[Callable[[], None]], None],
         gate: Callable[[], Gate],
+        equip: Callable[[Slot[C]], None],
     ) -> None:
-        """``gate`` makes what a connector that pauses waits at."""
+        """``gate`` makes what a connector that pauses waits at; ``equip`` is shown every slot with a new connection."""
         self._driver = driver
         self._rotation = rotation
         self._connect_timeout = connect_timeout
         self._clock = clock
         self._spawn = spawn
         self._gate = gate
+        self._equip = equip
 
     def start(self, exchange: Exchange[C], me: Connector[C]) -> None:
         """Set a connector to work."""
@@ -56,12 +58,13 @@ class Opening(Generic[C]):
         while True:
             with exchange.lock:
                 me.gate = None
-                queue = exchange.queue
-                wait = exchange.growth.next(me, waiting=len(queue), granted=queue.granted, now=self._clock())
+                wait = exchange.growth.next(me, exchange.queue, self._clock())
                 if wait is None:
-                    return me.order
+                    break
                 gate = me.gate = self._gate()
             gate.wait(wait)
+        exchange.run_errands()  # it may have made room
+        return me.order
 
     def _connect(self, exchange: Exchange[C], me: Connector[C], order: Order[C]) -> None:
         name = order.target.name
@@ -80,6 +83,7 @@ class Opening(Generic[C]):
         now = self._clock()
         with exchange.lock:
             if exchange.growth.succeeded(me, order, connection, took=took, now=now):
+                self._equip(order.slot)
                 exchange.hand_over(order.slot, now)
                 exchange.grow(now)
             else:
@@ -88,5 +92,5 @@ class Opening(Generic[C]):
 
     def _failed(self, exchange: Exchange[C], me: Connector[C], name: str, error: ConnectError) -> None:
         with exchange.lock:
-            exchange.growth.failed(me, error.message, self._clock())
+            exchange.growth.failed(me, error.message, self._clock(), full=isinstance(error, CapReached))
         self._rotation.apply(name, ConnectFailed(error.reason, error.message))

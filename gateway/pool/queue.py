@@ -7,6 +7,14 @@ from typing import Generic, Protocol
 
 from gateway.errors import GatewayError
 from gateway.pool.slot import C, Slot
+from gateway.pool.want import ANY, Want
+
+
+class Client(Protocol):
+    """Whoever waits for the answer."""
+
+    gone_at: float | None
+    """When its request is given up, if it has hung up."""
 
 
 class Gate(Protocol):
@@ -15,12 +23,12 @@ class Gate(Protocol):
     def open(self) -> None:
         """Let the request through, now or when it comes."""
 
-    def wait(self, seconds: float) -> None:
-        """Wait until the gate opens, or for so long."""
+    def wait(self, seconds: float, client: Client | None = None) -> None:
+        """Wait until the gate opens, or for so long; raises ClientGone if the client hangs up meanwhile."""
 
 
 class ThreadGate:
-    """A gate for threads."""
+    """A gate for threads. It looks at no client (``postgres.waiting`` has one that does)."""
 
     __slots__ = ("_lock",)
 
@@ -32,18 +40,23 @@ class ThreadGate:
         """Let the request through, now or when it comes."""
         self._lock.release()
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, client: Client | None = None) -> None:  # noqa: ARG002 -- see above
         """Wait until the gate opens, or for so long."""
-        self._lock.acquire(timeout=max(0.0, seconds))
+        self.is_open_within(seconds)
+
+    def is_open_within(self, seconds: float) -> bool:
+        """Wait until the gate opens, or for so long; True if it did."""
+        return self._lock.acquire(timeout=max(0.0, seconds))
 
 
 class Waiter(Generic[C]):
     """A request in the queue; its gate opens when it has either a slot or an error."""
 
-    __slots__ = ("error", "gate", "since", "slot", "ticket")
+    __slots__ = ("error", "gate", "since", "slot", "ticket", "want")
 
-    def __init__(self, ticket: int, since: float, gate: Gate) -> None:
+    def __init__(self, ticket: int, since: float, want: Want, gate: Gate) -> None:
         self.ticket = ticket
+        self.want = want
         self.since = since
         self.slot: Slot[C] | None = None
         self.error: GatewayError | None = None
@@ -51,52 +64,61 @@ class Waiter(Generic[C]):
 
 
 class Queue(Generic[C]):
-    """First come, first served, by ticket; a ticket is drawn when a request first asks."""
+    """First come, first served among those whom a slot suits, by ticket, which is drawn when a request first asks."""
 
     def __init__(self, *, gate: Callable[[], Gate]) -> None:
         """``gate`` makes what a request waits at."""
         self._gate = gate
-        self._waiters: deque[Waiter[C]] = deque()
-        self._drawn = 0
+        self.waiters: deque[Waiter[C]] = deque()
+        """In their order; changed by the methods below. PERF: whether it is empty is asked for every lease."""
+        self.drawn = 0
+        """The newest ticket."""
+        self.picky = 0
+        """How many of those who wait do not take any endpoint that serves."""
         self.granted = 0
         """Slots given to waiters so far."""
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return len(self.waiters)
 
     def draw(self) -> int:
         """The next ticket; the first is 1."""
-        self._drawn += 1
-        return self._drawn
+        self.drawn += 1
+        return self.drawn
 
-    def join(self, ticket: int, now: float) -> Waiter[C]:
+    def join(self, ticket: int, now: float, want: Want = ANY) -> Waiter[C]:
         """Stand where the ticket belongs: at the end, unless the request was served before and comes again."""
-        waiter: Waiter[C] = Waiter(ticket, now, self._gate())
-        if ticket == self._drawn:
-            self._waiters.append(waiter)
+        waiter: Waiter[C] = Waiter(ticket, now, want, self._gate())
+        if ticket == self.drawn:
+            self.waiters.append(waiter)
         else:
-            self._waiters.insert(sum(other.ticket < ticket for other in self._waiters), waiter)
+            self.waiters.insert(sum(other.ticket < ticket for other in self.waiters), waiter)
+        self.picky += want is not ANY
         return waiter
 
-    def grant(self, slot: Slot[C]) -> None:
-        """Wake the first with a slot that is theirs already."""
-        waiter = self._waiters.popleft()
+    def grant(self, waiter: Waiter[C], slot: Slot[C]) -> None:
+        """Wake a waiter with a slot that is theirs already."""
+        self.leave(waiter)
         self.granted += 1
         waiter.slot = slot
         waiter.gate.open()
 
-    def dismiss(self, reason: Callable[[], GatewayError]) -> None:
-        """Wake everybody with an error of their own."""
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            waiter.error = reason()
-            waiter.gate.open()
+    def refuse(self, waiter: Waiter[C], error: GatewayError) -> None:
+        """Wake a waiter with an error."""
+        self.leave(waiter)
+        waiter.error = error
+        waiter.gate.open()
 
     def leave(self, waiter: Waiter[C]) -> None:
         """Step out, if still in it."""
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+        if self.waiters and self.waiters[0] is waiter:
+            self.waiters.popleft()
+        elif waiter in self.waiters:
+            self.waiters.remove(waiter)
+        else:
+            return
+        self.picky -= waiter.want is not ANY
 
     def longest_wait(self, now: float) -> float:
         """Seconds the first has waited; 0 if nobody waits."""
-        return now - self._waiters[0].since if self._waiters else 0.0
+        return now - self.waiters[0].since if self.waiters else 0.0

@@ -29,9 +29,12 @@ class SlotState(StrEnum):
     """Where a slot may move from here. PERF: a tuple's ``in`` looks at identity, a set's would hash in Python."""
 
 
-SlotState.EMPTY.onward = (SlotState.LEASED,)
-SlotState.IDLE.onward = (SlotState.LEASED, SlotState.EMPTY)
-SlotState.LEASED.onward = (SlotState.IDLE, SlotState.LEASED, SlotState.EMPTY)
+# PERF: Python 3.11 takes four times as long to find a member in its enum as a name in a module.
+EMPTY, IDLE, LEASED = SlotState.EMPTY, SlotState.IDLE, SlotState.LEASED
+
+EMPTY.onward = (LEASED,)
+IDLE.onward = (LEASED, EMPTY)
+LEASED.onward = (IDLE, LEASED, EMPTY)
 
 
 class IllegalMove(Exception):
@@ -47,7 +50,7 @@ class Slot(Generic[C]):
     """The connection in this slot; asking for it raises IllegalMove where there is none."""
 
     def __init__(self) -> None:
-        self.state = SlotState.EMPTY
+        self.state: SlotState = EMPTY
         self.endpoint = ""
         self.role: Role | None = None
         """What this connection last said of its server; a difference to ``connection.role`` is news."""
@@ -73,7 +76,7 @@ class Slot(Generic[C]):
 
     def fill(self, connection: C, *, endpoint: str, now: float, retire_at: float) -> None:
         """Put a fresh connection into this leased, empty-handed slot."""
-        if self.state is not SlotState.LEASED or self.is_filled:
+        if self.state is not LEASED or self.is_filled:
             raise IllegalMove(f"a connection for {self!r}")
         self.connection = connection
         self.endpoint = endpoint
@@ -83,7 +86,7 @@ class Slot(Generic[C]):
 
     def vacate(self) -> C | None:
         """Move to EMPTY; the connection, if there was one, is the caller's to close."""
-        self.move(SlotState.EMPTY)
+        self.move(EMPTY)
         if not self.is_filled:
             return None
         connection = self.connection

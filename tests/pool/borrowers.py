@@ -4,6 +4,8 @@ import threading
 from types import TracebackType
 
 from gateway.pool.group import Group
+from gateway.pool.queue import Client
+from gateway.pool.want import ANY, Want
 from tests.pool.fake import FakeConnection, WatchedGroup
 
 PATIENCE = 10.0
@@ -13,12 +15,16 @@ PATIENCE = 10.0
 class Borrower:
     """A request: leases in its own thread, keeps the connection until told to go, and notes what became of it."""
 
-    def __init__(self, group: Group[FakeConnection], deadline: float) -> None:
+    def __init__(
+        self, group: Group[FakeConnection], deadline: float, want: Want = ANY, client: Client | None = None
+    ) -> None:
         self.connection: FakeConnection | None = None
         self.error: BaseException | None = None
         self.endpoint = ""
         self._group = group
         self._deadline = deadline
+        self._want = want
+        self._client = client
         self._has = threading.Event()
         self._go = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -26,7 +32,7 @@ class Borrower:
 
     def _run(self) -> None:
         try:
-            with self._group.lease(self._deadline) as lease:
+            with self._group.lease(self._deadline, self._want, self._client) as lease:
                 self.connection, self.endpoint = lease.connection, lease.endpoint
                 self._has.set()
                 self._go.wait(PATIENCE)
@@ -67,8 +73,8 @@ class Borrower:
         self.leave()
 
 
-def queue_up(group: WatchedGroup, deadline: float) -> Borrower:
+def queue_up(group: WatchedGroup, deadline: float, want: Want = ANY, client: Client | None = None) -> Borrower:
     """A borrower that is in the queue when this returns."""
-    borrower = Borrower(group, deadline)
+    borrower = Borrower(group, deadline, want, client)
     assert group.watched.came.acquire(timeout=PATIENCE)
     return borrower

@@ -93,6 +93,35 @@ class DriverConformance:
         sever(connection)
         assert not connection.settle(deadline)
 
+    def test_a_connection_that_the_server_broke_says_so_and_one_that_lives_does_not(
+        self, connection: Connection, deadline: float, sever: Deed
+    ) -> None:
+        connection.ping(deadline)
+        before = connection.lost
+        sever(connection)
+        with pytest.raises(ConnectionBroken):
+            connection.ping(deadline)
+        assert before is None
+        assert connection.lost
+        assert "\n" not in connection.lost
+
+    def test_a_connection_that_we_closed_was_not_lost(self, connection: Connection, deadline: float) -> None:
+        connection.close()
+        with pytest.raises(ConnectionBroken):
+            connection.ping(deadline)
+        assert connection.lost is None
+
+    def test_a_ping_that_we_gave_up_was_not_lost(self, connection: Connection) -> None:
+        with pytest.raises(ConnectionBroken):
+            connection.ping(0.0)
+        assert connection.lost is None
+
+    def test_an_abandoned_connection_does_not_settle(self, connection: Connection, deadline: float) -> None:
+        connection.abandon()
+        assert not connection.settle(deadline)
+        connection.close()
+        connection.abandon()
+
     def test_a_closed_connection_is_of_no_use_and_may_be_closed_again(
         self, connection: Connection, deadline: float
     ) -> None:

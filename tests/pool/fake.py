@@ -7,9 +7,11 @@ from collections.abc import Callable
 from gateway.pool.driver import ConnectError, ConnectionBroken, Reason, Role
 from gateway.pool.endpoint import EndpointState
 from gateway.pool.group import Group
-from gateway.pool.queue import Queue, ThreadGate, Waiter
+from gateway.pool.queue import Gate, Queue, ThreadGate, Waiter
+from gateway.pool.road import Roads
 from gateway.pool.rotation import LocalViews, Probed, ProbeFailed, Rotation
 from gateway.pool.slot import Slot
+from gateway.pool.want import ANY, Want
 
 
 class FakeClock:
@@ -36,6 +38,8 @@ class FakeServer:
         self.on_connect: Callable[[], None] = lambda: None
         """Called in every connect, before anything else; may wait or raise."""
         self.on_ping: Callable[[], None] = lambda: None
+        self.address = ""
+        """Where the next connections go."""
         self.stillborn = 0
         """So many of the next connections are dropped by the server right after they were opened."""
         self.connections: list[FakeConnection] = []
@@ -57,6 +61,11 @@ class FakeConnection:
         self.in_transaction = False
         self.settled = 0
         self.pinged_until: list[float] = []
+        self.on_lost: Callable[[], None] | None = None
+        self.on_silent: Callable[[], None] | None = None
+        self.lost: str | None = None
+        self.address = server.address
+        self.abandoned = False
         self._clock = clock
         self._role = server.role
 
@@ -74,12 +83,17 @@ class FakeConnection:
     def ping(self, deadline: float) -> None:
         self.pinged_until.append(deadline)
         self.server.on_ping()
+        self.meet()
         if not self.is_usable() or self._clock() >= deadline:
             raise ConnectionBroken(f"no answer from {self.server.name}")
         self.answer()
 
     def settle(self, deadline: float) -> bool:
         self.settled += 1
+        if self.in_transaction or self.abandoned:
+            self.meet()
+        if self.abandoned:
+            return False
         if self.closed or (self.in_transaction and (self.severed or self._clock() >= deadline)):
             return False
         self.in_transaction = False
@@ -92,7 +106,22 @@ class FakeConnection:
         self.in_transaction = True
 
     def sever(self) -> None:
+        """The server drops the connection; nobody has noticed yet."""
         self.severed = True
+
+    def meet(self) -> None:
+        """Any use of a connection that the server has dropped finds that out."""
+        if self.severed and not self.closed:
+            self.lost = f"{self.server.name} closed the connection"
+
+    def die(self) -> None:
+        """The server drops the idle connection, and a loop sees it."""
+        self.sever()
+        assert self.on_lost is not None
+        self.on_lost()
+
+    def abandon(self) -> None:
+        self.abandoned = True
 
     def __repr__(self) -> str:
         return f"<FakeConnection {self.server.name}{' closed' if self.closed else ''}>"
@@ -137,8 +166,8 @@ class FakeDriver:
 class WatchedQueue(Queue[FakeConnection]):
     """Notes, under the group's lock and so in the true order, every ticket that joins and every one that is served."""
 
-    def __init__(self) -> None:
-        super().__init__(gate=ThreadGate)
+    def __init__(self, gate: Callable[[], Gate]) -> None:
+        super().__init__(gate=gate)
         self.joined: list[int] = []
         self.served: list[int] = []
         self.came = threading.Semaphore(0)
@@ -149,28 +178,27 @@ class WatchedQueue(Queue[FakeConnection]):
         """Of every wait that ended with a slot: the moments when it began and ended."""
         self._since: dict[int, int] = {}
 
-    def join(self, ticket: int, now: float) -> Waiter[FakeConnection]:
-        waiter = super().join(ticket, now)
+    def join(self, ticket: int, now: float, want: Want = ANY) -> Waiter[FakeConnection]:
+        waiter = super().join(ticket, now, want)
         self.joined.append(ticket)
         self._since[ticket] = next(self.moments)
         return waiter
 
-    def grant(self, slot: Slot[FakeConnection]) -> None:
-        ticket = self._waiters[0].ticket
-        self.served.append(ticket)
-        self.waits.append((self._since.pop(ticket), next(self.moments)))
-        super().grant(slot)
+    def grant(self, waiter: Waiter[FakeConnection], slot: Slot[FakeConnection]) -> None:
+        self.served.append(waiter.ticket)
+        self.waits.append((self._since.pop(waiter.ticket), next(self.moments)))
+        super().grant(waiter, slot)
 
 
 class WatchedGroup(Group[FakeConnection]):
     """A group whose queue can be looked at."""
 
     def _new_queue(self) -> Queue[FakeConnection]:
-        self.watched = WatchedQueue()
+        self.watched = WatchedQueue(self._gate)
         return self.watched
 
-    def _enqueue(self, ticket: int, now: float) -> Waiter[FakeConnection]:
-        waiter = super()._enqueue(ticket, now)
+    def _enqueue(self, ticket: int, want: Want, now: float) -> Waiter[FakeConnection]:
+        waiter = super()._enqueue(ticket, want, now)
         self.watched.came.release()
         return waiter
 
@@ -190,6 +218,7 @@ class Rig:
         clock: Callable[[], float] | None = None,
         spawn: Callable[[Callable[[], None]], None] | None = None,
         jitter: Callable[[], float] = lambda: 0.5,
+        gate: Callable[[], Gate] = ThreadGate,
     ) -> None:
         self.time = FakeClock()
         self.clock = clock or self.time
@@ -198,6 +227,10 @@ class Rig:
         self.rotation = Rotation(
             views=LocalViews(self.servers, clock=self.clock, wall=lambda: 1.0), clock=self.clock, wall=lambda: 1.0
         )
+        self.roads = Roads()
+        self.gate = gate
+        self.is_probing = True
+        """Whether suspects are looked at, at once."""
         self.jobs: list[Callable[[], None]] = []
         self.jitter = jitter
         self.spawn = spawn or ((lambda work: work()) if inline else self.jobs.append)
@@ -230,6 +263,8 @@ class Rig:
             clock=self.clock,
             spawn=lambda work: self.spawn(work),
             jitter=self.jitter,
+            roads=self.roads,
+            gate=self.gate,
         )
 
     def probe(self, name: str) -> None:
@@ -238,7 +273,7 @@ class Rig:
 
     def _judge(self) -> None:
         """The probe that a suspect wants: it finds the server as it is."""
-        for view in self.rotation.views():
+        for view in self.rotation.views() if self.is_probing else ():
             if view.state is EndpointState.SUSPECT:
                 refusal = self.servers[view.name].refusal
                 if refusal is None:

@@ -71,22 +71,21 @@ def test_a_forked_child_forgets_its_parents_connections_queue_and_lock_and_opens
         pass
     with group.lease(rig.soon()) as lease:
         parents = list(rig.driver.open)
-        group._lock.acquire()  # as if another thread were at work in there
-        child = os.fork()
-        if child == 0:
-            try:
-                assert repr(group) == "<Group read [4 slots: 0 leased, 0 idle, 4 empty | 0 waiting]>"
-                lease.__exit__(None, None, None)
-                with group.lease(rig.soon()) as own:
-                    assert own.connection not in parents
-                assert repr(group) == "<Group read [4 slots: 0 leased, 1 idle, 3 empty | 0 waiting]>"
-                assert not any(connection.closed for connection in parents)
-                assert [connection.settled for connection in parents] == [1, 1]
-            except BaseException:  # noqa: BLE001 -- a child must not run on in its parent's tests
-                traceback.print_exc(file=sys.__stderr__)
-                os._exit(1)
-            os._exit(0)
-        group._lock.release()
+        with group._lock:  # as if another thread were at work in there
+            child = os.fork()
+            if child == 0:
+                try:
+                    assert repr(group) == "<Group read [4 slots: 0 leased, 0 idle, 4 empty | 0 waiting]>"
+                    lease.__exit__(None, None, None)
+                    with group.lease(rig.soon()) as own:
+                        assert own.connection not in parents
+                    assert repr(group) == "<Group read [4 slots: 0 leased, 1 idle, 3 empty | 0 waiting]>"
+                    assert not any(connection.closed for connection in parents)
+                    assert [connection.settled for connection in parents] == [1, 1]
+                except BaseException:  # noqa: BLE001 -- a child must not run on in its parent's tests
+                    traceback.print_exc(file=sys.__stderr__)
+                    os._exit(1)
+                os._exit(0)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
     assert repr(group) == "<Group read [4 slots: 0 leased, 2 idle, 2 empty | 0 waiting]>"

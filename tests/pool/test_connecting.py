@@ -1,9 +1,10 @@
+import itertools
 import threading
 import time
 from contextlib import ExitStack
 
 from gateway.errors import NoEndpoint
-from gateway.pool.driver import ConnectError, Reason, Role
+from gateway.pool.driver import CapReached, ConnectError, Reason, Role
 from gateway.pool.growth import CONNECTORS, start_thread
 from tests.pool.borrowers import PATIENCE, Borrower, queue_up
 from tests.pool.fake import FakeServer, Rig
@@ -100,6 +101,56 @@ def test_after_a_backoff_the_connect_is_tried_again_while_somebody_waits() -> No
         assert lease.queued >= 0.05
     assert time.monotonic() - began < 1
     assert server.attempts == 2
+
+
+def test_while_an_endpoint_fails_only_one_connect_is_in_flight_from_all_groups_of_a_process() -> None:
+    rig = Rig(replica(), clock=time.monotonic, spawn=start_thread)
+    server = rig.servers["r"]
+    server.refusal = FULL
+    at_once = [0]
+    most = [0]
+    tried = threading.Semaphore(0)
+    never = threading.Event()
+
+    def connect() -> None:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        never.wait(0.02)
+        at_once[0] -= 1
+        tried.release()
+
+    server.on_connect = connect
+    groups = [rig.group(name) for name in ("one", "two", "three")]
+    with Borrower(groups[0], rig.soon()) as first:
+        assert tried.acquire(timeout=PATIENCE)  # since then it fails
+        most[0] = 0
+        with Borrower(groups[1], rig.soon()) as second, Borrower(groups[2], rig.soon()) as third:
+            for _ in range(2):
+                assert tried.acquire(timeout=PATIENCE)
+            assert most[0] == 1
+            server.refusal = None
+            for borrower in (first, second, third):
+                borrower.succeed()
+    assert most[0] >= 1
+
+
+def test_where_the_node_has_no_place_left_the_next_try_is_made_soon_every_time() -> None:
+    rig = Rig(replica(), clock=time.monotonic, spawn=start_thread)
+    server = rig.servers["r"]
+    server.refusal = CapReached("all its connections on this node are in use")
+    tries: list[float] = []
+
+    def note() -> None:
+        tries.append(time.monotonic())
+        if len(tries) == 8:
+            server.refusal = None
+
+    server.on_connect = note
+    group = rig.group(size=3)
+    with group.lease(rig.soon()) as lease:
+        assert lease.endpoint == "r"
+    assert sorted(later - sooner for sooner, later in itertools.pairwise(tries))[3] < 0.1
+    assert rig.rotation.view("r").reason is None
 
 
 def test_a_connect_to_an_endpoint_that_was_withdrawn_meanwhile_is_not_counted_on() -> None:

@@ -114,7 +114,7 @@ def test_reads_use_the_primary_only_while_no_replica_is_in_the_rotation() -> Non
     with group.lease(rig.soon()) as lease:
         assert lease.endpoint == "p"
     rig.probe("r")
-    assert rig.servers["p"].open == []
+    assert repr(group) == "<Group read [4 slots: 0 leased, 1 idle, 3 empty | 0 waiting]>"  # kept in reserve
     with group.lease(rig.soon()) as lease:
         assert lease.endpoint == "r"
 

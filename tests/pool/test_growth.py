@@ -1,7 +1,9 @@
 import pytest
 
 from gateway.pool.driver import Role
-from gateway.pool.growth import CONNECTORS, Growth
+from gateway.pool.growth import CONNECTORS, Connector, Growth
+from gateway.pool.queue import Queue, ThreadGate
+from gateway.pool.road import Road
 from gateway.pool.rotation import Candidates
 from gateway.pool.shelf import Shelf
 from gateway.pool.stock import Stock
@@ -11,12 +13,30 @@ NOW = 100.0
 
 
 class Field:
-    """Growth over a stock of one or two endpoints that serve."""
+    """Growth over a stock of one or two endpoints that serve, for a queue of as many as ``wait`` says."""
 
     def __init__(self, *, size: int = 8, names: str = "r", write: bool = False) -> None:
-        self.stock = Stock[FakeConnection](names, size=size, balance="least_busy", access_write=write)
+        self.dropped: list[FakeConnection] = []
+        self.stock = Stock[FakeConnection](
+            names, size=size, balance="least_busy", access_write=write, drop=self.dropped.append
+        )
         self.stock.arrange(Candidates(serving=tuple(names)), NOW)
         self.growth = Growth(self.stock, jitter=lambda: 0.0)
+        self.queue = Queue[FakeConnection](gate=ThreadGate)
+
+    def wait(self, count: int, *, granted: int = 0) -> "Field":
+        for waiter in tuple(self.queue.waiters):
+            self.queue.leave(waiter)
+        for _ in range(count):
+            self.queue.join(self.queue.draw(), NOW)
+        self.queue.granted = granted
+        return self
+
+    def grow(self, waiting: int) -> list[Connector[FakeConnection]]:
+        return self.growth.grow(self.wait(waiting).queue, NOW)
+
+    def next(self, me: Connector[FakeConnection], *, waiting: int, granted: int = 0, now: float = NOW) -> float | None:
+        return self.growth.next(me, self.wait(waiting, granted=granted).queue, now)
 
     def connection(self, role: Role = Role.REPLICA) -> FakeConnection:
         return FakeConnection(FakeServer("r", role), FakeClock(NOW))
@@ -25,9 +45,9 @@ class Field:
 def test_there_are_as_many_connectors_as_waiters_but_no_more_than_four_nor_than_empty_slots() -> None:
     for size, waiting, expected in ((8, 1, 1), (8, 3, 3), (8, 9, CONNECTORS), (2, 9, 2), (8, 0, 0)):
         field = Field(size=size)
-        assert len(field.growth.grow(waiting, NOW)) == expected
+        assert len(field.grow(waiting)) == expected
         assert field.growth.active == field.growth.opening == expected
-        assert field.growth.grow(waiting, NOW) == []
+        assert field.grow(waiting) == []
 
 
 @pytest.mark.parametrize(
@@ -43,39 +63,39 @@ def test_after_a_connect_the_queue_is_watched_and_another_opened_only_if_it_move
     waiting: int, granted: int, opens_another: bool
 ) -> None:
     field = Field()
-    (me,) = field.growth.grow(1, NOW)
+    (me,) = field.grow(1)
     assert me.order is not None
-    assert field.growth.next(me, waiting=1, granted=0, now=NOW) is None  # still has its order
+    assert field.next(me, waiting=1) is None  # still has its order
     assert field.growth.succeeded(me, me.order, field.connection(), took=0.16, now=NOW)
-    assert field.growth.next(me, waiting=waiting, granted=5, now=NOW) == 0.04
-    again = field.growth.next(me, waiting=waiting, granted=5 + granted, now=NOW + 0.04)
+    assert field.next(me, waiting=waiting, granted=5, now=NOW) == 0.04
+    again = field.next(me, waiting=waiting, granted=5 + granted, now=NOW + 0.04)
     if opens_another:
         assert (again, field.growth.opening) == (None, 1)
     else:
         assert (again, field.growth.opening) == (0.04, 0)  # it goes on watching, lest the queue stop
-        assert field.growth.next(me, waiting=waiting, granted=5 + granted, now=NOW + 0.08) is None
+        assert field.next(me, waiting=waiting, granted=5 + granted, now=NOW + 0.08) is None
         assert field.growth.opening == 1
 
 
 def test_a_connector_that_nobody_needs_any_more_is_forgotten_in_the_same_step() -> None:
     field = Field()
-    (me,) = field.growth.grow(1, NOW)
+    (me,) = field.grow(1)
     field.growth.failed(me, "refused", NOW)
-    assert field.growth.next(me, waiting=0, granted=0, now=NOW + 9) is None
+    assert field.next(me, waiting=0, granted=0, now=NOW + 9) is None
     assert me.order is None
     assert field.growth.active == 0
 
 
 def test_during_a_backoff_one_connector_sits_it_out_for_all_who_wait() -> None:
     field = Field()
-    (first,) = field.growth.grow(1, NOW)
+    (first,) = field.grow(1)
     field.growth.dismiss(first, "no thread", NOW)
     assert field.growth.last_error == ("r", "no thread")
-    (sitting,) = field.growth.grow(5, NOW)
+    (sitting,) = field.grow(5)
     assert sitting.order is None
-    assert field.growth.grow(5, NOW) == []
-    assert field.growth.next(sitting, waiting=5, granted=0, now=NOW) == pytest.approx(0.1)
-    assert field.growth.next(sitting, waiting=5, granted=0, now=NOW + 0.11) is None
+    assert field.grow(5) == []
+    assert field.next(sitting, waiting=5) == pytest.approx(0.1)
+    assert field.next(sitting, waiting=5, granted=0, now=NOW + 0.11) is None
     assert sitting.order is not None
 
 
@@ -89,11 +109,12 @@ def test_an_endpoint_that_missed_its_turn_gets_one_connection_at_a_time() -> Non
 
 def test_a_connection_of_the_wrong_role_is_not_welcome_even_if_the_rotation_believes_otherwise() -> None:
     field = Field(write=True)
-    (me,) = field.growth.grow(1, NOW)
+    (me,) = field.grow(1)
     assert me.order is not None
     slot = me.order.slot
     assert not field.growth.succeeded(me, me.order, field.connection(Role.REPLICA), took=0.1, now=NOW)
-    assert field.stock.vacate(slot).role is Role.REPLICA
+    field.stock.vacate(slot)
+    assert [connection.role for connection in field.dropped] == [Role.REPLICA]
     wait = field.stock.next_to_connect(NOW)
     assert isinstance(wait, float)  # no hot loop
 
@@ -103,17 +124,27 @@ def test_the_backoff_grows_from_fifty_milliseconds_to_a_second_and_is_forgotten_
         (0.0, [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]),
         (0.999999, [0.05, 0.1, 0.2, 0.4, 0.5, 0.5]),
     ):
-        shelf = Shelf[FakeConnection]("r")
+        shelf = Shelf[FakeConnection]("r", Road())
         shelf.serving = True
         delays = []
         for _ in expected:
-            shelf.connect_failed(100.0, jitter)
-            delays.append(shelf.retry_at - 100.0)
+            shelf.road.failed(100.0, jitter)
+            delays.append(shelf.road.retry_at - 100.0)
             assert not shelf.may_connect(100.0)
-            assert shelf.may_connect(shelf.retry_at)
+            assert shelf.next_try(100.0) == pytest.approx(delays[-1])
+            assert shelf.may_connect(shelf.road.retry_at)
         assert delays == pytest.approx(expected, rel=1e-3)
-        shelf.connect_succeeded()
+        shelf.opened(100.0)
         assert shelf.may_connect(100.0)
+
+
+def test_where_only_a_place_is_wanting_the_next_try_is_soon_every_time() -> None:
+    road = Road()
+    for _ in range(9):
+        road.failed(100.0, 0.0, full=True)
+        assert road.retry_at == pytest.approx(100.05)
+    road.failed(100.0, 0.0)
+    assert road.retry_at == pytest.approx(100.1)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +158,14 @@ def test_the_backoff_grows_from_fifty_milliseconds_to_a_second_and_is_forgotten_
         (False, False, 1, False),
     ],
 )
-def test_an_endpoint_that_fails_or_never_worked_gets_one_connect_at_a_time(
+def test_an_endpoint_that_fails_or_never_worked_gets_one_connect_at_a_time_from_all_groups_together(
     serving: bool, failing: bool, connecting: int, may: bool
 ) -> None:
-    shelf = Shelf[FakeConnection]("r")
-    shelf.serving, shelf.failing, shelf.connecting = serving, failing, connecting
-    assert shelf.may_connect(100.0) is may
+    road = Road()
+    ours, theirs = Shelf[FakeConnection]("r", road), Shelf[FakeConnection]("r", road)
+    ours.serving = theirs.serving = serving
+    road.failing, road.connecting, theirs.connecting = failing, connecting, connecting
+    assert ours.may_connect(100.0) is theirs.may_connect(100.0) is may
+    if not may:
+        assert ours.next_try(100.0) == pytest.approx(0.05)  # nobody else will tell us
+        assert theirs.next_try(100.0) is None
