@@ -19,11 +19,12 @@ from gateway.node.polling import Polling
 from gateway.node.prober import Prober, stale_after
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
+from gateway.pool.road import Roads
 from gateway.pool.rotation import LocalViews, Rotation, Views
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.resolving import Resolver
-from gateway.postgres.waiting import closed_gate
+from gateway.postgres.waiting import closed_gate, open_lock
 from gateway.settings import GroupSettings, Settings
 from gateway.web.catalogue import CatalogueResource
 from gateway.web.failures import Failures
@@ -46,11 +47,19 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
         max_lags={name: group.max_lag for name, group in settings.groups.items() if group.access == "read"},
     )
     plans = Plans(catalogue=catalogue, directory=directory)
-    resolver = Resolver()
+    resolver, roads = Resolver(), Roads()
     pool = Pool(
         rotation=rotation,
         groups=[
-            _group(name, group, settings=settings, catalogue=catalogue, rotation=rotation, resolver=resolver)
+            _group(
+                name,
+                group,
+                settings=settings,
+                catalogue=catalogue,
+                rotation=rotation,
+                resolver=resolver,
+                roads=roads,
+            )
             for name, group in settings.groups.items()
         ],
     )
@@ -114,6 +123,7 @@ def _group(
     catalogue: Catalogue,
     rotation: Rotation,
     resolver: Resolver,
+    roads: Roads,
 ) -> Group[Connection]:
     write = group.access == "write"
     timeouts = [query.timeout for query in catalogue.queries.values() if query.group == name and query.timeout]
@@ -130,6 +140,8 @@ def _group(
         fallback=group.fallback,
         balance=group.balance,
         gate=closed_gate,
+        lock=open_lock,
+        roads=roads,
     )
 
 

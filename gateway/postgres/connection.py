@@ -2,8 +2,8 @@
 
 import select
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from math import floor
+from collections.abc import Callable, Mapping, Sequence
+from math import floor, inf
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
@@ -17,17 +17,20 @@ from gateway.catalogue.query import Kind
 from gateway.catalogue.types import Form
 from gateway.errors import GatewayError, Outcome
 from gateway.pool.driver import ConnectionBroken, Role
+from gateway.pool.queue import Client
 from gateway.postgres import failures
 from gateway.postgres.attributing import refused_arguments
 from gateway.postgres.failures import Stage
 from gateway.postgres.statement import NAME, Plan
-from gateway.postgres.waiting import Client, ClientLeft, DeadlinePassed
+from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 
 SAFETY_MARGIN = 0.05
 """Seconds before our deadline at which the server gives up a write: its end is then known, not guessed."""
 
 KEPT = 65536
 """Bytes of a result that an idle connection may hold on to."""
+SILENT = 0.3
+"""Seconds without an answer to a read, after which somebody should see what is the matter with the server."""
 
 _RESET = (
     "CLOSE ALL; UNLISTEN *; SET SESSION AUTHORIZATION DEFAULT; RESET ALL;"
@@ -49,6 +52,9 @@ class Watch(Protocol):
     spoke: bool
     """The server closed the idle connection, or said something unasked."""
 
+    def end_wait(self) -> None:
+        """End the wait of who waits for the server, soon, with EndpointWithdrawn. May be called from any thread."""
+
     def close(self) -> None:
         """Stop looking. To be called before the socket is closed; harmless when called again."""
 
@@ -68,6 +74,14 @@ class Connection(psycopg2.extensions.connection):
         """The loop's eye on the socket, where a loop waits for us."""
         self.address = ""
         """The IP address it is connected to; empty for a Unix socket."""
+        self.on_lost: Callable[[], None] | None = None
+        self.on_silent: Callable[[], None] | None = None
+        self.lost: str | None = None
+        """What was seen when the server broke the connection; None while it lives, or if we closed it."""
+        self._is_abandoned = False
+        self._reads = False
+        """Whether what runs, or ran last, is a read, which may be given up at any moment."""
+        self._silent_at: float | None = None
         self.is_established = False
         super().__init__(dsn)
         self.is_established = True
@@ -119,6 +133,34 @@ class Connection(psycopg2.extensions.connection):
             self._peek.register(self.fileno(), select.POLLIN | select.POLLRDHUP)
         return not self._peek.poll(0)
 
+    def abandon(self) -> None:
+        """Give up a read that waits for this server, which is gone: soon it ends as if the connection had broken.
+
+        A write goes on. Either way the connection does not settle any more. Harmless where nothing runs.
+        """
+        self._is_abandoned = True
+        if self._reads and self.watch is not None:
+            self.watch.end_wait()
+
+    def gives_up(self, now: float, call: Callable[[Callable[[], None]], object]) -> bool:
+        """For whoever waits for the server on our behalf: whether to stop. Has a silence told, once, by ``call``."""
+        if not self._reads:
+            return False
+        if self._silent_at is None:
+            self._silent_at = now + SILENT
+        elif now >= self._silent_at:
+            self._silent_at = inf
+            if self.on_silent is not None:
+                call(self.on_silent)
+        return self._is_abandoned
+
+    def report_lost(self) -> None:
+        """For the loop: the server has closed the idle connection."""
+        self.lost = "the server closed an idle connection"
+        report, self.on_lost = self.on_lost, None
+        if report is not None:
+            report()
+
     def close(self) -> None:
         """Close at once, without waiting for the server. Harmless when closed already."""
         if self.watch is not None:
@@ -136,7 +178,7 @@ class Connection(psycopg2.extensions.connection):
     def settle(self, deadline: float) -> bool:
         """Make clean for the next lease: end what is open, wipe session state a query may have left."""
         self.client = None
-        if self.closed:
+        if self.closed or self._is_abandoned:
             return False
         status = self.get_transaction_status()
         try:
@@ -192,7 +234,7 @@ class Connection(psycopg2.extensions.connection):
             cursor = self.cursor()
             cursor.execute(sql)
             return [tuple(map(_text, row)) for row in cursor.fetchall()] if cursor.description else []
-        except (psycopg2.Error, DeadlinePassed) as error:
+        except (psycopg2.Error, DeadlinePassed, EndpointWithdrawn) as error:
             raise self.explained(error) from error
 
     def run(
@@ -218,13 +260,15 @@ class Connection(psycopg2.extensions.connection):
         if plan.write:
             self._wrote = True
         self._stage = Stage.PREPARING
+        self._reads = not plan.write
+        self._silent_at = None
         try:
             try:
                 result = self._execute(plan, literals)
             except psycopg2.errors.InvalidSqlStatementName as error:
                 self._forget_prepared(error)
                 result = self._execute(plan, literals)
-        except (DeadlinePassed, ClientLeft) as error:
+        except (DeadlinePassed, ClientLeft, EndpointWithdrawn) as error:
             raise self.explained(error, write=plan.write) from error
         except psycopg2.Error as error:
             raise self._attributed(self.explained(error, write=plan.write), plan, literals) from error
@@ -240,10 +284,14 @@ class Connection(psycopg2.extensions.connection):
         """Turn what psycopg2 or the wait raised into an error of ours; a connection that broke is closed."""
         if isinstance(error, DeadlinePassed | ClientLeft):
             return failures.interrupted(deadline=isinstance(error, DeadlinePassed), write=write, stage=self._stage)
+        if isinstance(error, EndpointWithdrawn):
+            return failures.withdrawn()
         if not isinstance(error, psycopg2.Error):
             raise error
         if self.closed or error.pgcode is None:
             self.close()
+            if not isinstance(error, psycopg2.InterfaceError):  # which only says that it is closed already
+                self.lost = failures.first_line(error)
             return failures.connection_lost(error, write=write, stage=self._stage)
         late = self._deadline_left() <= SAFETY_MARGIN + 0.02
         return failures.refused(error, write=write, stage=self._stage, late=late, replica=self.role is Role.REPLICA)

@@ -52,8 +52,13 @@ def connection_lost(error: psycopg2.Error, *, write: bool, stage: Stage) -> Gate
         "the connection broke while the query was on it",
         outcome=_IF_LOST[stage] if write else None,
         sqlstate=error.pgcode,
-        server_message=_first_line(error),
+        server_message=first_line(error),
     )
+
+
+def withdrawn() -> GatewayError:
+    """A read was called back because its endpoint left the rotation; the connection is closed."""
+    return errors.ConnectionLost("the endpoint was withdrawn while the query was running there")
 
 
 def refused(error: psycopg2.Error, *, write: bool, stage: Stage, late: bool, replica: bool) -> GatewayError:
@@ -66,7 +71,7 @@ def refused(error: psycopg2.Error, *, write: bool, stage: Stage, late: bool, rep
     outcome = None
     if write:
         outcome = Outcome.NOT_EXECUTED if stage is Stage.PREPARING else Outcome.ROLLED_BACK
-    message = _first_line(error)
+    message = first_line(error)
     kind = error_class(sqlstate)
     detail = _condition(sqlstate)
     faults: list[ArgumentFault] = []
@@ -126,5 +131,6 @@ def _condition(sqlstate: str) -> str:
         return f"SQLSTATE {sqlstate}"
 
 
-def _first_line(error: psycopg2.Error) -> str:
+def first_line(error: psycopg2.Error) -> str:
+    """What the server or libpq said, in one line."""
     return (error.diag.message_primary or str(error)).strip().partition("\n")[0]

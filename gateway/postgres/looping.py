@@ -6,17 +6,24 @@ the connection is not used again. Deadlines and hang-ups are looked at by one sw
 each.
 """
 
+import weakref
 from collections.abc import Callable
+from select import POLLRDHUP, poll  # NOTE: at import, before gevent's poll takes its place: it never waits here
 from time import monotonic
 from typing import Any
 
 import gevent
+import gevent.monkey
 from greenlet import getcurrent, greenlet
 
+from gateway.errors import ClientGone
+from gateway.pool.queue import Client
 from gateway.postgres import waiting
-from gateway.postgres.waiting import READABLE, ClientLeft, DeadlinePassed
+from gateway.postgres.waiting import READABLE, ClientLeft, DeadlinePassed, EndpointWithdrawn
 
 _READ, _WRITE = 1, 2
+LAST_WORDS = 0.02
+"""Seconds between a server's last message and the end of its connection."""
 
 switch = greenlet.switch
 """PERF: to the hub past gevent's own ``switch``, which looks for a hook that our green threads do not have."""
@@ -25,17 +32,18 @@ switch = greenlet.switch
 class Watch:
     """The loop's eye on one connection's socket."""
 
-    __slots__ = ("_hub", "_watcher", "_watches", "connection", "sleeper", "spoke")
+    __slots__ = ("_hub", "_owner", "_watcher", "_watches", "connection", "sleeper", "spoke")
 
-    def __init__(self, fd: int, watches: "set[Watch]") -> None:
-        """``watches``: where it counts itself in for as long as it looks."""
+    def __init__(self, owner: Any, watches: "set[Watch]") -> None:
+        """``owner``: whose socket it is. ``watches``: where it counts itself in for as long as it looks."""
         self.sleeper: greenlet | None = None
         """The green thread that waits for the server, on behalf of ``connection``."""
         self.connection: Any = None
         self.spoke = False
         """The server closed the idle connection, or said something unasked."""
         self._hub = gevent.get_hub()
-        self._watcher = self._hub.loop.io(fd, _READ)
+        self._watcher = self._hub.loop.io(owner.fileno(), _READ)
+        self._owner = weakref.ref(owner)
         self._watcher.start(self._on_readable)
         self._watches = watches
         watches.add(self)
@@ -52,6 +60,14 @@ class Watch:
         finally:
             self.connection = self.sleeper = None
 
+    def end_wait(self) -> None:
+        """End the wait with EndpointWithdrawn, in the loop's next turn."""
+        self._hub.loop.run_callback_threadsafe(self._end_wait)
+
+    def _end_wait(self) -> None:
+        if self.sleeper is not None:
+            self.sleeper.throw(EndpointWithdrawn)
+
     def close(self) -> None:
         """Stop looking. To be called before the socket is closed: libpq and the kernel reuse its number at once."""
         self._watcher.stop()
@@ -64,6 +80,24 @@ class Watch:
         else:
             self.spoke = True
             self._watcher.stop()
+            gevent.spawn(self._report)
+
+    def _report(self) -> None:
+        """Tell the connection if the server has closed it, and not only said something unasked."""
+        for pause in (0.0, LAST_WORDS):
+            gevent.sleep(pause)
+            owner = self._owner()
+            if owner is None or owner.closed or not self.spoke:
+                return
+            if _has_ended(owner.fileno()):
+                owner.report_lost()
+                return
+
+
+def _has_ended(fd: int) -> bool:
+    poller = poll()
+    poller.register(fd, POLLRDHUP)
+    return bool(poller.poll(0))
 
 
 class LoopGate:
@@ -79,7 +113,7 @@ class LoopGate:
         self._sleeper: greenlet | None = None
         self._is_open = False
         self.deadline = 0.0
-        self.client = None
+        self.client: Client | None = None
 
     def open(self) -> None:
         """Let the request through, in the loop's next turn: never from one green thread straight into another."""
@@ -87,16 +121,19 @@ class LoopGate:
         if self._sleeper is not None:
             gevent.get_hub().loop.run_callback(self._resume)
 
-    def wait(self, seconds: float) -> None:
-        """Wait until the gate opens, or for so long."""
+    def wait(self, seconds: float, client: Client | None = None) -> None:
+        """Wait until the gate opens, or for so long; raises ClientGone if the client hangs up meanwhile."""
         if self._is_open or seconds <= 0:
             return
+        self.client = client
         self.deadline = monotonic() + seconds
         self._sleeper = getcurrent()
         try:
             self._sleepers.sleep(self._sleeper, self)
         except DeadlinePassed:
             return
+        except ClientLeft as error:
+            raise ClientGone("the client hung up while its request waited for a connection") from error
         finally:
             self._sleeper = None
 
@@ -138,7 +175,7 @@ class Sleepers:
             if event != READABLE or not getattr(connection, "is_established", False):
                 self._park_for_once(connection, event)
                 return
-            watch = connection.watch = Watch(connection.fileno(), self._watches)
+            watch = connection.watch = Watch(connection, self._watches)
         watch.sleep(connection)
 
     def _park_for_once(self, connection: Any, event: int) -> None:
@@ -171,10 +208,15 @@ def _wake_if_over(sleeper: greenlet, cause: Any, now: float) -> None:
         sleeper.throw(DeadlinePassed)
     elif client is not None and client.gone_at is not None and now >= client.gone_at:
         sleeper.throw(ClientLeft)
+    elif (gives_up := getattr(cause, "gives_up", None)) is not None and gives_up(now, gevent.spawn):
+        sleeper.throw(EndpointWithdrawn)
 
 
 def install() -> Sleepers:
     """Make psycopg2 wait in this process's loop."""
     sleepers = Sleepers()
-    waiting.install(sleepers.park, sleepers.gate, sleepers.on_sweep)
+    # PERF: a group's lock is never held by a green thread that sleeps, so that the plain one of the interpreter will
+    # do: it costs half of gevent's.
+    plain = gevent.monkey.get_original("_thread", "allocate_lock")
+    waiting.install(sleepers.park, sleepers.gate, sleepers.on_sweep, plain)
     return sleepers

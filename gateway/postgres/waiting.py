@@ -10,17 +10,23 @@ How a wait waits is one function, ``park``: here with ``poll(2)``, for threads; 
 
 import select
 import socket
+import threading
 from collections.abc import Callable
 from math import ceil
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg2.extensions
 
-from gateway.pool.queue import Gate, ThreadGate
+from gateway.errors import ClientGone
+from gateway.pool.exchange import Lock
+from gateway.pool.queue import Client, Gate, ThreadGate
 
 HALF_CLOSE_GRACE = 0.3
 """Seconds in which an answer still goes to a client that has shut down its sending side."""
+
+LOOK = 0.1
+"""Seconds between two looks at what a wait in a thread is not woken by."""
 
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT
 
@@ -36,11 +42,8 @@ class ClientLeft(Exception):
     """The client hung up while its query was running."""
 
 
-class Client(Protocol):
-    """Whoever waits for the answer."""
-
-    gone_at: float | None
-    """When its query is given up, if it has hung up."""
+class EndpointWithdrawn(Exception):
+    """The endpoint left the rotation while a read waited for it."""
 
 
 class ClientSocket:
@@ -60,37 +63,65 @@ class ClientSocket:
             self.gone_at = monotonic() + HALF_CLOSE_GRACE
         return monotonic() >= self.gone_at
 
+    def look(self) -> None:
+        """Notice a hang-up while nobody waits for a server on its behalf. Raises ClientGone if it is to be obeyed."""
+        if self.gone_at is None:
+            poller = select.poll()
+            poller.register(self.fd, _HANG_UP)
+            for _, what in poller.poll(0):
+                if self.hung_up(what):
+                    self.gone_at = monotonic()
+        if self.gone_at is not None and monotonic() >= self.gone_at:
+            raise ClientGone("the client hung up while its request waited for a connection")
+
+
+class PollingGate(ThreadGate):
+    """What a request of a thread waits at in a queue; between two looks at its client."""
+
+    def wait(self, seconds: float, client: Client | None = None) -> None:
+        """Wait until the gate opens, or for so long; raises ClientGone if the client hangs up meanwhile."""
+        until = monotonic() + seconds
+        while not self.is_open_within(min(LOOK / 2, until - monotonic())):
+            if isinstance(client, ClientSocket):
+                client.look()
+            if monotonic() >= until:
+                return
+
 
 Park = Callable[[Any, int], None]
 """Waits until a connection's socket is READABLE or WRITABLE; raises DeadlinePassed or ClientLeft instead."""
 
 # psycopg2's callback is process-wide, and so are these.
 _park: Park | None = None
-_gate: Callable[[], Gate] = ThreadGate
+_gate: Callable[[], Gate] = PollingGate
 _on_sweep: Callable[[Callable[[], None]], None] | None = None
+_lock: Callable[[], Lock] = threading.Lock
 
 
 def install(
     park: Park | None = None,
-    gate: Callable[[], Gate] = ThreadGate,
+    gate: Callable[[], Gate] = PollingGate,
     on_sweep: Callable[[Callable[[], None]], None] | None = None,
+    lock: Callable[[], Lock] = threading.Lock,
 ) -> None:
     """Make every psycopg2 connection of this process wait by ``park``.
 
-    ``gate`` makes what a request waits at in a queue; ``on_sweep`` is for :func:`call_in_sweeps`. Without ``park`` it
-    is all as for threads (``poll(2)``), unless another way was installed before.
+    ``gate`` makes what a request waits at in a queue, ``lock`` the locks of groups; ``on_sweep`` is for
+    :func:`call_in_sweeps`. Without ``park`` it is all as for threads (``poll(2)``), unless another way was installed
+    before.
     """
-    global _gate, _on_sweep, _park
+    global _gate, _lock, _on_sweep, _park
     if park is not None or _park is None:
-        _park, _gate, _on_sweep = park or park_in_poll, gate, on_sweep
+        _park, _gate, _on_sweep, _lock = park or park_in_poll, gate, on_sweep, lock
         psycopg2.extensions.set_wait_callback(_waiting_by(_park))
 
 
 def _waiting_by(park: Park) -> Callable[[Any], None]:
     """What psycopg2 calls to wait until libpq has finished what it is doing on a connection.
 
-    It raises DeadlinePassed at ``connection.deadline`` and ClientLeft when ``connection.client`` hangs up. A
-    connection without these attributes (not one of ours) waits without limit.
+    It raises DeadlinePassed at ``connection.deadline``, ClientLeft when ``connection.client`` hangs up, and
+    EndpointWithdrawn when ``connection.gives_up``. A connection without these attributes (not one of ours) waits
+    without limit.
     """
     ok, read = psycopg2.extensions.POLL_OK, psycopg2.extensions.POLL_READ
 
@@ -124,19 +155,38 @@ def call_in_sweeps(call: Callable[[], None]) -> bool:
     return True
 
 
+def open_lock() -> Lock:
+    """What guards the state of a group in this process."""
+    return _lock()
+
+
+def _call(what: Callable[[], None]) -> None:
+    what()
+
+
 def park(connection: Any, event: int) -> None:
-    """Wait until the connection's socket is ready for ``event``; raises DeadlinePassed or ClientLeft instead."""
+    """Wait until the connection's socket is ready for ``event``, or raise as :func:`wait` does."""
     (_park or park_in_poll)(connection, event)
 
 
 def park_in_poll(connection: Any, event: int) -> None:
     """Wait as threads do."""
     deadline = getattr(connection, "deadline", None)
-    wait_for(connection.fileno(), event, deadline, getattr(connection, "client", None))
+    gives_up = getattr(connection, "gives_up", None)
+    wait_for(connection.fileno(), event, deadline, getattr(connection, "client", None), gives_up)
 
 
-def wait_for(fd: int, event: int, deadline: float | None, client: ClientSocket | None = None) -> None:
-    """Wait until ``fd`` is ready for ``event``; raises DeadlinePassed or ClientLeft instead."""
+def wait_for(
+    fd: int,
+    event: int,
+    deadline: float | None,
+    client: ClientSocket | None = None,
+    gives_up: Callable[[float, Callable[[Callable[[], None]], object]], bool] | None = None,
+) -> None:
+    """Wait until ``fd`` is ready for ``event``; raises DeadlinePassed, ClientLeft or EndpointWithdrawn instead.
+
+    ``gives_up`` is asked again and again, with the time of ``time.monotonic``.
+    """
     # NOTE: poll, not select: with threads there are descriptors above 1023. Nothing outlives the call, since libpq
     # may reopen its socket under the same number between two waits of one connect.
     poller = select.poll()
@@ -147,9 +197,14 @@ def wait_for(fd: int, event: int, deadline: float | None, client: ClientSocket |
         until = deadline
         if client is not None and client.gone_at is not None:
             until = client.gone_at if until is None else min(until, client.gone_at)
-        left = None if until is None else until - monotonic()
+        now = monotonic()
+        left = None if until is None else until - now
         if left is not None and left <= 0:
             raise DeadlinePassed if until == deadline else ClientLeft
+        if gives_up is not None:
+            if gives_up(now, _call):
+                raise EndpointWithdrawn
+            left = LOOK if left is None else min(left, LOOK)
         ready = dict(poller.poll(None if left is None else ceil(left * 1000)))
         # The client first: a server that always has something to say must not hide that nobody listens.
         if client is not None and client.fd in ready:

@@ -21,9 +21,10 @@ from gateway.errors import (
 )
 from gateway.node.plans import Plans
 from gateway.pool.pool import Pool
+from gateway.pool.queue import Client
 from gateway.postgres.connection import Connection, Result
 from gateway.postgres.statement import Plan
-from gateway.postgres.waiting import Client, ClientSocket
+from gateway.postgres.waiting import ClientSocket
 from gateway.web import bodies, preferences
 from gateway.web.preferences import Preferences
 
@@ -112,7 +113,7 @@ class QueryResource:
         deadline: float,
     ) -> Result:
         client = client_of(request)
-        with self._pool[query.group].lease(deadline) as lease:
+        with self._pool[query.group].lease(deadline, client=client) as lease:
             started = monotonic()
             try:
                 return lease.connection.run(

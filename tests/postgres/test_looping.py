@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import gevent
+import gevent.event
 import pytest
 
+from gateway.errors import ClientGone
 from gateway.postgres.looping import Sleepers, Watch
-from gateway.postgres.waiting import READABLE, WRITABLE, ClientLeft, DeadlinePassed
+from gateway.postgres.waiting import READABLE, WRITABLE, ClientLeft, DeadlinePassed, EndpointWithdrawn
 
 
 class Connection:
@@ -22,9 +24,18 @@ class Connection:
         self.watch: Watch | None = None
         self.deadline: float | None = None
         self.client: Any = None
+        self.closed = 0
+        self.is_withdrawn = False
+        self.lost = gevent.event.Event()
 
     def fileno(self) -> int:
         return self.sock.fileno()
+
+    def gives_up(self, _now: float, _call: object) -> bool:
+        return self.is_withdrawn
+
+    def report_lost(self) -> None:
+        self.lost.set()
 
 
 @pytest.fixture
@@ -100,8 +111,66 @@ def test_what_a_server_says_unasked_is_noted_and_does_not_spin(sleepers: Sleeper
 
 def test_a_watch_may_be_closed_twice(connection: Connection) -> None:
     watches: set[Watch] = set()
-    watch = Watch(connection.fileno(), watches)
+    watch = Watch(connection, watches)
     assert watches == {watch}
     watch.close()
     watch.close()
     assert not watches
+
+
+def test_a_wait_for_an_endpoint_that_is_withdrawn_ends_in_the_loops_next_turn(connection: Connection) -> None:
+    sleepers = Sleepers()  # nobody sweeps
+
+    def withdraw() -> None:
+        assert connection.watch is not None
+        connection.watch.end_wait()
+
+    later(withdraw)
+    with pytest.raises(EndpointWithdrawn):
+        sleepers.park(connection, READABLE)
+    later(lambda: connection.server.send(b"x"))
+    sleepers.park(connection, READABLE)  # word that came when nobody waited says nothing to the next
+
+
+def test_the_sweep_ends_a_wait_that_was_withdrawn_before_it_began(sleepers: Sleepers, connection: Connection) -> None:
+    connection.is_withdrawn = True
+    with pytest.raises(EndpointWithdrawn):
+        sleepers.park(connection, READABLE)
+
+
+def test_a_server_that_closes_an_idle_connection_is_reported(sleepers: Sleepers, connection: Connection) -> None:
+    later(lambda: connection.server.send(b"x"))
+    sleepers.park(connection, READABLE)
+    connection.sock.recv(9)
+    connection.server.close()
+    assert connection.lost.wait(5)
+
+
+def test_last_words_are_waited_out_and_a_server_that_only_spoke_is_not_reported(
+    sleepers: Sleepers, connection: Connection
+) -> None:
+    later(lambda: connection.server.send(b"x"))
+    sleepers.park(connection, READABLE)
+    connection.sock.recv(9)
+    connection.server.send(b"a notice")
+    assert not connection.lost.wait(0.1)
+    assert said(connection) == (True, False)
+    later(lambda: connection.server.send(b"x"))
+    sleepers.park(connection, READABLE)
+    connection.sock.recv(99)
+    connection.server.send(b"farewell")
+    later(connection.server.close)
+    assert connection.lost.wait(5)
+
+
+def test_a_gate_lets_through_gives_up_at_its_time_and_when_the_client_leaves(sleepers: Sleepers) -> None:
+    gate = sleepers.gate()
+    later(gate.open)
+    gate.wait(5)
+    gate = sleepers.gate()
+    began = monotonic()
+    gate.wait(0.02, SimpleNamespace(gone_at=None))
+    assert monotonic() - began >= 0.02
+    with pytest.raises(ClientGone):
+        gate.wait(5, SimpleNamespace(gone_at=monotonic()))
+    assert monotonic() - began < 4

@@ -9,7 +9,16 @@ from time import monotonic
 
 import pytest
 
-from gateway.postgres.waiting import HALF_CLOSE_GRACE, ClientLeft, ClientSocket, DeadlinePassed, wait_for
+from gateway.errors import ClientGone
+from gateway.postgres.waiting import (
+    HALF_CLOSE_GRACE,
+    ClientLeft,
+    ClientSocket,
+    DeadlinePassed,
+    EndpointWithdrawn,
+    PollingGate,
+    wait_for,
+)
 
 
 @pytest.fixture
@@ -123,3 +132,43 @@ def test_bytes_from_the_client_are_none_of_this_waits_business(server: Pair, cli
     with pytest.raises(DeadlinePassed):
         wait_for(server[0].fileno(), select.POLLIN, monotonic() + 0.05, ClientSocket(near))
     assert near.recv(3) == b"GET"
+
+
+def test_a_wait_asks_again_and_again_whether_to_give_up(server: Pair) -> None:
+    asked: list[float] = []
+
+    def gives_up(now: float, _call: object) -> bool:
+        asked.append(now)
+        return len(asked) == 3
+
+    began = monotonic()
+    with pytest.raises(EndpointWithdrawn):
+        wait_for(server[0].fileno(), select.POLLIN, began + 5, None, gives_up)
+    assert [round(moment - began, 1) for moment in asked[:2]] == [0.0, 0.1]
+    assert monotonic() - began < 2
+
+
+def test_a_gate_of_a_thread_lets_through_and_gives_up_at_its_time() -> None:
+    gate = PollingGate()
+    opening = threading.Timer(0.02, gate.open)
+    opening.start()
+    gate.wait(5)
+    opening.join()
+    began = monotonic()
+    PollingGate().wait(0.12)
+    assert 0.12 <= monotonic() - began < 2
+
+
+def test_who_waits_at_a_gate_leaves_with_the_client_at_once_or_after_the_grace_of_a_half_close(client: Pair) -> None:
+    near, far = client
+    far.shutdown(socket.SHUT_WR)
+    began = monotonic()
+    with pytest.raises(ClientGone):
+        PollingGate().wait(5, ClientSocket(near))
+    assert HALF_CLOSE_GRACE <= monotonic() - began < 2
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    far.close()
+    began = monotonic()
+    with pytest.raises(ClientGone):
+        PollingGate().wait(5, ClientSocket(near))
+    assert monotonic() - began < 2
