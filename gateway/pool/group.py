@@ -29,7 +29,7 @@ from typing import Generic
 import msgspec
 
 from gateway.errors import Draining, NoEndpoint, PoolTimeout, QueueFull
-from gateway.pool.driver import ConnectionBroken, Driver
+from gateway.pool.driver import ConnectionBroken, Driver, Reason
 from gateway.pool.endpoint import EndpointView
 from gateway.pool.exchange import Exchange, Lock
 from gateway.pool.growth import Connector, Growth, start_thread
@@ -172,10 +172,20 @@ class Group(Generic[C]):
         """The newest view of an endpoint."""
         return self._rotation.view(endpoint)
 
-    def busy(self) -> dict[str, int]:
-        """Leases of requests in flight, by endpoint."""
+    def objection(self, endpoint: str) -> Reason | None:
+        """Why one of its endpoints may not be given work of this group now; None: it may."""
+        return self._rotation.objection(endpoint, self.endpoints, self._needs)
+
+    def leases(self) -> dict[str, int]:
+        """How many requests have a connection now, by endpoint."""
         with self._lock:
-            return self._stock.busy()
+            return self._stock.leases()
+
+    def part_with(self, count: int, *, leased: bool) -> None:
+        """Close so many idle connections; with ``leased``, where none is idle, one more when it comes home."""
+        with self._lock:
+            self._stock.part_with(count, leased=leased)
+        self._exchange.run_errands()
 
     @property
     def serving(self) -> tuple[str, ...]:

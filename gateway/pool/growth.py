@@ -190,14 +190,14 @@ class Growth(Generic[C]):
     def failed(self, me: Connector[C], message: str, now: float, *, full: bool = False) -> None:
         """Give the order back, if there is one, and leave its endpoint alone for a while.
 
-        ``full``: a place may come free any moment, so that the while is short.
+        ``full``: this group has no place for it, and one may come free any moment: the while is short.
         """
         if me.order is None:
             return
         slot, target = me.order
         me.order = None
         self._stock.unclaim(slot, target)
-        target.road.failed(now, self._jitter(), full=full)
+        (target.full if full else target.road.failed)(now, self._jitter())
         self.last_error = (target.name, message)
 
     def dismiss(self, me: Connector[C], message: str, now: float) -> None:

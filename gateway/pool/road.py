@@ -10,8 +10,6 @@ import weakref
 BACKOFF_FIRST = 0.1
 BACKOFF_LONGEST = 1.0
 """Seconds between two tries to connect, before jitter takes off up to half."""
-FULL = 0.05
-"""The same where a place may come free any moment: never longer each time."""
 
 
 class Road:
@@ -27,12 +25,11 @@ class Road:
         self.retry_at = 0.0
         self._backoff = 0.0
 
-    def failed(self, now: float, jitter: float, *, full: bool = False) -> None:
-        """Wait before the next try, longer each time unless it was ``full``; ``jitter`` is in [0, 1)."""
+    def failed(self, now: float, jitter: float) -> None:
+        """Wait before the next try, longer each time; ``jitter`` is in [0, 1)."""
         self.failing = True
-        if not full:
-            self._backoff = min(BACKOFF_LONGEST, self._backoff * 2 or BACKOFF_FIRST)
-        self.retry_at = now + (FULL if full else self._backoff) * (1 - jitter / 2)
+        self._backoff = min(BACKOFF_LONGEST, self._backoff * 2 or BACKOFF_FIRST)
+        self.retry_at = now + self._backoff * (1 - jitter / 2)
 
     def succeeded(self) -> None:
         """Forget that it ever failed."""

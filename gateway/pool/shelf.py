@@ -8,6 +8,8 @@ from gateway.pool.slot import C, Slot
 
 UNWELCOME = 0.1
 """Seconds after a connection that was not what the group needs (a replica's for writes), before jitter."""
+FULL = 0.05
+"""Seconds until the next try where a place may come free any moment, before jitter."""
 TRIAL = 0.5
 """Seconds after which an endpoint that came back needs no more proof: nobody can wait for the end of a long query."""
 
@@ -108,6 +110,10 @@ class Shelf(Generic[C]):
         self.road.succeeded()
         if self._trial_ends == inf:
             self._trial_ends = now + TRIAL
+
+    def full(self, now: float, jitter: float) -> None:
+        """There was no place for a connection of this group, but one may come free any moment."""
+        self.retry_at = now + FULL * (1 - jitter / 2)
 
     def turned_away(self, now: float, jitter: float) -> None:
         """A connect has succeeded, and the connection is not wanted."""

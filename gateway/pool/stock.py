@@ -275,9 +275,19 @@ class Stock(Generic[C]):
         states = [slot.state for slot in self._slots]
         return states.count(LEASED), states.count(IDLE), states.count(EMPTY)
 
-    def busy(self) -> dict[str, int]:
+    def leases(self) -> dict[str, int]:
         """Leases of requests in flight, by endpoint."""
         return {shelf.name: shelf.leased for shelf in self._all()}
+
+    def part_with(self, count: int, *, leased: bool) -> None:
+        """Empty so many idle slots, the longest unused first; with ``leased``, where none is, let one be the last."""
+        idle = sorted((slot for shelf in self._all() for slot in shelf.idle), key=_rested)
+        for slot in idle[:count]:
+            self.remove(slot)
+        if leased and not idle:
+            out = [slot for slot in self._slots if slot.state is LEASED and slot.is_filled]
+            if out and all(slot.retire_at > 0 for slot in out):
+                out[0].retire_at = -inf
 
     def forget(self) -> None:
         """Drop every connection without closing it: after a fork they are the parent's."""
@@ -292,3 +302,7 @@ def _total(shelf: Shelf[C]) -> int:
 
 def _idle(shelf: Shelf[C]) -> int:
     return len(shelf.idle)
+
+
+def _rested(slot: Slot[C]) -> float:
+    return slot.rested_at

@@ -156,7 +156,7 @@ class Town:
         try:
             with self.group.lease(came + 5) as lease:
                 name = lease.endpoint
-                self.most[name] = max(self.most[name], self.group.busy()[name])
+                self.most[name] = max(self.most[name], self.group.leases()[name])
                 self.simulation.sleep(self.dice.expovariate(1 / self.service[name]))
         except Exception as error:  # noqa: BLE001 -- the test looks at it
             self.errors.append(error)

@@ -139,12 +139,13 @@ def test_the_backoff_grows_from_fifty_milliseconds_to_a_second_and_is_forgotten_
 
 
 def test_where_only_a_place_is_wanting_the_next_try_is_soon_every_time() -> None:
-    road = Road()
+    shelf = Shelf[FakeConnection]("r", Road())
+    shelf.serving = True
     for _ in range(9):
-        road.failed(100.0, 0.0, full=True)
-        assert road.retry_at == pytest.approx(100.05)
-    road.failed(100.0, 0.0)
-    assert road.retry_at == pytest.approx(100.1)
+        shelf.full(100.0, 0.0)
+        assert shelf.next_try(100.0) == pytest.approx(0.05)
+        assert not shelf.may_connect(100.0)
+        assert not shelf.road.failing  # other groups have places of their own
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ class GroupMachine(RuleBasedStateMachine):
     @invariant()
     def leases_in_flight_are_counted_by_endpoint(self) -> None:
         held = [lease.endpoint for lease in self.leases]
-        assert self.group.busy() == {name: held.count(name) for name in NAMES}
+        assert self.group.leases() == {name: held.count(name) for name in NAMES}
 
 
 TestGroupMachine = GroupMachine.TestCase
