@@ -98,11 +98,11 @@ class Shelf(Generic[C]):
         wait = max(self.retry_at, self.road.retry_at) - now
         return wait if wait > 0 else UNWELCOME / 2  # another group's connect is in flight, or a trial
 
-    def admit(self, *, others_serve: bool) -> None:
-        """It may be given work again; with ``others_serve`` it has to prove itself first."""
+    def admit(self, *, on_trial: bool) -> None:
+        """It may be given work again, and connects may be tried at once; ``on_trial``: it has to prove itself first."""
         self.road.forgive()
         self.retry_at = 0.0
-        self.on_trial = self.is_catching_up = others_serve and self.total == 0
+        self.on_trial = self.is_catching_up = on_trial and self.total == 0
         self._trial_ends = inf
 
     def opened(self, now: float) -> None:

@@ -56,15 +56,15 @@ class Stock(Generic[C]):
 
     def arrange(self, candidates: Candidates, now: float, views: Iterable[EndpointView] = ()) -> None:
         """Take over who may be given work, close what is withdrawn or old, call back reads that wait in vain."""
-        others_serve = any(shelf.serving and shelf.total for shelf in self._all())
+        others_serve = any(shelf.serving and shelf.total and shelf.name in candidates.serving for shelf in self._all())
         for shelf in self._all():
             was_candidate, was_suspect = shelf.is_candidate, shelf.suspect
             shelf.serving = shelf.name in candidates.serving
             shelf.reserve = shelf.name in candidates.reserve
             shelf.suspect = shelf.name in candidates.suspect
             shelf.untried = shelf.name in candidates.untried
-            if shelf.is_candidate and not (was_candidate or was_suspect):
-                shelf.admit(others_serve=others_serve)
+            if shelf.is_candidate and not was_candidate:
+                shelf.admit(on_trial=others_serve and not was_suspect)
         self.sharing.arrange([self._shelves[name] for name in candidates.serving])
         for view in views:
             self._look_at(view)

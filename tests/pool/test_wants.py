@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from gateway.errors import ClientGone, NoEndpoint, PoolTimeout
-from gateway.pool.driver import ConnectError, Role
+from gateway.pool.driver import ConnectError, Reason, Role
 from gateway.pool.growth import start_thread
 from gateway.pool.queue import Client, ThreadGate
 from gateway.pool.rotation import Lost
@@ -264,3 +264,32 @@ def test_a_request_whose_client_hangs_up_leaves_the_queue() -> None:
             assert isinstance(leaving.wait().error, ClientGone)
         assert repr(group) == "<Group read [1 slots: 1 leased, 0 idle, 0 empty | 0 waiting]>"
     assert repr(group) == "<Group read [1 slots: 0 leased, 1 idle, 0 empty | 0 waiting]>"
+
+
+def test_a_replica_that_takes_over_from_the_primary_is_not_put_on_trial() -> None:
+    rig = Rig(primary(), replica(), inline=False)
+    group = rig.group(size=8)
+    rig.withdraw("r")
+    with queue_up(group, rig.soon()) as reader:
+        rig.run_jobs()
+        assert reader.succeed().endpoint == "p"
+    rig.probe("r")
+    with ExitStack() as stack:
+        readers = [stack.enter_context(queue_up(group, rig.soon())) for _ in range(4)]
+        assert len(rig.jobs) == 4
+        rig.run_jobs()
+        assert [reader.succeed().endpoint for reader in readers] == ["r"] * 4
+
+
+def test_a_suspect_that_is_cleared_may_be_connected_to_at_once() -> None:
+    rig = Rig(replica(), inline=False)
+    rig.is_probing = False
+    group = rig.group()
+    rig.servers["r"].refusal = ConnectError(Reason.REFUSED, "connection refused")
+    with queue_up(group, rig.soon()) as reader:
+        rig.run_jobs()
+        assert rig.rotation.view("r").reason is Reason.REFUSED
+        rig.servers["r"].refusal = None
+        rig.probe("r")
+        rig.run_jobs()
+        assert reader.succeed().endpoint == "r"
