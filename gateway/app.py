@@ -31,6 +31,7 @@ from gateway.web.failures import Failures
 from gateway.web.health import HealthResource
 from gateway.web.middleware import RequestIdentity
 from gateway.web.queries import QueryResource
+from gateway.web.running import Runner
 
 log = logging.getLogger("gateway.node")
 
@@ -67,10 +68,11 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
     app: falcon.App[Any, Any] = falcon.App(middleware=[identity])
     app.req_options.strip_url_path_trailing_slash = False
     Failures(verbose=settings.server.verbose_errors).register(app)
+    runner = Runner(pool=pool, retry_budget=settings.server.retry_budget, probe_interval=settings.probe.interval)
     queries = QueryResource(
         catalogue=catalogue,
         plans=plans,
-        pool=pool,
+        runner=runner,
         timeout=settings.server.timeout,
         max_body=settings.server.max_body,
         max_result_bytes=settings.server.max_result_bytes,

@@ -73,6 +73,8 @@ class GatewayError(Exception):
         self.sqlstate = sqlstate
         self.faults = tuple(faults)
         self.shown_title = title or self.title
+        self.endpoint: str | None = None
+        """On which endpoint a query failed; None where none was begun."""
         self.server_message = server_message
         """The server's own words, which may show values: for ``[server] verbose_errors`` only."""
 
@@ -219,6 +221,14 @@ class NoEndpoint(GatewayError):
 
     code = "no_endpoint"
     title = "No endpoint may answer"
+    retryable = True
+
+
+class TooStale(GatewayError):
+    """Nobody who may answer is as fresh as was asked for."""
+
+    code = "too_stale"
+    title = "No server is fresh enough"
     retryable = True
 
 

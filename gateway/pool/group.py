@@ -188,6 +188,11 @@ class Group(Generic[C]):
         self._exchange.run_errands()
 
     @property
+    def candidates(self) -> Candidates:
+        """The endpoints that may be given work of this group now, and those kept in reserve."""
+        return self._rotation.candidates(self.endpoints, self._needs)
+
+    @property
     def serving(self) -> tuple[str, ...]:
         """The endpoints that may be given work of this group now."""
         return self._stock.serving

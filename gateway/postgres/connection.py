@@ -18,7 +18,7 @@ from gateway.catalogue.types import Form
 from gateway.errors import GatewayError, Outcome
 from gateway.pool.driver import ConnectionBroken, Role
 from gateway.pool.queue import Client
-from gateway.postgres import failures
+from gateway.postgres import failures, guarding
 from gateway.postgres.attributing import refused_arguments
 from gateway.postgres.failures import Stage
 from gateway.postgres.statement import NAME, Plan
@@ -245,11 +245,13 @@ class Connection(psycopg2.extensions.connection):
         deadline: float,
         client: Client | None = None,
         max_bytes: int | None = None,
+        guard: str = "",
     ) -> Result:
         """Run a plan with its literals (in the order of ``$1`` …) and give what it answered.
 
         A read ends when ``client`` hangs up; a write runs to its end. A plain write is one message and its own
-        transaction. Raises a GatewayError, with the outcome for a write.
+        transaction. ``guard`` (one of ``guarding``) goes in front of a read and may stop it: TooStale. Raises a
+        GatewayError, with the outcome for a write.
         """
         self.deadline = deadline
         self.client = None if plan.write else client
@@ -264,10 +266,10 @@ class Connection(psycopg2.extensions.connection):
         self._silent_at = None
         try:
             try:
-                result = self._execute(plan, literals)
+                result = self._execute(plan, literals, guard)
             except psycopg2.errors.InvalidSqlStatementName as error:
                 self._forget_prepared(error)
-                result = self._execute(plan, literals)
+                result = self._execute(plan, literals, guard)
         except (DeadlinePassed, ClientLeft, EndpointWithdrawn) as error:
             raise self.explained(error, write=plan.write) from error
         except psycopg2.Error as error:
@@ -294,6 +296,10 @@ class Connection(psycopg2.extensions.connection):
                 self.lost = failures.first_line(error)
             return failures.connection_lost(error, write=write, stage=self._stage)
         late = self._deadline_left() <= SAFETY_MARGIN + 0.02
+        if guarding.stopped(error):
+            return errors.TooStale("the server has not replayed that far yet")
+        if error.pgcode == "25006" and not self.prepares:
+            self._look_at_role()
         return failures.refused(error, write=write, stage=self._stage, late=late, replica=self.role is Role.REPLICA)
 
     def _forget_prepared(self, error: psycopg2.Error) -> None:
@@ -311,7 +317,7 @@ class Connection(psycopg2.extensions.connection):
         self._prepared.clear()
         self.cursor().execute("DEALLOCATE ALL")
 
-    def _execute(self, plan: Plan, literals: Sequence[str]) -> Result:
+    def _execute(self, plan: Plan, literals: Sequence[str], guard: str) -> Result:
         if plan.form is Form.CALL or not self.prepares:
             statement = plan.inline(literals)
         else:
@@ -320,6 +326,8 @@ class Connection(psycopg2.extensions.connection):
             else:
                 self._prepare(plan)
             statement = plan.execute(literals)
+        if guard:
+            statement = (guard if self.prepares else guarding.READ_COMMITTED + guard) + statement
         if plan.write or not plan.harmless or not self.prepares:
             statement = self._head(plan) + statement
         if plan.form is Form.WRAPPED:
@@ -413,6 +421,14 @@ class Connection(psycopg2.extensions.connection):
         except GatewayError:
             return explained
         return failures.wrong_arguments(explained, faults) if faults else explained
+
+    def _look_at_role(self) -> None:
+        """Ask for what answers do not tell through a pooler: whether the server has become a replica."""
+        try:
+            ((standby,),) = self.ask("ROLLBACK; SELECT pg_is_in_recovery()::text", self.deadline or 0.0)
+        except GatewayError:
+            return
+        self._standby_at_connect = standby == "true"
 
 
 def _text(value: Any) -> str | None:

@@ -79,8 +79,10 @@ def refused(error: psycopg2.Error, *, write: bool, stage: Stage, late: bool, rep
     if sqlstate == "57014" and late:
         kind, detail = errors.DeadlineExceeded, "the statement was still running at the deadline"
     elif sqlstate == "25006" and write:
-        kind, detail = errors.NoEndpoint, "the server has become a replica and takes no writes"
         outcome = Outcome.NOT_EXECUTED
+        kind, detail = errors.NoEndpoint, "the server has become a replica and takes no writes"
+        if not replica:
+            kind, detail = errors.BackendUnavailable, "writes are switched off on the primary"
     elif replica and kind is errors.SerializationFailure:
         kind, detail = errors.BackendUnavailable, "the replica cancelled the query to go on replaying"
     elif kind is errors.Raised:

@@ -39,6 +39,7 @@ STATUS: dict[type[GatewayError], int] = {
     errors.NoEndpoint: 503,
     errors.PoolTimeout: 503,
     errors.QueueFull: 503,
+    errors.TooStale: 503,
     errors.DeadlineExceeded: 504,
     errors.ResultTooLarge: 507,
 }

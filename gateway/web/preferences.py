@@ -17,6 +17,22 @@ class Preferences(NamedTuple):
     wait: float | None = None
     """Seconds within which the whole answer is wanted."""
     bigint_as_string: bool = False
+    max_staleness: float | None = None
+    """Seconds that the data may be old at most."""
+    strict: bool = False
+    """Rather an error than a preference that is not kept."""
+
+    @property
+    def applied(self) -> str:
+        """What ``Preference-Applied`` says of an answer that kept them all; empty if nothing was asked for."""
+        told = [] if self.wait is None else [f"wait={self.wait:g}"]
+        if self.bigint_as_string:
+            told.append("bigint=string")
+        if self.max_staleness is not None:
+            told.append(f"max-staleness={self.max_staleness:g}")
+            if self.strict:
+                told.append("handling=strict")
+        return ", ".join(told)
 
 
 NONE = Preferences()
@@ -33,10 +49,13 @@ def parse(header: str | None) -> Preferences:
     for preference in _preferences(header):
         name, _, value = preference.partition("=")
         known.setdefault(name.strip().lower(), value.strip())
-    wait, bigint = known.get("wait"), known.get("bigint")
+    asked = {name: _unquoted(value) for name, value in known.items()}
+    wait, staleness = asked.get("wait"), asked.get("max-staleness")
     return Preferences(
-        wait=None if wait is None else _seconds(_unquoted(wait)),
-        bigint_as_string=bigint is not None and _is_string(_unquoted(bigint)),
+        wait=None if wait is None else _seconds("wait", wait, least=1e-9),
+        bigint_as_string=_is_first("bigint", asked, "string", "number"),
+        max_staleness=None if staleness is None else _seconds("max-staleness", staleness, least=0.0),
+        strict=_is_first("handling", asked, "strict", "lenient"),
     )
 
 
@@ -58,14 +77,14 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
-def _is_string(value: str) -> bool:
-    if value not in ("string", "number"):
-        raise InvalidRequest("Prefer: bigint must be string or number")
-    return value == "string"
+def _is_first(name: str, asked: dict[str, str], first: str, second: str) -> bool:
+    value = asked.get(name, second)
+    if value not in (first, second):
+        raise InvalidRequest(f"Prefer: {name} must be {first} or {second}")
+    return value == first
 
 
-def _seconds(value: str) -> float:
-    seconds = float(f"0{value}") if _SECONDS.fullmatch(value) else 0.0
-    if seconds <= 0:
-        raise InvalidRequest("Prefer: wait must be a positive number of seconds")
-    return seconds
+def _seconds(name: str, value: str, *, least: float) -> float:
+    if not value.strip(".") or not _SECONDS.fullmatch(value) or float(f"0{value}") < least:
+        raise InvalidRequest(f"Prefer: {name} must be a {'positive ' if least else ''}number of seconds")
+    return float(f"0{value}")

@@ -1,7 +1,6 @@
 """``/query/{name}``: find, bind, check out, execute, encode."""
 
 from collections.abc import Mapping, Sequence
-from time import monotonic
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
@@ -20,18 +19,15 @@ from gateway.errors import (
     UnknownQuery,
 )
 from gateway.node.plans import Plans
-from gateway.pool.pool import Pool
 from gateway.pool.queue import Client
 from gateway.postgres.connection import Connection, Result
 from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientSocket
-from gateway.web import bodies, preferences
-from gateway.web.preferences import Preferences
+from gateway.web import bodies, freshness, preferences
+from gateway.web.preferences import NONE, Preferences
+from gateway.web.running import Runner
 
-UNSERVED_HEADERS = {
-    "HTTP_IDEMPOTENCY_KEY": "Idempotency-Key",
-    "HTTP_GATEWAY_CONSISTENCY_TOKEN": "Gateway-Consistency-Token",
-}
+UNSERVED_HEADERS = {"HTTP_IDEMPOTENCY_KEY": "Idempotency-Key"}
 """Promises this version cannot keep yet: refused, since a caller that sends them relies on them."""
 
 
@@ -50,7 +46,7 @@ class QueryResource:
         *,
         catalogue: Catalogue,
         plans: Plans,
-        pool: Pool[Connection],
+        runner: Runner,
         timeout: float,
         max_body: int,
         max_result_bytes: int,
@@ -58,7 +54,7 @@ class QueryResource:
         """``timeout``: seconds for a query without one of its own; sizes in bytes."""
         self._queries = catalogue.queries
         self._plans = plans
-        self._pool = pool
+        self._runner = runner
         self._timeout = timeout
         self._max_body = max_body
         self._max_result_bytes = max_result_bytes
@@ -90,46 +86,33 @@ class QueryResource:
         env = request.env
         require_json(request)
         wishes = preferences.parse(env.get("HTTP_PREFER"))
+        token = env.get("HTTP_GATEWAY_CONSISTENCY_TOKEN")
+        asked = None if token is None and wishes is NONE else freshness.asked_for(wishes, token)
         _refuse_unserved(env)
         plan, binder = self._plans.get(query, bigint_as_string=wishes.bigint_as_string)
         literals = bind(binder)
         deadline = self._deadline(request.context.arrived, query, wishes)
+        client = client_of(request)
+
+        def run(connection: Connection, guard: str = "") -> Result:
+            limit = self._max_result_bytes
+            return connection.run(plan, literals, deadline=deadline, client=client, max_bytes=limit, guard=guard)
+
         try:
-            result = self._run(request, response, query, plan, literals, deadline)
+            if plan.write:
+                result = self._runner.write(response, query.group, run, deadline, client)
+            else:
+                result = self._runner.read(response, query.group, run, deadline, client, asked)
         except GatewayError as error:
+            if isinstance(error, QueryBroken):
+                self._plans.doubt(query)
             if plan.write and error.outcome is None:
                 error.outcome = Outcome.NOT_EXECUTED  # the pool's errors know nothing of writes
             raise
         response.data = encode(query, plan, result)
         response.content_type = falcon.MEDIA_JSON
-
-    def _run(
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        query: Query,
-        plan: Plan,
-        literals: list[str],
-        deadline: float,
-    ) -> Result:
-        client = client_of(request)
-        with self._pool[query.group].lease(deadline, client=client) as lease:
-            started = monotonic()
-            try:
-                return lease.connection.run(
-                    plan,
-                    literals,
-                    deadline=deadline,
-                    client=client,
-                    max_bytes=self._max_result_bytes,
-                )
-            except QueryBroken:
-                self._plans.doubt(query)
-                raise
-            finally:
-                took = (monotonic() - started) * 1000
-                response.set_header("Gateway-Endpoint", lease.endpoint)
-                response.set_header("Server-Timing", f"queue;dur={lease.queued * 1000:.2f}, db;dur={took:.2f}")
+        if wishes is not NONE and wishes.applied:
+            response.set_header("Preference-Applied", wishes.applied)
 
     def _deadline(self, arrived: float, query: Query, wishes: Preferences) -> float:
         seconds = query.timeout if query.timeout is not None else self._timeout

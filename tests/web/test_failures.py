@@ -31,6 +31,7 @@ CONTRACT = {
     503: {
         "pool_timeout",
         "queue_full",
+        "too_stale",
         "no_endpoint",
         "backend_unavailable",
         "connection_lost",

@@ -11,7 +11,7 @@ TOKEN = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!
 QUOTED = st.text('abc ,;="\\\té', max_size=12).map(
     lambda text: '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 )
-KNOWN = {"wait", "bigint"}
+KNOWN = {"wait", "bigint", "max-staleness", "handling"}
 
 
 @st.composite
@@ -46,6 +46,13 @@ def preferences(draw: st.DrawFn, names: st.SearchStrategy[str] = TOKEN) -> str:
         ("wait=2, wait=3", Preferences(wait=2.0)),
         ("bigint=number, bigint=string", NONE),
         ("return=minimal", NONE),
+        ("max-staleness=0.5", Preferences(max_staleness=0.5)),
+        ("Max-Staleness = .5; x=y", Preferences(max_staleness=0.5)),
+        ("max-staleness=0", Preferences(max_staleness=0.0)),
+        ("max-staleness=2, handling=strict", Preferences(max_staleness=2.0, strict=True)),
+        ("handling=lenient, max-staleness=2", Preferences(max_staleness=2.0)),
+        ("handling=strict", Preferences(strict=True)),
+        ("handling=lenient", NONE),
     ],
 )
 def test_what_is_known_is_read_and_the_rest_is_ignored(header: str | None, wanted: Preferences) -> None:
@@ -72,6 +79,14 @@ def test_what_is_known_is_read_and_the_rest_is_ignored(header: str | None, wante
         "bigint",
         "bigint=maybe",
         "bigint=String",
+        "max-staleness",
+        "max-staleness=",
+        "max-staleness=.",
+        "max-staleness=-1",
+        "max-staleness=1s",
+        "max-staleness=nan",
+        "handling",
+        "handling=Strict",
     ],
 )
 def test_a_known_preference_with_an_unknown_value_is_refused(header: str) -> None:
@@ -102,3 +117,19 @@ def test_any_header_is_read_or_refused(header: str) -> None:
 @given(st.decimals(min_value="0.001", max_value=10**9 - 1, places=3))
 def test_any_number_of_seconds_is_taken_as_written(seconds: object) -> None:
     assert parse(f"wait={seconds}").wait == float(str(seconds))
+
+
+@pytest.mark.parametrize(
+    ("header", "applied"),
+    [
+        ("wait=10", "wait=10"),
+        ("wait=.25, bigint=string", "wait=0.25, bigint=string"),
+        ("bigint=number", ""),
+        ("handling=strict", ""),
+        ("handling=strict, max-staleness=0.5", "max-staleness=0.5, handling=strict"),
+        ("return=minimal", ""),
+    ],
+)
+def test_what_is_said_to_be_applied_reads_as_the_same_preferences(header: str, applied: str) -> None:
+    assert parse(header).applied == applied
+    assert parse(applied) == parse(header)._replace(strict="strict" in applied)

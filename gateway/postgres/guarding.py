@@ -1,0 +1,45 @@
+"""Statements that go in front of a read and stop it on a server that has not come far enough.
+
+The position must be looked at before the data's snapshot is taken: in one statement with the data it is not, so the
+guard is a statement of its own in the same message (under READ COMMITTED, which is pinned).
+
+A guard fails by reading a text as a number. The text begins with a word that no one outside this process knows, so
+that no error of the query itself, nor one a caller provokes, is taken for it.
+"""
+
+import secrets
+
+import psycopg2
+
+from gateway.postgres.positions import TIMELINE
+from gateway.postgres.tokens import Token
+
+READ_COMMITTED = "SET LOCAL transaction_isolation = 'read committed'; "
+"""To go before a guard where the session's settings are not ours."""
+
+_WORD = f"gateway-{secrets.token_hex(8)}"
+
+
+def has_replayed(token: Token) -> str:
+    """Stop on a standby that has not replayed up to the token's position. Says nothing of timelines."""
+    position = f"{token.position >> 32:X}/{token.position & 0xFFFFFFFF:X}"
+    # NOTE: format, as || would make NULL of a NULL position (a server that never was a standby), and pass it.
+    return (
+        f"SELECT CASE WHEN pg_last_wal_replay_lsn() >= '{position}' THEN 0"
+        f" ELSE format('{_WORD} %s', pg_last_wal_replay_lsn())::int END; "
+    )
+
+
+def writes_timeline(token: Token) -> str:
+    """Stop on whatever is not a primary of the token's timeline or a later one."""
+    # NOTE: nothing here is constant, so that nothing is computed before its turn comes in the CASE.
+    return (
+        f"SELECT CASE WHEN pg_is_in_recovery() THEN format('{_WORD} %s', pg_is_in_recovery())::int"
+        f" WHEN {TIMELINE} >= {token.timeline} THEN 0"
+        f" ELSE format('{_WORD} %s', pg_is_in_recovery())::int END; "
+    )
+
+
+def stopped(error: psycopg2.Error) -> bool:
+    """Whether it was a guard that failed."""
+    return error.pgcode == "22P02" and _WORD in (error.diag.message_primary or "")

@@ -1,0 +1,33 @@
+"""Where a primary is: what a consistency token is made of."""
+
+from typing import Protocol
+
+from gateway.errors import GatewayError
+from gateway.postgres.tokens import Token
+
+TIMELINE = "('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8"
+"""The timeline a primary writes, right at once after a promotion; an error on a standby."""
+
+_HERE = f"SELECT (pg_current_wal_insert_lsn() - '0/0')::text, ({TIMELINE})::text"
+_AND_SYSTEM = ", (SELECT system_identifier FROM pg_control_system())::text"
+
+
+class Asked(Protocol):
+    """Whom to ask; a ``connection.Connection``."""
+
+    def ask(self, sql: str, deadline: float) -> list[tuple[str | None, ...]]:
+        """Run SQL of our own and give its rows as text. Raises a GatewayError."""
+
+
+def token_after_commit(connection: Asked, *, system: str | None, deadline: float) -> Token | None:
+    """Ask for the token of what was just committed on ``connection``, in one round trip.
+
+    ``system``: the cluster's identifier, if it is known already. None if the server does not tell before
+    ``deadline``: the write is committed all the same.
+    """
+    try:
+        ((position, timeline, *asked),) = connection.ask(_HERE if system else _HERE + _AND_SYSTEM, deadline)
+    except GatewayError:
+        return None
+    identifier = system or asked[0]
+    return Token.after(system=int(identifier or 0), timeline=int(timeline or 0), position=int(position or 0))

@@ -1,0 +1,59 @@
+"""Consistency tokens: how far a server must have come to show a write. Opaque to clients, and no secret.
+
+A position is comparable only within one cluster and along one timeline, so a token names all three.
+"""
+
+import base64
+import binascii
+import struct
+from typing import Self
+
+import msgspec
+
+from gateway.errors import InvalidRequest
+
+_FORM = struct.Struct(">BQIQ")
+_CHECKSUM = struct.Struct(">I")
+_VERSION = 1
+_NONSENSE = "Gateway-Consistency-Token: this is no token of a gateway; send one exactly as it came"
+_PAGE = 8192
+_PAGE_HEADERS = (24, 40)
+
+
+class Token(msgspec.Struct, frozen=True):
+    """Whoever has replayed up to here has the write."""
+
+    system: int
+    """The cluster's system identifier."""
+    timeline: int
+    position: int
+    """In bytes of WAL."""
+
+    @classmethod
+    def after(cls, *, system: int, timeline: int, position: int) -> Self:
+        """The token of a write after whose COMMIT the insert position was ``position``.
+
+        At the start of a page that position is behind the page's header, and no standby gets there until something
+        else is written: the write ended where the page begins.
+        """
+        into_page = position % _PAGE
+        return cls(system, timeline, position - into_page if into_page in _PAGE_HEADERS else position)
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """The token a client sent back; raises InvalidRequest for anything that is none."""
+        try:
+            raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            packed, (checksum,) = raw[: -_CHECKSUM.size], _CHECKSUM.unpack(raw[-_CHECKSUM.size :])
+            version, *fields = _FORM.unpack(packed)
+        except (ValueError, struct.error) as error:
+            raise InvalidRequest(_NONSENSE) from error
+        token = cls(*fields)
+        if version != _VERSION or checksum != binascii.crc32(packed) or str(token) != text:
+            raise InvalidRequest(_NONSENSE)
+        return token
+
+    def __str__(self) -> str:
+        """The token as clients see it: safe in a header, a URL and a cookie."""
+        packed = _FORM.pack(_VERSION, self.system, self.timeline, self.position)
+        return base64.urlsafe_b64encode(packed + _CHECKSUM.pack(binascii.crc32(packed))).decode().rstrip("=")
