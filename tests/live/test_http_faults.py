@@ -93,8 +93,8 @@ def test_it_lives_says_that_it_is_not_ready_and_serves_as_soon_as_the_database_d
             fragile.primary.start()
             took = wait_until(lambda: running.run("series").status_code == 200, "a read is served")
             assert took < 2
-            assert running.run("next_number").status_code == 200
             wait_until(running.is_ready, "ready")
+            assert running.run("next_number").status_code == 200
         finally:
             fragile.primary.kill()
             context.__exit__(None, None, None)
