@@ -17,6 +17,7 @@ from gateway.node.learner import Learner
 from gateway.node.plans import Plans
 from gateway.node.polling import Polling
 from gateway.node.prober import Prober, stale_after
+from gateway.node.sweeper import Sweeper
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
 from gateway.pool.road import Roads
@@ -27,11 +28,15 @@ from gateway.postgres.resolving import Resolver
 from gateway.postgres.waiting import closed_gate, open_lock
 from gateway.settings import GroupSettings, Settings
 from gateway.web.catalogue import CatalogueResource
+from gateway.web.committing import Committer
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource
 from gateway.web.middleware import RequestIdentity
+from gateway.web.outcomes import OutcomeResource, Outcomes
 from gateway.web.queries import QueryResource
 from gateway.web.running import Runner
+from gateway.web.transactions import TransactionResource
+from gateway.web.works import Works
 
 log = logging.getLogger("gateway.node")
 
@@ -69,6 +74,10 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
     app.req_options.strip_url_path_trailing_slash = False
     Failures(verbose=settings.server.verbose_errors).register(app)
     runner = Runner(pool=pool, retry_budget=settings.server.retry_budget, probe_interval=settings.probe.interval)
+    outcomes = Outcomes(pool=pool)
+    committer = Committer(
+        runner=runner, plans=plans, outcomes=outcomes, max_result_bytes=settings.server.max_result_bytes
+    )
     queries = QueryResource(
         catalogue=catalogue,
         plans=plans,
@@ -76,6 +85,12 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
         timeout=settings.server.timeout,
         max_body=settings.server.max_body,
         max_result_bytes=settings.server.max_result_bytes,
+        works=Works(
+            plans=plans,
+            committer=committer,
+            timeout=settings.server.timeout,
+            max_batch=settings.server.max_batch,
+        ),
     )
     described = CatalogueResource(
         catalogue=catalogue, plans=plans, timeout=settings.server.timeout, verbose=settings.server.verbose_errors
@@ -84,6 +99,17 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
         catalogue=catalogue, plans=plans, pool=pool, rotation=rotation, in_flight=identity.in_flight
     )
     app.add_route("/query/{name}", queries)
+    transactions = TransactionResource(
+        catalogue=catalogue,
+        plans=plans,
+        pool=pool,
+        committer=committer,
+        timeout=settings.server.timeout,
+        max_body=settings.server.max_body,
+        max_batch=settings.server.max_batch,
+    )
+    app.add_route("/transaction", transactions)
+    app.add_route("/outcome/{mark}", OutcomeResource(outcomes=outcomes, timeout=settings.server.timeout))
     app.add_route("/queries", described)
     app.add_route("/queries/{name}", described, suffix="one")
     app.add_route("/health", health)
@@ -91,15 +117,17 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
     app.add_route("/health/ready", health, suffix="ready")
     polling = Polling(rotation=rotation)
     polling.start()
-    Prober(
+    prober = Prober(
         driver=_driver(settings, read_only=True, resolver=resolver),
         rotation=rotation,
         election=election,
         polling=polling,
         interval=settings.probe.interval,
         timeout=settings.probe.timeout,
-    ).start()
+    )
+    prober.start()
     Learner(plans=plans, pool=pool).start()
+    Sweeper(pool=pool, retention=settings.idempotency.retention, is_wanted=prober.is_elected).start()
     return app
 
 

@@ -110,6 +110,32 @@ def init(directory: Path) -> None:
     click.echo(f"Now write your dsn into {directory / 'gateway.toml'}, then: gateway check{where}")
 
 
+@main.command("init-db")
+@config_option
+@click.option("--print", "only_print", is_flag=True, help="Print the statements; connect to nothing.")
+def init_db(config: Path | None, only_print: bool) -> None:
+    """Create the one table that idempotency keys need, on the primary.
+
+    What is there already stays as it is.
+
+    \b
+    gateway init-db
+    gateway init-db --print | psql shop
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    from gateway.postgres.idempotency import DDL
+    from gateway.postgres.installing import install
+
+    if only_print:
+        click.echo(DDL, nl=False)
+        click.echo("-- if another role ran this: GRANT SELECT, INSERT, UPDATE, DELETE ON gateway_idempotency TO ...")
+        return
+    found = examine(config, overrides={})
+    if found.faults or found.settings is None:
+        _fail(found.faults)
+    if faults := install(found.settings, click.echo):
+        _fail(faults)
+
+
 @main.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any that is free.")
 @click.option("--replicas", type=click.IntRange(0, 8), default=2, show_default=True, help="Streaming replicas.")

@@ -75,6 +75,10 @@ class GatewayError(Exception):
         self.shown_title = title or self.title
         self.endpoint: str | None = None
         """On which endpoint a query failed; None where none was begun."""
+        self.step: int | None = None
+        """The failing step of a transaction, or index of an array body."""
+        self.transaction: str | None = None
+        """The mark under which the outcome can be asked for later, where it is unknown now."""
         self.server_message = server_message
         """The server's own words, which may show values: for ``[server] verbose_errors`` only."""
 
@@ -162,6 +166,13 @@ class InvalidArguments(GatewayError):
 
     code = "invalid_arguments"
     title = "The arguments do not fit the query"
+
+
+class IdempotencyMismatch(GatewayError):
+    """The key was used before, for another request."""
+
+    code = "idempotency_mismatch"
+    title = "The Idempotency-Key was used for another request"
 
 
 class Forbidden(GatewayError):

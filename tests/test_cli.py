@@ -60,7 +60,7 @@ def test_the_version_is_told() -> None:
     assert gateway("--version").output == f"gateway, version {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "init", "demo"])
+@pytest.mark.parametrize("command", ["serve", "check", "init", "init-db", "demo"])
 def test_the_help_of_every_command_has_an_example(command: str) -> None:
     result = gateway(command, "--help")
     assert result.exit_code == 0
@@ -124,6 +124,20 @@ def test_check_says_which_server_cannot_be_reached() -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("endpoints.primary: cannot connect: ")
     assert result.stderr.endswith("1 fault\n")
+
+
+def test_init_db_prints_what_it_would_run_and_needs_no_settings_for_it() -> None:
+    printed = gateway("init-db", "--print")
+    assert printed.exit_code == 0
+    assert printed.output.startswith("CREATE TABLE IF NOT EXISTS gateway_idempotency (")
+
+
+def test_init_db_says_that_no_primary_can_be_reached() -> None:
+    write_project()
+    result = gateway("init-db")
+    assert result.exit_code == 1
+    assert "primary: cannot connect" in result.stdout
+    assert "groups.write: none of its endpoints is a primary that can be reached" in result.stderr
 
 
 def test_roles_that_nobody_checks_are_warned_of() -> None:

@@ -24,6 +24,7 @@ _ESCAPE = re.compile(
 _SUSPECT_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_value = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -41,6 +42,33 @@ def split_object(body: bytes) -> dict[str, msgspec.Raw]:
         if not body.strip(_SPACE):
             return {}
         raise _malformed(body, error) from None
+
+
+def split_list(body: bytes) -> list[msgspec.Raw]:
+    """Cut a JSON list into its elements' own texts.
+
+    Raises :class:`InvalidJSON` when the body breaks a rule of this module or is another JSON value.
+    """
+    _check(body)
+    try:
+        return _decode_list(body)
+    except msgspec.DecodeError as error:
+        raise _malformed(body, error, "list") from None
+
+
+def begins_list(body: bytes) -> bool:
+    """Whether the body, if it is JSON at all, is a list."""
+    return body.lstrip(_SPACE).startswith(b"[")
+
+
+def members(raw: msgspec.Raw) -> dict[str, msgspec.Raw] | None:
+    """The members of a piece that this module has checked; None where it is no object."""
+    return _decode_object(raw) if memoryview(raw)[0] == ord("{") else None
+
+
+def elements(raw: msgspec.Raw) -> list[msgspec.Raw] | None:
+    """The elements of a piece that this module has checked; None where it is no list."""
+    return _decode_list(raw) if is_list(raw) else None
 
 
 def value(text: str) -> msgspec.Raw:
@@ -107,12 +135,12 @@ def _check_escapes(body: bytes) -> None:
             raise InvalidJSON(f"{what} is no text (byte {escape.start()})")
 
 
-def _malformed(body: bytes, error: msgspec.DecodeError) -> InvalidJSON:
+def _malformed(body: bytes, error: msgspec.DecodeError, wanted: str = "object") -> InvalidJSON:
     """Say in our words what msgspec found."""
     message = str(error)
     if isinstance(error, msgspec.ValidationError):
         found = message.rpartition("got ")[2].strip("`")
-        return InvalidJSON(f"the body must be a JSON object, not {found}")
+        return InvalidJSON(f"the body must be a JSON {wanted}, not {found}")
     if body.startswith(b"\xef\xbb\xbf"):
         return InvalidJSON("begins with a byte order mark (byte 0)")
     if "truncated" in message:

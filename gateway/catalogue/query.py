@@ -69,6 +69,9 @@ class Statement(msgspec.Struct, frozen=True):
     """``WITH _gw AS (<newline>…<newline>)`` with data-modifying parts hoisted to the top; None for plain reads."""
     source: Text | None = None
     """``(<newline>…<newline>)`` or ``_gw``; None where nothing can be selected from (no RETURNING, CALL)."""
+    counted: Text | None = None
+    """``WITH _gw AS (<newline>… RETURNING …<newline>)``: an INSERT, UPDATE or DELETE whose rows can be counted by
+    selecting from ``_gw``, whether it was written with a RETURNING or not; None for everything else."""
     functions: tuple[str, ...] = ()
     """Names of all functions called, as written (``lower``, ``app.audit``), sorted, each once; unquoted."""
     relations: tuple[str, ...] = ()

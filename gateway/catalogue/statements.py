@@ -25,6 +25,8 @@ _WRITES = {
     "LockingClause": "a locking clause (FOR UPDATE, FOR SHARE …)",
 }
 _DATA_MODIFYING = ("InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt")
+_COUNTABLE = (Verb.INSERT, Verb.UPDATE, Verb.DELETE)
+"""What takes a RETURNING on every version that is served (MERGE does from PostgreSQL 17 on)."""
 _SIDE_EFFECTS = frozenset({"set_config", "setval", "nextval", "pg_notify"})
 _SIDE_EFFECTS_BEGIN = ("lo_", "pg_advisory_lock", "pg_try_advisory_lock", "pg_advisory_unlock")
 _RESERVED = f"the name {ALIAS} is the gateway's own"
@@ -68,7 +70,8 @@ def analyse(marked: Marked) -> tuple[Analysis | None, list[Fault]]:
     faults.extend(wrapping_faults)
     if faults:
         return None, faults
-    statement = Statement(verb, bare, prelude, source, tuple(functions), tuple(relations))
+    counted = prelude if verb in _COUNTABLE and source is not None else _counted(root, verb, marked, bare)
+    statement = Statement(verb, bare, prelude, source, counted, tuple(functions), tuple(relations))
     effects = tuple(name for name in functions if _has_side_effects(name))
     return Analysis(statement, writes, effects, _duplicates(root)), []
 
@@ -154,16 +157,34 @@ def _selectable(root: Node, verb: Verb, marked: Marked, bare: Text) -> tuple[Tex
     returns = verb is Verb.SELECT or "returning_clause" in root.fields or "returning_list" in root.fields
     if verb is Verb.CALL or not returns:
         return None, None, []
-    queries = [cte.node("ctequery") for cte in _ctes(root)]
-    if any(query is not None and query.kind in _DATA_MODIFYING for query in queries):
+    if _modifies_in_with(root):
         start = _main_statement(tokens(marked.body))
         if start is None:
             return None, None, [Fault(0, "a data-modifying WITH must be what the statement begins with")]
-        before, main = marked.text(0, start), marked.text(start)
-        return joined(before, f"\n, {ALIAS} AS (\n", main, "\n)"), Text((ALIAS,)), []
+        return _hoisted(marked, start), Text((ALIAS,)), []
     if verb is Verb.SELECT:
         return None, joined("(\n", bare, "\n)"), []
     return joined(f"WITH {ALIAS} AS (\n", bare, "\n)"), Text((ALIAS,)), []
+
+
+def _counted(root: Node, verb: Verb, marked: Marked, bare: Text) -> Text | None:
+    """``Statement.counted`` of a statement without RETURNING: one of a constant, which needs no privilege."""
+    if verb not in _COUNTABLE:
+        return None
+    if _modifies_in_with(root):
+        start = _main_statement(tokens(marked.body))
+        return None if start is None else _hoisted(marked, start, "\nRETURNING 1")
+    return joined(f"WITH {ALIAS} AS (\n", bare, "\nRETURNING 1\n)")
+
+
+def _modifies_in_with(root: Node) -> bool:
+    queries = [cte.node("ctequery") for cte in _ctes(root)]
+    return any(query is not None and query.kind in _DATA_MODIFYING for query in queries)
+
+
+def _hoisted(marked: Marked, start: int, tail: str = "") -> Text:
+    """The WITH clause with the main statement, which begins at ``start``, as its last part."""
+    return joined(marked.text(0, start), f"\n, {ALIAS} AS (\n", marked.text(start), f"{tail}\n)")
 
 
 def _main_statement(found: Sequence[Token]) -> int | None:

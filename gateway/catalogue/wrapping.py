@@ -10,6 +10,11 @@ from gateway.catalogue.query import Kind, Statement, Text
 ALIAS = "_gw"
 """Name of the query in what is put around it; a query may not use it for a relation of its own."""
 
+ACCUMULATOR = "gateway.acc"
+"""A setting of the transaction in which results pile up."""
+BETWEEN_ROWS = b"\x1f"
+AFTER_RESULT = b"\x1e"
+
 
 def joined(*parts: str | Text) -> Text:
     """The parts one after the other, as one text."""
@@ -46,13 +51,51 @@ def wrap(
     """
     if kind is Kind.EXEC or statement.source is None:
         return None
-    lead: tuple[str | Text, ...] = () if statement.prelude is None else (statement.prelude, " ")
+    return joined(*_lead(statement.prelude), *_selection(kind, statement.source, max_rows, columns))
+
+
+def accumulate(
+    kind: Kind,
+    statement: Statement,
+    *,
+    max_rows: int | None = None,
+    columns: Sequence[tuple[str, str]] | None = None,
+) -> Text | None:
+    """The statement that adds what ``wrap`` answers to the setting ``ACCUMULATOR``; None where it cannot.
+
+    Of several statements in one message only the last one's result comes back: so each leaves its rows, joined by
+    ``BETWEEN_ROWS`` and ended by ``AFTER_RESULT``, where the last one can read them all. JSON text has neither
+    character. Of an ``exec`` it is the number of rows touched.
+    """
+    if kind is Kind.EXEC:
+        if statement.counted is None:
+            return None
+        added = "count(*)::text"
+        lead, source = _lead(statement.counted), Text((ALIAS,))
+    elif statement.source is None:
+        return None
+    else:
+        added = f"coalesce(string_agg({ALIAS}.{ALIAS}_c, chr({BETWEEN_ROWS[0]})), '')"
+        lead = _lead(statement.prelude)
+        source = joined("(", *_selection(kind, statement.source, max_rows, columns), f") AS {ALIAS}({ALIAS}_c)")
+    before = f"set_config('{ACCUMULATOR}', current_setting('{ACCUMULATOR}')"
+    return joined(*lead, "SELECT ", f"{before} || {added} || chr({AFTER_RESULT[0]}), true)", " FROM ", source)
+
+
+def _lead(prelude: Text | None) -> tuple[str | Text, ...]:
+    return () if prelude is None else (prelude, " ")
+
+
+def _selection(
+    kind: Kind, source: Text, max_rows: int | None, columns: Sequence[tuple[str, str]] | None
+) -> tuple[str | Text, ...]:
+    """The SELECT of one column of JSON text."""
     if kind is Kind.SCALAR:
-        return joined(*lead, *_scalar(statement.source, columns))
+        return _scalar(source, columns)
     limit = 1 if kind is Kind.ONE else None if max_rows is None else max_rows + 1
     tail = "" if limit is None else f" LIMIT {limit}"
-    source = _recast(statement.source, columns) if columns else statement.source
-    return joined(*lead, f"SELECT row_to_json({ALIAS}.*)::text", " FROM ", source, f" AS {ALIAS}{tail}")
+    recast = _recast(source, columns) if columns else source
+    return (f"SELECT row_to_json({ALIAS}.*)::text", " FROM ", recast, f" AS {ALIAS}{tail}")
 
 
 def _scalar(source: Text, columns: Sequence[tuple[str, str]] | None) -> tuple[str | Text, ...]:

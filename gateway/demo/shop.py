@@ -4,6 +4,7 @@ from pathlib import Path
 
 from gateway.demo.cluster import Cluster
 from gateway.demo.server import Server
+from gateway.postgres.idempotency import DDL, TABLE
 
 DATABASE = "shop"
 ROLE = "gateway"
@@ -15,9 +16,10 @@ SCRIPT = Path(__file__).parent / "shop.sql"
 
 
 def load(cluster: Cluster) -> None:
-    """Create the shop on the primary and wait until every replica has it."""
+    """Create the shop, and what idempotency keys need, on the primary and wait until every replica has it."""
     cluster.primary.sql(f"CREATE DATABASE {DATABASE}")
     cluster.primary.run_file(SCRIPT, DATABASE)
+    cluster.primary.sql(f"{DDL} GRANT SELECT, INSERT, UPDATE, DELETE ON {TABLE} TO {ROLE}", DATABASE)
     cluster.wait_until_caught_up()
 
 

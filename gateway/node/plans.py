@@ -46,6 +46,8 @@ class Ready(NamedTuple):
 
     plan: Plan
     binder: Binder
+    accumulating: Plan | None
+    """The plan for many at once, where there is one."""
 
 
 class Learnt(msgspec.Struct, frozen=True):
@@ -94,7 +96,10 @@ class Plans:
             self._asked.add(query.name)
             raise BackendUnavailable("no server has answered yet, so the types of this query are not known")
         plan = Plan.of(query, signature, bigint_as_string=bigint_as_string)
-        ready = Ready(plan, Binder(query.parameters, signature.parameters))
+        many = None
+        if query.batch is not False:
+            many = Plan.accumulating(query, signature, bigint_as_string=bigint_as_string)
+        ready = Ready(plan, Binder(query.parameters, signature.parameters), many)
         self._ready[(query.name, bigint_as_string)] = ready
         if self._signatures.get(query.name) is not signature:  # learnt anew meanwhile: not to be kept
             self._ready.pop((query.name, bigint_as_string), None)

@@ -21,6 +21,7 @@ from gateway.pool.queue import Client
 from gateway.postgres import failures, guarding
 from gateway.postgres.attributing import refused_arguments
 from gateway.postgres.failures import Stage
+from gateway.postgres.marks import ORIGIN, POSITION, Origin
 from gateway.postgres.statement import NAME, Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 
@@ -91,6 +92,8 @@ class Connection(psycopg2.extensions.connection):
         """Whether statements may be prepared for later: not behind a pooler that hands messages to any session."""
         self._prepared: OrderedDict[str, None] = OrderedDict()
         self._prepared_limit = prepared_limit
+        self._origin: Origin | None = None
+        self._tells_origin = True
         self._unclean = False
         """Whether a query of this lease may have left session state."""
         self._wrote = False
@@ -268,7 +271,10 @@ class Connection(psycopg2.extensions.connection):
             try:
                 result = self._execute(plan, literals, guard)
             except psycopg2.errors.InvalidSqlStatementName as error:
-                self._forget_prepared(error)
+                # Whatever the message did before it failed was rolled back with it.
+                if not self.forgot(error):
+                    raise
+                self.prepare_afresh()
                 result = self._execute(plan, literals, guard)
         except (DeadlinePassed, ClientLeft, EndpointWithdrawn) as error:
             raise self.explained(error, write=plan.write) from error
@@ -302,15 +308,79 @@ class Connection(psycopg2.extensions.connection):
             self._look_at_role()
         return failures.refused(error, write=write, stage=self._stage, late=late, replica=self.role is Role.REPLICA)
 
-    def _forget_prepared(self, error: psycopg2.Error) -> None:
-        """Somebody deallocated one of our statements behind our back: be ready to prepare and execute once more.
+    # -- for postgres.transaction ---------------------------------------------------------------------------------
 
-        Raises the error if the statement is none of ours: a function that the query calls may raise the same for one
-        of its own.
+    def undertake(self, plans: Sequence[Plan], *, deadline: float, client: Client | None) -> None:
+        """Get ready to run these in one transaction; ``client``: whose hanging up ends it, None: nobody's."""
+        self.deadline, self.client = deadline, client
+        if client is not None and client.gone_at is not None and client.gone_at <= monotonic():
+            raise ClientLeft
+        self._unclean = self._unclean or not all(plan.harmless for plan in plans)
+        writes = any(plan.write for plan in plans)
+        self._wrote = self._wrote or writes
+        self._reads = not writes
+        self._silent_at = None
+
+    def reach(self, stage: Stage) -> None:
+        """Note how far the transaction has come, for the outcome should something go wrong."""
+        self._stage = stage
+
+    def preface(self, plans: Sequence[Plan]) -> list[str]:
+        """Statements that must come first in a transaction of these plans."""
+        parts = [] if self.prepares else self._pins("SET LOCAL")
+        if self._sequences_stale and self.prepares and not all(plan.harmless for plan in plans):
+            parts.append("DISCARD SEQUENCES")
+            self._sequences_stale = False
+        return parts
+
+    def origin(self) -> Origin | None:
+        """Which server this is, asked once; None where our role may not know. Raises a GatewayError."""
+        if self._origin is None and self._tells_origin:
+            try:
+                system, life, *_ = self.ask(f"SELECT {ORIGIN}, {POSITION}", self.deadline or 0.0)[0]
+            except GatewayError as error:
+                if error.sqlstate is None:
+                    raise
+                self._tells_origin = self.role is Role.REPLICA  # which has no position until it is promoted
+                return None
+            self._origin = Origin(int(system or 0), int(life or 0))
+        return self._origin
+
+    def make_ready(self, plan: Plan) -> None:
+        """Have a plan prepared, if that is how it runs."""
+        if plan.form is Form.CALL or not self.prepares:
+            return
+        if plan.name in self._prepared:
+            self._prepared.move_to_end(plan.name)
+        else:
+            self._prepare(plan)
+
+    def statement(self, plan: Plan, literals: Sequence[str]) -> str:
+        """The text that runs a plan, which is made ready first."""
+        self.make_ready(plan)
+        return plan.inline(literals) if plan.form is Form.CALL or not self.prepares else plan.execute(literals)
+
+    def fetch(self, plan: Plan, cursor: Any) -> Result:
+        """The result of a plan whose statement was the last one ``cursor`` ran, inside a transaction."""
+        if plan.form is Form.WRAPPED:
+            return Result([row[0] for row in cursor.fetchall()], cursor.rowcount)
+        affected = max(cursor.rowcount, 0) if plan.form is Form.PLAIN else 0
+        return Result(self._encode(plan, cursor) if plan.kind is not Kind.EXEC else [], affected)
+
+    def blamed(self, error: Exception, plan: Plan, literals: Sequence[str], *, write: bool) -> GatewayError:
+        """What a statement of a transaction failed with, in our words; ends the transaction if it must ask why."""
+        return self._attributed(self.explained(error, write=write), plan, literals)
+
+    def forgot(self, error: psycopg2.Error) -> bool:
+        """Whether the server does not know one of our statements any more.
+
+        A function that a query calls may raise the same for a statement of its own.
         """
-        if not NAME.search(error.diag.message_primary or ""):
-            raise error
-        # Whatever the message did before it failed was rolled back with it.
+        is_unknown = isinstance(error, psycopg2.errors.InvalidSqlStatementName)
+        return is_unknown and NAME.search(error.diag.message_primary or "") is not None
+
+    def prepare_afresh(self) -> None:
+        """Have nothing prepared any more, as somebody deallocated behind our back; ends an open transaction."""
         if self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
             self.cursor().execute("ROLLBACK")
         self._stage = Stage.PREPARING
@@ -340,13 +410,12 @@ class Connection(psycopg2.extensions.connection):
             return Result([], max(cursor.rowcount, 0))
         self._stage = Stage.OPEN
         cursor.execute(f"BEGIN; {statement}")
-        affected = max(cursor.rowcount, 0) if plan.form is Form.PLAIN else 0
-        rows = self._encode(plan, cursor) if plan.kind is not Kind.EXEC else []
+        result = self.fetch(plan, cursor)
         self._stage = Stage.COMMITTING
         cursor.execute("COMMIT")
         if cursor.statusmessage != "COMMIT":
             raise errors.QueryBroken("the server rolled the transaction back", outcome=Outcome.ROLLED_BACK)
-        return Result(rows, affected)
+        return result
 
     def _fetch(self, statement: str) -> Result:
         """Execute a statement whose rows are JSON texts."""

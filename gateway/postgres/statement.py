@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.catalogue.query import Access, Kind, Query, Text
 from gateway.catalogue.types import Column, Family, Form, Signature, Type
-from gateway.catalogue.wrapping import quoted, wrap
+from gateway.catalogue.wrapping import accumulate, quoted, wrap
 
 NAME = re.compile(r"\bgw_[0-9a-f]{16}\b")
 """Names of what we prepare, as they appear in the server's messages."""
@@ -44,14 +44,12 @@ class Plan(msgspec.Struct, frozen=True):
         """Make the plan of a query from what the server said of it; ``epoch`` sets apart what was learnt anew."""
         text = None
         if signature.form is Form.WRAPPED:
-            casts = [(column.name, _cast(column.type)) for column in signature.columns] if bigint_as_string else None
-            text = wrap(query.kind, query.statement, max_rows=query.max_rows, columns=casts)
+            columns = _casts(signature) if bigint_as_string else None
+            text = wrap(query.kind, query.statement, max_rows=query.max_rows, columns=columns)
         text = text or query.statement.bare
-        types = ", ".join(parameter.sql for parameter in signature.parameters)
-        identity = f"{epoch}\0{types}\0{text.render()}"
         return cls(
             query=query.name,
-            name=f"gw_{hashlib.sha256(identity.encode()).hexdigest()[:16]}",
+            name=_name(text, signature, epoch),
             form=signature.form,
             kind=query.kind,
             write=query.access is Access.WRITE,
@@ -63,6 +61,24 @@ class Plan(msgspec.Struct, frozen=True):
             big_as_text=bigint_as_string,
             tag=f"/* {query.name} */ ",
         )
+
+    @classmethod
+    def accumulating(
+        cls, query: Query, signature: Signature, *, bigint_as_string: bool = False, epoch: int = 0
+    ) -> Self | None:
+        """The plan that leaves its result where the message's last statement finds it; None where nothing can.
+
+        Only the last result of a message comes back: see ``wrapping.accumulate``. A server may still refuse to
+        prepare it (tables with rules), where the ordinary plan works.
+        """
+        if signature.form is Form.CALL or (signature.form is Form.PLAIN and query.kind is not Kind.EXEC):
+            return None
+        columns = _casts(signature) if bigint_as_string else None
+        text = accumulate(query.kind, query.statement, max_rows=query.max_rows, columns=columns)
+        if text is None:
+            return None
+        plain = cls.of(query, signature, bigint_as_string=bigint_as_string, epoch=epoch)
+        return msgspec.structs.replace(plain, name=_name(text, signature, epoch), text=text, form=Form.WRAPPED)
 
     @property
     def transaction(self) -> bool:
@@ -101,6 +117,17 @@ class Plan(msgspec.Struct, frozen=True):
             return f"SELECT coalesce(to_json(_gw.c)::text, 'null') FROM (VALUES {values}) AS _gw(c)"
         names = ", ".join(quoted(column.name) for column in self.columns)
         return f"SELECT row_to_json(_gw.*)::text FROM (VALUES {values}) AS _gw({names})"
+
+
+def _name(text: Text, signature: Signature, epoch: int) -> str:
+    types = ", ".join(parameter.sql for parameter in signature.parameters)
+    identity = f"{epoch}\0{types}\0{text.render()}"
+    return f"gw_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
+def _casts(signature: Signature) -> list[tuple[str, str]]:
+    """All columns with the cast that makes a string of a big number."""
+    return [(column.name, _cast(column.type)) for column in signature.columns]
 
 
 def _cast(column: Type) -> str:

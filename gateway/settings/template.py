@@ -17,7 +17,7 @@ SETTINGS_TEMPLATE = """\
 # max_body = "1MB"             # a longer request body is refused
 # max_result_bytes = "64MB"    # a longer answer is refused
 # timeout = "5s"               # deadline of a query without @timeout
-# max_batch = 1000             # objects in an array body
+# max_batch = 1000             # objects in an array body, steps in a transaction
 # prepared = 200               # statements kept prepared per connection
 # time_zone = "UTC"            # of every session
 # head_timeout = "5s"          # in which the head of a request must have come
@@ -52,6 +52,9 @@ dsn = "host=127.0.0.1 dbname=postgres user=postgres"
 [groups.write]
 # access = "write"
 # size = 8
+
+[idempotency]
+# retention = "24h"            # how long the answer to an Idempotency-Key is kept; `gateway init-db` makes the table
 
 [auth]
 # mode = "none"                # nobody is asked who they are; serves loopback and unix sockets only,

@@ -27,6 +27,7 @@ STATUS: dict[type[GatewayError], int] = {
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.InvalidArguments: 422,
+    errors.IdempotencyMismatch: 422,
     errors.HeadersTooLarge: 431,
     errors.ClientGone: 499,
     errors.InternalError: 500,
@@ -88,6 +89,8 @@ class Failures:
             outcome=error.outcome,
             sqlstate=error.sqlstate,
             faults=error.faults,
+            step=error.step,
+            transaction=error.transaction,
         )
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.set_header("Retry-After", RETRY_AFTER)

@@ -19,6 +19,8 @@ def problem(
     outcome: Outcome | None = None,
     sqlstate: str | None = None,
     faults: Sequence[ArgumentFault] = (),
+    step: int | None = None,
+    transaction: str | None = None,
 ) -> bytes:
     """The members the contract names, in its order."""
     return orjson.dumps(
@@ -32,8 +34,8 @@ def problem(
             "retryable": retryable,
             "outcome": outcome,
             "sqlstate": sqlstate,
-            "step": None,
-            "transaction": None,
+            "step": step,
+            "transaction": transaction,
             "errors": [msgspec.to_builtins(fault) for fault in faults],
         }
     )

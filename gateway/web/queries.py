@@ -1,34 +1,31 @@
 """``/query/{name}``: find, bind, check out, execute, encode."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import parse_qs
 
 import falcon
 
 from gateway.catalogue.arguments import Binder
-from gateway.catalogue.json_text import split_object
-from gateway.catalogue.query import Access, Catalogue, Kind, Query
+from gateway.catalogue.json_text import begins_list, split_object
+from gateway.catalogue.query import Access, Catalogue, Query
 from gateway.errors import (
     GatewayError,
     InvalidRequest,
     NotAcceptable,
     Outcome,
     QueryBroken,
-    ResultTooLarge,
     UnknownQuery,
 )
 from gateway.node.plans import Plans
 from gateway.pool.queue import Client
 from gateway.postgres.connection import Connection, Result
-from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientSocket
 from gateway.web import bodies, freshness, preferences
 from gateway.web.preferences import NONE, Preferences
+from gateway.web.results import encode
 from gateway.web.running import Runner
-
-UNSERVED_HEADERS = {"HTTP_IDEMPOTENCY_KEY": "Idempotency-Key"}
-"""Promises this version cannot keep yet: refused, since a caller that sends them relies on them."""
+from gateway.web.works import Works
 
 
 class Bind(Protocol):
@@ -50,6 +47,7 @@ class QueryResource:
         timeout: float,
         max_body: int,
         max_result_bytes: int,
+        works: Works,
     ) -> None:
         """``timeout``: seconds for a query without one of its own; sizes in bytes."""
         self._queries = catalogue.queries
@@ -58,12 +56,18 @@ class QueryResource:
         self._timeout = timeout
         self._max_body = max_body
         self._max_result_bytes = max_result_bytes
+        self._works = works
 
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Run a query with the arguments in the body."""
+        """Run a query with the arguments in the body, or once for each object of the list in it."""
         query = self._find(name)
         body = bodies.read_json(request, self._max_body)
-        self._answer(request, response, query, lambda binder: binder.bind_json(split_object(body)))
+        if begins_list(body) or self._works.wants(request, query):
+            require_json(request)
+            response.data = self._works.answer(request, response, query, body, client_of(request))
+            response.content_type = falcon.MEDIA_JSON
+        else:
+            self._answer(request, response, query, lambda binder: binder.bind_json(split_object(body)))
 
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Run a read query with the arguments in the query string."""
@@ -88,8 +92,7 @@ class QueryResource:
         wishes = preferences.parse(env.get("HTTP_PREFER"))
         token = env.get("HTTP_GATEWAY_CONSISTENCY_TOKEN")
         asked = None if token is None and wishes is NONE else freshness.asked_for(wishes, token)
-        _refuse_unserved(env)
-        plan, binder = self._plans.get(query, bigint_as_string=wishes.bigint_as_string)
+        plan, binder, _ = self._plans.get(query, bigint_as_string=wishes.bigint_as_string)
         literals = bind(binder)
         deadline = self._deadline(request.context.arrived, query, wishes)
         client = client_of(request)
@@ -109,7 +112,7 @@ class QueryResource:
             if plan.write and error.outcome is None:
                 error.outcome = Outcome.NOT_EXECUTED  # the pool's errors know nothing of writes
             raise
-        response.data = encode(query, plan, result)
+        response.data = encode(query, result, committed=plan.write)
         response.content_type = falcon.MEDIA_JSON
         if wishes is not NONE and wishes.applied:
             response.set_header("Preference-Applied", wishes.applied)
@@ -126,24 +129,6 @@ def client_of(request: falcon.Request) -> Client | None:
         sock = request.env.get("gunicorn.socket")
         client = None if sock is None else ClientSocket(sock)
     return client
-
-
-def encode(query: Query, plan: Plan, result: Result) -> bytes:
-    """The body of a success. Rows pass through as the bytes PostgreSQL wrote."""
-    rows = result.rows
-    end = b',"outcome":"committed"}' if plan.write else b"}"
-    match query.kind:
-        case Kind.MANY:
-            if query.max_rows is not None and len(rows) > query.max_rows:
-                outcome = Outcome.COMMITTED if plan.write else None
-                raise ResultTooLarge(f"more than {query.max_rows} rows", outcome=outcome)
-            return b'{"rows":[%b],"row_count":%d%b' % (b",".join(rows), len(rows), end)
-        case Kind.ONE:
-            return b'{"row":%b%b' % (rows[0] if rows else b"null", end)
-        case Kind.SCALAR:
-            return b'{"value":%b%b' % (rows[0] if rows else b"null", end)
-        case Kind.EXEC:
-            return b'{"affected":%d%b' % (result.affected, end)
 
 
 def query_string(text: str) -> Mapping[str, Sequence[str]]:
@@ -163,9 +148,3 @@ def require_json(request: falcon.Request) -> None:
     accept = request.env.get("HTTP_ACCEPT")
     if accept and accept not in ("*/*", "application/json") and not request.client_accepts_json:
         raise NotAcceptable("this version answers application/json")
-
-
-def _refuse_unserved(env: Mapping[str, Any]) -> None:
-    for key, header in UNSERVED_HEADERS.items():
-        if key in env:
-            raise InvalidRequest(f"this version does not serve {header}")

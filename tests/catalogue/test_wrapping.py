@@ -3,10 +3,11 @@
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from gateway.catalogue.query import Kind, Statement, Text, Verb
-from gateway.catalogue.wrapping import joined, quoted, wrap
+from gateway.catalogue.wrapping import accumulate, joined, quoted, wrap
 
 READ = Statement(Verb.SELECT, Text(("Q ", ""), (0,)), None, Text(("(\nQ ", "\n)"), (0,)))
 DML = Statement(Verb.INSERT, Text(("I ", ""), (1,)), Text(("WITH _gw AS (\nI ", "\n)"), (1,)), Text(("_gw",)))
@@ -88,3 +89,29 @@ def test_serving_needs_no_parser() -> None:
         "sys.exit(any(name.startswith(('postgast', 'google')) for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603
+
+
+@pytest.mark.parametrize(
+    ("kind", "statement", "expected"),
+    [
+        (
+            Kind.MANY,
+            DML,
+            "WITH _gw AS (\nI $2\n) SELECT set_config('gateway.acc', current_setting('gateway.acc') ||"
+            " coalesce(string_agg(_gw._gw_c, chr(31)), '') || chr(30), true) FROM"
+            " (SELECT row_to_json(_gw.*)::text FROM _gw AS _gw LIMIT 4) AS _gw(_gw_c)",
+        ),
+        (Kind.EXEC, BARE, None),
+        (
+            Kind.EXEC,
+            msgspec.structs.replace(BARE, counted=Text(("WITH _gw AS (\nI\nRETURNING 1\n)",))),
+            "WITH _gw AS (\nI\nRETURNING 1\n) SELECT set_config('gateway.acc', current_setting('gateway.acc') ||"
+            " count(*)::text || chr(30), true) FROM _gw",
+        ),
+        (Kind.EXEC, READ, None),
+        (Kind.ONE, BARE, None),
+    ],
+)
+def test_a_statement_leaves_its_result_in_a_setting(kind: Kind, statement: Statement, expected: str | None) -> None:
+    text = accumulate(kind, statement, max_rows=3)
+    assert (text.render() if text else None) == expected

@@ -13,6 +13,26 @@ CREATE TABLE suite.things (
 );
 CREATE TABLE suite.locked (name text);
 
+CREATE TABLE suite.entries (
+    id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    word   text NOT NULL CONSTRAINT word_is_good CHECK (word <> 'bad'),
+    amount numeric,
+    data   jsonb,
+    parent bigint CONSTRAINT parent_is_there REFERENCES suite.entries DEFERRABLE INITIALLY DEFERRED
+);
+CREATE UNIQUE INDEX word_is_unique ON suite.entries (word) WHERE word LIKE 'unique%';
+CREATE TABLE suite.ruled (word text);
+CREATE RULE twice AS ON INSERT TO suite.ruled DO ALSO INSERT INTO suite.entries (word) VALUES (new.word || ' too');
+CREATE FUNCTION suite.sneak(word text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO suite.entries (word) VALUES (word);
+    RETURN word;
+END $$;
+CREATE PROCEDURE suite.enter(word text, INOUT id bigint) LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO suite.entries (word) VALUES (word) RETURNING entries.id INTO id;
+END $$;
+
 CREATE FUNCTION suite.refuse(message text, state text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '%', message USING ERRCODE = state, DETAIL = 'canary-detail', HINT = 'canary-hint';
@@ -29,5 +49,5 @@ BEGIN
 END $$;
 
 GRANT USAGE ON SCHEMA suite TO gateway;
-GRANT SELECT, INSERT, UPDATE, DELETE ON suite.things, suite.owners TO gateway;
+GRANT SELECT, INSERT, UPDATE, DELETE ON suite.things, suite.owners, suite.entries, suite.ruled TO gateway;
 GRANT USAGE ON SEQUENCE suite.numbers TO gateway;

@@ -215,11 +215,6 @@ class TestHeaders:
         assert len(ids) == 20
 
     @pytest.mark.parametrize("query", ["series", "next_number"])
-    def test_a_promise_this_version_cannot_keep_is_refused(self, query: str, node: Gateway) -> None:
-        told = problem(node.run(query, {"Idempotency-Key": "x"}), 400, "invalid_request")
-        assert "Idempotency-Key" in told["detail"]
-
-    @pytest.mark.parametrize("query", ["series", "next_number"])
     @pytest.mark.parametrize("token", ["", "x", "a b", "AQ", "x" * 4000])
     def test_a_token_that_no_gateway_gave_is_refused(self, token: str, query: str, node: Gateway) -> None:
         told = problem(node.run(query, {"Gateway-Consistency-Token": token}), 400, "invalid_request")

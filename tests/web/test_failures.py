@@ -24,7 +24,7 @@ CONTRACT = {
     409: {"conflict", "serialization_failure"},
     413: {"body_too_large"},
     415: {"unsupported_media_type"},
-    422: {"invalid_arguments"},
+    422: {"invalid_arguments", "idempotency_mismatch"},
     431: {"headers_too_large"},
     499: {"client_closed_request"},
     500: {"query_broken", "internal_error"},

@@ -1,0 +1,74 @@
+"""Forgets old idempotency keys, once a minute, on every primary that writes go to."""
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from gateway.errors import GatewayError
+from gateway.node.spawning import Spawn, spawn_thread
+from gateway.pool.group import Group
+from gateway.pool.pool import Pool
+from gateway.postgres.connection import Connection
+from gateway.postgres.idempotency import SWEPT_AT_ONCE, sweep
+
+log = logging.getLogger("gateway.node")
+
+EVERY = 60.0
+"""Seconds between two sweeps."""
+MOST = 20
+"""Statements of one sweep, each for a bounded number of keys."""
+PATIENCE = 2.0
+"""Seconds for one statement, and for the connection it runs on."""
+
+
+class Sweeper:
+    """Sweeps through the groups that write, while ``is_wanted`` says that this process is to."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool[Connection],
+        retention: float,
+        is_wanted: Callable[[], bool],
+        every: float = EVERY,
+        spawn: Spawn = spawn_thread,
+    ) -> None:
+        """``retention`` and ``every`` in seconds."""
+        self._groups = [group for group in pool.groups.values() if group.access_write]
+        self._retention = retention
+        self._is_wanted = is_wanted
+        self._every = every
+        self._spawn = spawn
+        self._stopped = threading.Event()
+        self._told = ""
+
+    def start(self) -> None:
+        """Begin, with a pause."""
+        self._spawn(self._run)
+
+    def stop(self) -> None:
+        """End after the statement under way."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._every):
+            for group in self._groups:
+                if self._is_wanted() and group.serving:
+                    self._sweep_unless_broken(group)
+
+    def _sweep_unless_broken(self, group: Group[Connection]) -> None:
+        try:
+            for _ in range(MOST):
+                # A lease each: nobody waits for a connection longer than one statement takes.
+                with group.lease(monotonic() + PATIENCE) as lease:
+                    swept = sweep(lease.connection, retention=self._retention, deadline=monotonic() + PATIENCE)
+                if swept < SWEPT_AT_ONCE or self._stopped.is_set():
+                    break
+            self._told = ""
+        except GatewayError as error:
+            if error.detail != self._told:
+                self._told = error.detail
+                log.warning("old idempotency keys are not forgotten: %s", error.server_message or error.detail)
+        except Exception:  # a bug of ours must not be the last sweep
+            log.exception("old idempotency keys could not be forgotten, by a bug of ours")

@@ -1,0 +1,85 @@
+"""The mark of a write: what must be known before its COMMIT is sent to find out afterwards what became of it.
+
+An xid alone lies. After a promotion that lost the tail, and after a crash that lost what was not flushed yet, the same
+xid is handed out again, and ``pg_xact_status`` tells of somebody else's transaction. The position says whether the
+server still has what the write had written; the start says whether it has crashed since.
+"""
+
+import base64
+import binascii
+import struct
+from collections.abc import Sequence
+from typing import Self
+
+import msgspec
+
+ORIGIN = (
+    "(SELECT system_identifier FROM pg_control_system())::text,"
+    " (SELECT (extract(epoch FROM stats_reset) * 1000000)::int8 FROM pg_stat_bgwriter)::text"
+)
+"""Which server this is. Counters start anew with a crash, and with nothing else but on demand: so the moment they did
+stands for the server's life since its last crash. Both are the same for the whole life of a session."""
+POSITION = (
+    "(pg_current_wal_insert_lsn() - '0/0')::text,"
+    " ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8::text"
+)
+"""How far the WAL is, and its timeline; an error on a standby."""
+FACTS = f"pg_current_xact_id()::text, {POSITION}, (extract(epoch FROM clock_timestamp()) * 1000000)::int8::text"
+"""To be selected when all that the transaction writes is written: only then does the position cover its xid."""
+
+_FORM = struct.Struct(">BQIQQqq")
+_CHECKSUM = struct.Struct(">I")
+_VERSION = 1
+
+
+class NoMark(Exception):
+    """This text is none of our marks."""
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """Which transaction it was, and where."""
+
+    system: int
+    """System identifier of the cluster."""
+    timeline: int
+    xid: int
+    """With its epoch (``xid8``)."""
+    position: int
+    """Insert position of the WAL when all of the transaction's writes were in it and its COMMIT was not."""
+    life: int
+    """When the server's counters started, in microseconds of the epoch: see ``ORIGIN``."""
+    taken: int
+    """The server's clock when this mark was made, in microseconds of the epoch."""
+
+    def token(self) -> str:
+        """The mark as clients see it: opaque, safe in a path."""
+        fields = (self.system, self.timeline, self.xid, self.position, self.life, self.taken)
+        packed = _FORM.pack(_VERSION, *fields)
+        return base64.urlsafe_b64encode(packed + _CHECKSUM.pack(binascii.crc32(packed))).decode().rstrip("=")
+
+    @classmethod
+    def read(cls, token: str) -> Self:
+        """The mark of a token; raises NoMark."""
+        try:
+            raw = base64.b64decode(token.encode("ascii") + b"=" * (-len(token) % 4), altchars=b"-_", validate=True)
+            packed, (checksum,) = raw[: -_CHECKSUM.size], _CHECKSUM.unpack(raw[-_CHECKSUM.size :])
+            version, *fields = _FORM.unpack(packed)
+        except (ValueError, struct.error) as error:
+            raise NoMark("not a mark") from error
+        mark = cls(*fields)
+        if version != _VERSION or checksum != binascii.crc32(packed) or mark.token() != token:
+            raise NoMark("not a mark")
+        return mark
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Which server a session is on, in which of its lives."""
+
+    system: int
+    life: int
+
+
+def mark_of(origin: Origin, facts: Sequence[bytes]) -> Mark:
+    """The mark of a transaction from what ``FACTS`` gave in it."""
+    xid, position, timeline, taken = map(int, facts)
+    return Mark(origin.system, timeline, xid, position, origin.life, taken)

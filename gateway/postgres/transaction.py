@@ -1,0 +1,373 @@
+"""Several statements in one transaction, or one whose outcome must be known: what is sent, in which messages.
+
+Only the last result of a message comes back. So steps that need each other's results, and queries that nothing can
+be wrapped around, go one a message; the same query many times accumulates its results in a setting and goes as one
+message (100 INSERTs: less than half the time). The COMMIT is a message of its own, sent when everything is known:
+results, answer, and the mark under which its outcome can be found out should the connection break.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import floor
+from time import monotonic
+from typing import Any, NamedTuple
+
+import psycopg2
+
+from gateway import errors
+from gateway.catalogue.query import Kind
+from gateway.catalogue.wrapping import ACCUMULATOR, AFTER_RESULT, BETWEEN_ROWS
+from gateway.errors import GatewayError, Outcome
+from gateway.pool.queue import Client
+from gateway.postgres import idempotency
+from gateway.postgres.connection import SAFETY_MARGIN, Connection, Result
+from gateway.postgres.failures import Stage
+from gateway.postgres.idempotency import Claim
+from gateway.postgres.marks import FACTS, Mark, Origin, mark_of
+from gateway.postgres.statement import Plan
+from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
+
+AT_ONCE = 100
+"""Statements that accumulate in one message: each one copies what was there before."""
+
+IDLE_GRACE = 1.0
+"""Seconds behind the deadline after which the server ends a transaction that nobody goes on with."""
+
+TO_ASK = 0.25
+"""Seconds left, at most, to ask what became of a marked transaction whose COMMIT is not answered."""
+
+_OF_ONE_STEP = (errors.InvalidArguments, errors.Conflict, errors.Raised, errors.Forbidden, errors.QueryBroken)
+"""Failures that some step is to blame for; the others would have met any."""
+_INTERRUPTIONS = (psycopg2.Error, DeadlinePassed, ClientLeft, EndpointWithdrawn)
+"""What a message may end with."""
+_CANNOT_ACCUMULATE = "0A000"
+_READING = ("SAVEPOINT gw_read", "SET LOCAL transaction_read_only = on")
+_READ = "RELEASE SAVEPOINT gw_read"
+
+
+class Step(NamedTuple):
+    """One query, and its literals once the results before it are known."""
+
+    plan: Plan
+    bind: Callable[[Sequence[Result]], Sequence[str]]
+    """Raises InvalidArguments where a result is not what the arguments need."""
+
+
+class Work(NamedTuple):
+    """What is to happen in one transaction."""
+
+    steps: Sequence[Step]
+    encode: Callable[[Sequence[Result]], bytes]
+    """The body of the answer, made before the COMMIT is sent; may raise ResultTooLarge."""
+    begin: str = "BEGIN"
+    accumulated: Plan | None = None
+    """How the one query of all steps runs where its results pile up; None: one message a step."""
+    numbered: bool = True
+    """Whether failures say which step it was."""
+    tracked: bool = False
+    """Whether a mark is taken before the COMMIT, where the server lets us."""
+    claim: Claim | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether any step may write; otherwise there is no outcome to speak of."""
+        return any(step.plan.write for step in self.steps)
+
+
+class Answer(NamedTuple):
+    """The body of a success."""
+
+    body: bytes
+    replayed: bool = False
+    """It is what an earlier request with this key was answered."""
+
+
+class Unresolved(Exception):
+    """The connection broke after the COMMIT had left: nobody knows yet.
+
+    With the mark, if there is one, and the answer if it was committed.
+    """
+
+    def __init__(self, error: GatewayError, mark: Mark | None, body: bytes) -> None:
+        super().__init__(error.detail)
+        self.error = error
+        self.mark = mark
+        self.body = body
+
+
+def run(
+    connection: Connection,
+    work: Work,
+    *,
+    deadline: float,
+    client: Client | None = None,
+    max_bytes: int | None = None,
+    guard: str = "",
+) -> Answer:
+    """Run it all or nothing, and give the answer.
+
+    A work that only reads ends when ``client`` hangs up, and ``guard`` (one of ``guarding``) may stop it: TooStale.
+    Raises Unresolved, or a GatewayError with the outcome, if it writes, and the step that failed.
+    """
+    client = None if work.writes else client
+    try:
+        connection.reach(Stage.PREPARING)
+        connection.undertake([step.plan for step in work.steps], deadline=deadline, client=client)
+        try:
+            return _Attempt(connection, work, deadline, max_bytes, guard).run()
+        except _Forgotten:
+            connection.prepare_afresh()
+            return _Attempt(connection, work, deadline, max_bytes, guard).run()
+    except _Forgotten as error:
+        raise connection.explained(error.error, write=work.writes) from error
+    except _INTERRUPTIONS as error:
+        raise connection.explained(error, write=work.writes) from error
+
+
+class _Forgotten(Exception):
+    """The server does not know a statement of ours any more; nothing of the transaction has happened."""
+
+    def __init__(self, error: psycopg2.Error) -> None:
+        super().__init__()
+        self.error = error
+
+
+class _Attempt:
+    """One transaction, from BEGIN to COMMIT."""
+
+    def __init__(self, connection: Connection, work: Work, deadline: float, max_bytes: int | None, guard: str) -> None:
+        self._connection = connection
+        self._guard = guard
+        self._work = work
+        self._deadline = deadline
+        self._max_bytes = max_bytes
+        self._writes = work.writes
+        self._front = self._opening
+        """Makes what goes in front of the next message."""
+        self._origin: Origin | None = None
+        self._facts: Sequence[bytes] = ()
+        self._bytes = 0
+
+    def run(self) -> Answer:
+        claim = self._work.claim
+        try:
+            return self._commit(self._body(self._results()))
+        except psycopg2.Error as error:
+            if self._connection.forgot(error):
+                raise _Forgotten(error) from error
+            if claim is None or self._connection.closed:
+                raise
+            if (trouble := idempotency.trouble(error)) is not None:
+                raise trouble from error
+            if not idempotency.is_taken(error) and error.pgcode != "40001":
+                raise
+            # Under serializable isolation a repeat may be told 40001 rather than that the key is taken.
+            replay = self._replay(claim)
+            if replay is None and error.pgcode == "40001":
+                raise
+            if replay is None:
+                raise errors.SerializationFailure("the key came free meanwhile", outcome=Outcome.ROLLED_BACK) from error
+            return replay
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def _opening(self) -> list[str]:
+        work = self._work
+        claim = [] if work.claim is None else [idempotency.claiming(work.claim)]
+        plans = [step.plan for step in work.steps]
+        # Should this process be frozen or cut off in the middle, its locks go not long after the deadline.
+        idle = max(1, floor((self._left() + IDLE_GRACE) * 1000))
+        abandoned = f"SET LOCAL idle_in_transaction_session_timeout = {idle}"
+        # Through a pooler another message may reach another session.
+        guard = [] if not self._guard or self._connection.prepares else [self._guard.rstrip("; ")]
+        return [work.begin, *guard, *self._connection.preface(plans), *self._limits(), abandoned, *claim]
+
+    def _limits(self) -> list[str]:
+        """A write gives up by itself a little before the deadline, so that its end is known."""
+        if not self._writes:
+            return []
+        if self._left() <= 0:
+            raise DeadlinePassed
+        left = max(1, floor((self._left() - SAFETY_MARGIN) * 1000))
+        return [f"SET LOCAL statement_timeout = {left}", f"SET LOCAL lock_timeout = {max(1, left - 10)}"]
+
+    def _send(self, *statements: str, stage: Stage = Stage.OPEN) -> Any:
+        """Send one message of the transaction; a cursor on the result of its last statement."""
+        front, self._front = self._front(), self._limits
+        self._connection.reach(stage)
+        cursor = self._connection.cursor()
+        cursor.execute("; ".join([*front, *statements]))
+        return cursor
+
+    def _left(self) -> float:
+        return self._deadline - monotonic()
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    def _results(self) -> Sequence[Result]:
+        work, connection = self._work, self._connection
+        if self._guard and connection.prepares:
+            # Before the BEGIN: the snapshot of a repeatable read must not be older than what the guard sees.
+            connection.cursor().execute(self._guard)
+        self._origin = connection.origin() if work.tracked else None
+        if work.accumulated is not None and self._accepts(work.accumulated):
+            try:
+                return self._pile_up(work.accumulated)
+            except psycopg2.Error as error:
+                if not self._is_worth_a_loop(error):
+                    raise
+            connection.cursor().execute("ROLLBACK")
+            connection.reach(Stage.PREPARING)
+            self._front = self._opening
+            self._bytes = 0
+        return self._one_by_one()
+
+    def _accepts(self, plan: Plan) -> bool:
+        """Whether the server takes the form that accumulates."""
+        try:
+            self._connection.make_ready(plan)
+        except psycopg2.Error as error:
+            if error.pgcode != _CANNOT_ACCUMULATE:
+                raise
+            return False
+        return True
+
+    def _pile_up(self, plan: Plan) -> Sequence[Result]:
+        """All steps, many a message."""
+        results: list[Result] = []
+        steps = self._work.steps
+        for begin in range(0, len(steps), AT_ONCE):
+            is_last = begin + AT_ONCE >= len(steps)
+            facts = f", {FACTS}" if is_last and self._origin is not None else ""
+            cursor = self._send(
+                f"SELECT set_config('{ACCUMULATOR}', '', true)",
+                *(self._connection.statement(plan, step.bind(results)) for step in steps[begin : begin + AT_ONCE]),
+                f"SELECT current_setting('{ACCUMULATOR}'){facts}",
+            )
+            piled, *self._facts = cursor.fetchone()
+            found = _unpiled(plan, piled)
+            self._weigh(found)
+            results += found
+        return results
+
+    def _is_worth_a_loop(self, error: psycopg2.Error) -> bool:
+        """Whether the steps one by one would tell which of them is to blame; they may even succeed."""
+        connection = self._connection
+        if connection.closed or error.pgcode is None or self._is_ours(error) or self._left() <= SAFETY_MARGIN:
+            return False
+        return isinstance(connection.explained(error, write=self._writes), _OF_ONE_STEP)
+
+    def _one_by_one(self) -> Sequence[Result]:
+        results: list[Result] = []
+        steps = self._work.steps
+        # Before the BEGIN: a statement that is not known any more could not be prepared again inside.
+        firsts: dict[str, tuple[int, Plan]] = {}
+        for index, step in enumerate(steps):
+            firsts.setdefault(step.plan.name, (index, step.plan))
+        for index, plan in firsts.values():
+            with self._blaming(index, plan):
+                self._connection.make_ready(plan)
+        for index, (plan, bind) in enumerate(steps):
+            with self._blaming(index, plan):
+                literals = bind(results)
+            with self._blaming(index, plan, literals):
+                results.append(self._step(plan, literals))
+            self._weigh(results[-1:])
+        if self._origin is not None:
+            self._facts = self._send(f"SELECT {FACTS}").fetchone()
+        return results
+
+    def _step(self, plan: Plan, literals: Sequence[str]) -> Result:
+        statement = self._connection.statement(plan, literals)
+        if not self._writes or plan.write or plan.harmless:
+            return self._connection.fetch(plan, self._send(statement))
+        # SECURITY: a read stays one among writes; what it calls could write otherwise.
+        result = self._connection.fetch(plan, self._send(*_READING, statement))
+        self._front = lambda: [_READ, *self._limits()]
+        return result
+
+    @contextmanager
+    def _blaming(self, index: int, plan: Plan, literals: Sequence[str] = ()) -> Iterator[None]:
+        """Name the step in what it fails with; but not in what is the key's business, or has us begin again."""
+        work, connection = self._work, self._connection
+        try:
+            yield
+        except _INTERRUPTIONS as error:
+            if isinstance(error, psycopg2.Error) and self._is_ours(error):
+                raise
+            blamed = connection.blamed(error, plan, literals, write=plan.write)
+            if self._writes and not plan.write:
+                blamed.outcome = Outcome.ROLLED_BACK
+            blamed.step = index if work.numbered else None
+            raise blamed from error
+        except GatewayError as error:
+            error.step = index if work.numbered else None
+            error.outcome = Outcome.ROLLED_BACK if self._writes else None
+            raise
+
+    def _is_ours(self, error: psycopg2.Error) -> bool:
+        """Whether this is for ``run`` to look at, whichever step met it."""
+        if self._connection.forgot(error):
+            return True
+        if self._work.claim is None or error.pgcode is None:
+            return False
+        is_the_keys = idempotency.is_taken(error) or idempotency.trouble(error) is not None
+        return is_the_keys or error.pgcode == "40001"
+
+    def _weigh(self, results: Sequence[Result]) -> None:
+        self._bytes += sum(len(row) for result in results for row in result.rows)
+        if self._max_bytes is not None and self._bytes > self._max_bytes:
+            outcome = Outcome.ROLLED_BACK if self._writes else None
+            raise errors.ResultTooLarge(f"the results have more than {self._max_bytes} bytes", outcome=outcome)
+
+    def _body(self, results: Sequence[Result]) -> bytes:
+        try:
+            return self._work.encode(results)
+        except GatewayError as error:
+            error.outcome = Outcome.ROLLED_BACK if self._writes else None
+            raise
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _commit(self, body: bytes) -> Answer:
+        work, connection = self._work, self._connection
+        if self._origin is not None:
+            self._deadline = connection.deadline = self._deadline - min(TO_ASK, self._left() / 10)
+        if self._writes and self._left() <= SAFETY_MARGIN:
+            raise DeadlinePassed
+        mark = None if self._origin is None else mark_of(self._origin, self._facts)
+        keeping = [] if work.claim is None else [idempotency.keeping(work.claim, body)]
+        try:
+            cursor = self._send(*keeping, "COMMIT", stage=Stage.COMMITTING)
+        except _INTERRUPTIONS as error:
+            explained = connection.explained(error, write=self._writes)
+            if explained.outcome is Outcome.UNKNOWN:
+                raise Unresolved(explained, mark, body) from error
+            raise
+        if cursor.statusmessage != "COMMIT":
+            outcome = Outcome.ROLLED_BACK if self._writes else None
+            raise errors.QueryBroken("the server rolled the transaction back", outcome=outcome)
+        return Answer(body)
+
+    def _replay(self, claim: Claim) -> Answer | None:
+        """The answer that was kept under the key; raises IdempotencyMismatch where it was another request's."""
+        try:
+            self._connection.ask("ROLLBACK", self._deadline)
+            kept = idempotency.look_up(self._connection, claim, self._deadline)
+        except GatewayError as error:
+            error.outcome = Outcome.UNKNOWN  # of the first request with this key
+            raise
+        if kept is None:
+            return None
+        if kept.request_hash != claim.request_hash:
+            raise errors.IdempotencyMismatch("its arguments differ from those of now", outcome=Outcome.NOT_EXECUTED)
+        return Answer(kept.answer, replayed=True)
+
+
+def _unpiled(plan: Plan, piled: bytes) -> list[Result]:
+    """Results of the statements of one message, in their order."""
+    parts = piled.split(AFTER_RESULT)[:-1]
+    if plan.kind is Kind.EXEC:
+        return [Result([], int(part)) for part in parts]
+    rows = [part.split(BETWEEN_ROWS) if part else [] for part in parts]
+    return [Result(texts, len(texts)) for texts in rows]

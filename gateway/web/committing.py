@@ -1,0 +1,143 @@
+"""Brings works, each one transaction, to an end that is known: again where nothing happened, asking where it may have.
+
+A write is never run twice: it is run again only when its transaction is known to be gone, or when an idempotency key
+is taken in that transaction, at which a second run ends if the first one committed.
+"""
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+import falcon
+
+from gateway.catalogue.query import Query
+from gateway.errors import ConnectionLost, GatewayError, Outcome, QueryBroken, SerializationFailure
+from gateway.node.plans import Plans
+from gateway.pool.queue import Client
+from gateway.postgres import transaction
+from gateway.postgres.connection import Connection
+from gateway.postgres.transaction import Answer, Unresolved, Work
+from gateway.postgres.waiting import closed_gate
+from gateway.web.freshness import Freshness
+from gateway.web.outcomes import Outcomes
+from gateway.web.running import Runner
+
+MOST_LOSSES = 3
+"""Connections that one request may lose; a query that brings its backend down must not be run for ever."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
+
+Attempt = Callable[[Connection], Answer]
+
+
+class Committer:
+    """Runs works before their deadline."""
+
+    def __init__(self, *, runner: Runner, plans: Plans, outcomes: Outcomes, max_result_bytes: int) -> None:
+        self._runner = runner
+        self._plans = plans
+        self._outcomes = outcomes
+        self._max_result_bytes = max_result_bytes
+
+    def run(
+        self,
+        work: Work,
+        queries: Sequence[Query],
+        response: falcon.Response,
+        *,
+        group: str,
+        deadline: float,
+        client: Client | None = None,
+        asked: Freshness | None = None,
+        retry: bool = False,
+    ) -> bytes:
+        """Run it, and give the body of the answer; ``queries`` are those of the steps.
+
+        ``asked``: how fresh the data of reads must be. ``retry``: serialization failures and deadlocks are the
+        gateway's to repeat. Raises a GatewayError with the outcome; where that is unknown, ``transaction`` is what to
+        ask for later.
+        """
+
+        def attempt(connection: Connection, guard: str = "") -> Answer:
+            limit = self._max_result_bytes
+            return transaction.run(connection, work, deadline=deadline, client=client, max_bytes=limit, guard=guard)
+
+        try:
+            if work.writes:
+                return self._write(work, response, attempt, group=group, deadline=deadline, client=client, retry=retry)
+            return self._runner.read(response, group, attempt, deadline, client, asked).body
+        except QueryBroken as error:
+            for query in queries if error.step is None else queries[error.step : error.step + 1]:
+                self._plans.doubt(query)
+            raise
+
+    def _write(
+        self,
+        work: Work,
+        response: falcon.Response,
+        attempt: Attempt,
+        *,
+        group: str,
+        deadline: float,
+        client: Client | None,
+        retry: bool,
+    ) -> bytes:
+        doubt: GatewayError | None = None
+        losses = 0
+        for number in itertools.count():
+            try:
+                answer = self._runner.write(response, group, attempt, deadline, client)
+            except Unresolved as lost:
+                if work.claim is None:
+                    return self._resolve(lost, group, deadline)
+                doubt = error = lost.error  # the key keeps the next attempt from running it twice
+                error.transaction = None if lost.mark is None else lost.mark.token()
+                losses += 1
+                is_worth_it = losses < MOST_LOSSES
+            except GatewayError as failure:
+                error = failure
+                if doubt is not None and failure.outcome is None:
+                    raise doubt from failure
+                if failure.outcome is None:
+                    failure.outcome = Outcome.NOT_EXECUTED  # the pool's errors know nothing of writes
+                losses += isinstance(failure, ConnectionLost)
+                is_worth_it = losses < MOST_LOSSES and _may_be_repeated(failure, work, retry=retry)
+            else:
+                if answer.replayed:
+                    response.set_header("Idempotency-Replayed", "true")
+                return answer.body
+            if not is_worth_it or not _paused(number, deadline):
+                raise error
+        raise AssertionError("unreachable")
+
+    def _resolve(self, lost: Unresolved, group: str, deadline: float) -> bytes:
+        """What a server says of it: committed is a success like any other."""
+        if lost.mark is None:
+            raise lost.error
+        try:
+            outcome = self._outcomes.find(lost.mark, [group], deadline)
+        except GatewayError:
+            outcome = Outcome.UNKNOWN
+        if outcome is Outcome.COMMITTED:
+            return lost.body
+        lost.error.outcome = outcome
+        if outcome is Outcome.UNKNOWN:
+            lost.error.transaction = lost.mark.token()
+        raise lost.error
+
+
+def _may_be_repeated(error: GatewayError, work: Work, *, retry: bool) -> bool:
+    """Whether the same request may succeed now, with nothing of it having happened."""
+    if isinstance(error, SerializationFailure):
+        return retry or error.sqlstate is None  # without one it is ours: the key came free meanwhile
+    known = error.outcome in (Outcome.NOT_EXECUTED, Outcome.ROLLED_BACK)
+    return isinstance(error, ConnectionLost) and (work.claim is not None or known)
+
+
+def _paused(attempt: int, deadline: float) -> bool:
+    """Wait a little, at random, longer each time; False if the deadline is too near for another attempt."""
+    pause = random.uniform(0.5, 1.0) * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempt, 10))  # noqa: S311 - jitter
+    if monotonic() + pause + 2 * _FIRST_PAUSE >= deadline:
+        return False
+    closed_gate().wait(pause)
+    return True

@@ -1,0 +1,85 @@
+"""What became of a write whose answer was lost: for requests still waiting, and as ``/outcome/{mark}`` for later."""
+
+from collections.abc import Sequence
+from time import monotonic
+
+import falcon
+import orjson
+
+from gateway.errors import GatewayError, InvalidRequest, NotFound, Outcome
+from gateway.pool.pool import Pool
+from gateway.postgres.connection import Connection
+from gateway.postgres.marks import Mark, NoMark
+from gateway.postgres.outcomes import Verdict, ask, judge
+from gateway.postgres.waiting import closed_gate
+from gateway.web import preferences
+
+ASK_AGAIN_AFTER = 0.05
+"""Seconds between two questions."""
+_TO_ANSWER = 0.02
+"""Seconds before the deadline at which asking ends, so that the answer is in time."""
+
+
+class Outcomes:
+    """Finds out what became of writes."""
+
+    def __init__(self, *, pool: Pool[Connection]) -> None:
+        self._pool = pool
+        self.groups = tuple(name for name, group in pool.groups.items() if group.access_write)
+        """Where writes run, and where can be asked for them."""
+
+    def find(self, mark: Mark, groups: Sequence[str], deadline: float) -> Outcome:
+        """Ask the servers of these groups until one knows, or nobody can, or the deadline is near.
+
+        Raises NotFound where they are all of other clusters, and the pool's error where none could be asked.
+        """
+        deadline -= _TO_ANSWER
+        left = list(groups)
+        trouble: GatewayError | None = None
+        while left:
+            verdicts: dict[str, Verdict] = {}
+            for name in left:
+                try:
+                    with self._pool[name].lease(deadline) as lease:
+                        verdicts[name] = judge(mark, ask(lease.connection, mark, deadline))
+                        trouble = None
+                except GatewayError as error:
+                    trouble = error
+            if Verdict.COMMITTED in verdicts.values():
+                return Outcome.COMMITTED
+            if Verdict.ROLLED_BACK in verdicts.values():
+                return Outcome.ROLLED_BACK
+            if Verdict.UNKNOWN in verdicts.values():
+                return Outcome.UNKNOWN
+            left = [name for name in left if verdicts.get(name) is not Verdict.FOREIGN]
+            if left:
+                if monotonic() + ASK_AGAIN_AFTER >= deadline:
+                    if trouble is not None:
+                        raise trouble
+                    return Outcome.UNKNOWN
+                closed_gate().wait(ASK_AGAIN_AFTER)
+        raise NotFound("no server of this gateway's write groups is of the cluster this mark is from")
+
+
+class OutcomeResource:
+    """Answers what became of a write."""
+
+    def __init__(self, *, outcomes: Outcomes, timeout: float) -> None:
+        """``timeout``: seconds, where the caller does not say how long it will wait."""
+        self._outcomes = outcomes
+        self._timeout = timeout
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, mark: str) -> None:
+        """Ask the servers."""
+        try:
+            known = Mark.read(mark)
+        except NoMark:
+            raise InvalidRequest("this is no mark of a transaction") from None
+        wait = preferences.parse(request.env.get("HTTP_PREFER")).wait
+        seconds = self._timeout if wait is None else min(wait, self._timeout)
+        outcome = self._outcomes.find(known, self._outcomes.groups, request.context.arrived + seconds)
+        response.set_header("Cache-Control", "no-store")
+        response.content_type = falcon.MEDIA_JSON
+        response.data = orjson.dumps({"transaction": mark, "outcome": outcome})
+
+    on_head = on_get

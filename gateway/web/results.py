@@ -1,0 +1,47 @@
+"""The body of a success. Rows pass through as the bytes PostgreSQL wrote."""
+
+from collections.abc import Sequence
+
+from gateway.catalogue.query import Kind, Query
+from gateway.errors import Outcome, ResultTooLarge
+from gateway.postgres.connection import Result
+
+COMMITTED = b'"outcome":"committed"}'
+
+
+def encode(query: Query, result: Result, *, committed: bool) -> bytes:
+    """The answer to one query; raises ResultTooLarge, when a write has happened already."""
+    try:
+        body = encode_result(query, result)
+    except ResultTooLarge as error:
+        error.outcome = Outcome.COMMITTED if committed else None
+        raise
+    return b"%b,%b" % (body[:-1], COMMITTED) if committed else body
+
+
+def encode_all(queries: Sequence[Query], results: Sequence[Result], *, committed: bool) -> bytes:
+    """The answer to several queries in one transaction; raises ResultTooLarge with the step."""
+    bodies = []
+    for step, (query, result) in enumerate(zip(queries, results, strict=True)):
+        try:
+            bodies.append(encode_result(query, result))
+        except ResultTooLarge as error:
+            error.step = step
+            raise
+    return b'{"results":[%b]%b' % (b",".join(bodies), b"," + COMMITTED if committed else b"}")
+
+
+def encode_result(query: Query, result: Result) -> bytes:
+    """What one query answered, without an outcome; raises ResultTooLarge."""
+    rows = result.rows
+    match query.kind:
+        case Kind.MANY:
+            if query.max_rows is not None and len(rows) > query.max_rows:
+                raise ResultTooLarge(f"more than {query.max_rows} rows")
+            return b'{"rows":[%b],"row_count":%d}' % (b",".join(rows), len(rows))
+        case Kind.ONE:
+            return b'{"row":%b}' % (rows[0] if rows else b"null")
+        case Kind.SCALAR:
+            return b'{"value":%b}' % (rows[0] if rows else b"null")
+        case Kind.EXEC:
+            return b'{"affected":%d}' % result.affected

@@ -1,0 +1,242 @@
+"""``/transaction``: several queries of one endpoint, all or nothing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import falcon
+import msgspec
+
+from gateway.catalogue import json_text
+from gateway.catalogue.json_text import split_object
+from gateway.catalogue.query import Access, Catalogue, Query
+from gateway.catalogue.references import Reference, Shape, look, plain, read_reference
+from gateway.catalogue.values import Refused
+from gateway.errors import ArgumentFault, InvalidArguments, InvalidRequest, UnknownQuery
+from gateway.node.plans import Plans, Ready
+from gateway.pool.pool import Pool
+from gateway.postgres.connection import Connection, Result
+from gateway.postgres.transaction import Step, Work
+from gateway.web import bodies, freshness, preferences
+from gateway.web.committing import Committer
+from gateway.web.idempotency import claim_of
+from gateway.web.queries import client_of, require_json
+from gateway.web.results import encode_all, encode_result
+from gateway.web.steps import constant, of_step, refused
+
+ISOLATIONS = ("read committed", "repeatable read", "serializable")
+_MEMBERS = ("steps", "isolation", "read_only")
+_NOTHING = json_text.value("null")
+
+
+class Asked(NamedTuple):
+    """One step as the request has it."""
+
+    query: Query
+    ready: Ready
+    arguments: dict[str, msgspec.Raw]
+    """Null where there is a reference."""
+    references: dict[str, Reference]
+    """By parameter; what they point at becomes known on the way."""
+    literals: Sequence[str]
+    """Of the arguments; all there is to bind where nothing is referred to."""
+
+
+class TransactionResource:
+    """Runs several queries in one transaction."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        plans: Plans,
+        pool: Pool[Connection],
+        committer: Committer,
+        timeout: float,
+        max_body: int,
+        max_batch: int,
+    ) -> None:
+        """``timeout``: seconds for a query without one of its own; ``max_batch``: most steps."""
+        self._queries = catalogue.queries
+        self._plans = plans
+        self._pool = pool
+        self._committer = committer
+        self._timeout = timeout
+        self._max_body = max_body
+        self._max_batch = max_batch
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Run the steps in the body."""
+        body = bodies.read_json(request, self._max_body)
+        require_json(request)
+        wishes = preferences.parse(request.env.get("HTTP_PREFER"))
+        fresh = freshness.asked_for(wishes, request.env.get("HTTP_GATEWAY_CONSISTENCY_TOKEN"))
+        members = split_object(body)
+        if unknown := [name for name in members if name not in _MEMBERS]:
+            raise InvalidRequest(f"a transaction has {', '.join(_MEMBERS)}, not {unknown[0][:64]}")
+        isolation = _member(members, "isolation", str, ISOLATIONS[0])
+        if isolation not in ISOLATIONS:
+            raise InvalidRequest(f"isolation is one of {', '.join(ISOLATIONS)}")
+        read_only = _member(members, "read_only", bool, False)
+        steps = self._steps(members.get("steps"), bigint_as_string=wishes.bigint_as_string)
+        response.content_type = falcon.MEDIA_JSON
+        if not steps:
+            response.data = encode_all([], [], committed=False)
+            return
+        queries = [step.query for step in steps]
+        writes = any(query.access is Access.WRITE for query in queries)
+        work = Work(
+            steps=[Step(asked.ready.plan, _binding(steps, index)) for index, asked in enumerate(steps)],
+            encode=lambda results: encode_all(queries, results, committed=writes),
+            begin=f"BEGIN ISOLATION LEVEL {isolation.upper()}{'' if writes else ' READ ONLY'}",
+            tracked=writes,
+            claim=claim_of(request, body) if writes else None,
+        )
+        seconds = max(self._timeout if query.timeout is None else query.timeout for query in queries)
+        response.data = self._committer.run(
+            work,
+            queries,
+            response,
+            group=self._group(queries, read_only=read_only, on_primary=isolation == "serializable"),
+            deadline=request.context.arrived + (seconds if wishes.wait is None else min(seconds, wishes.wait)),
+            client=client_of(request),
+            asked=fresh,
+            retry=any(query.retry_serialization for query in queries),
+        )
+        if wishes.applied:
+            response.set_header("Preference-Applied", wishes.applied)
+
+    # --- what is asked for -------------------------------------------------------------------------------------
+
+    def _steps(self, raw: msgspec.Raw | None, *, bigint_as_string: bool) -> list[Asked]:
+        """All steps, checked; raises with every fault of all their arguments."""
+        elements = None if raw is None else json_text.elements(raw)
+        if elements is None:
+            raise InvalidRequest("steps must be a list")
+        if len(elements) > self._max_batch:
+            raise InvalidRequest(f"{len(elements)} steps, at most {self._max_batch} are run in a transaction")
+        named = [self._named(step, element) for step, element in enumerate(elements)]
+        asked: list[Asked] = []
+        faults: list[ArgumentFault] = []
+        shapes: list[Shape] = []
+        for step, (query, arguments) in enumerate(named):
+            ready = self._plans.get(query, bigint_as_string=bigint_as_string)
+            given, references, wrong = _resolved(arguments, shapes)
+            literals: Sequence[str] = ()
+            try:
+                # NULL fits everywhere, so it stands for what is not known yet.
+                literals = ready.binder.bind_json(given)
+            except InvalidArguments as error:
+                wrong += error.faults
+            faults += of_step(wrong, step)
+            asked.append(Asked(query, ready, given, references, literals))
+            shapes.append(Shape(query.kind, [column.name for column in ready.plan.columns]))
+        if faults:
+            raise refused(faults)
+        return asked
+
+    def _named(self, step: int, raw: msgspec.Raw) -> tuple[Query, dict[str, msgspec.Raw]]:
+        """The query and the arguments of one step; raises InvalidRequest or UnknownQuery, with the step."""
+        try:
+            return self._read(raw)
+        except (InvalidRequest, UnknownQuery) as error:
+            error.step = step
+            raise
+
+    def _read(self, raw: msgspec.Raw) -> tuple[Query, dict[str, msgspec.Raw]]:
+        members = json_text.members(raw)
+        if members is None or "query" not in members or members.keys() - {"query", "arguments"}:
+            raise InvalidRequest('a step is {"query": NAME, "arguments": {...}}')
+        query = self._queries.get(_member(members, "query", str, ""))
+        if query is None:
+            raise UnknownQuery("the catalogue has no query of the name in this step")
+        arguments = json_text.members(members["arguments"]) if "arguments" in members else {}
+        if arguments is None:
+            raise InvalidRequest("arguments must be a JSON object")
+        return query, arguments
+
+    # --- where it runs -----------------------------------------------------------------------------------------
+
+    def _group(self, queries: Sequence[Query], *, read_only: bool, on_primary: bool) -> str:
+        """The group that can run all of these; raises InvalidRequest.
+
+        A serializable transaction cannot run on a replica, even if it only reads.
+        """
+        if read_only:
+            for step, query in enumerate(queries):
+                if query.access is Access.WRITE:
+                    raise _misplaced("it writes, and the transaction is read_only", step)
+        access = Access.READ if read_only else Access.WRITE
+        chosen = next((query.group for query in queries if query.access is access), "")
+        if not chosen or (read_only and on_primary):
+            writing = [name for name, group in self._pool.groups.items() if group.access_write]
+            chosen = "write" if "write" in writing else next(iter(writing), chosen)
+        if not chosen:
+            raise InvalidRequest("there is no group for a transaction that is not read_only")
+        endpoints = set(self._pool[chosen].endpoints)
+        for step, query in enumerate(queries):
+            if query.access is Access.WRITE and query.group != chosen:
+                raise _misplaced(f"it runs in the group {query.group}, other steps in {chosen}", step)
+            if not endpoints & set(self._pool[query.group].endpoints):
+                raise _misplaced(f"it runs on other endpoints than the group {chosen} has", step)
+        return chosen
+
+
+def _misplaced(sentence: str, step: int) -> InvalidRequest:
+    error = InvalidRequest(f"the query of step {step}: {sentence}")
+    error.step = step
+    return error
+
+
+def _member(members: Mapping[str, msgspec.Raw], name: str, kind: type[Any], default: Any) -> Any:
+    """One member of an object, of this JSON type; raises InvalidRequest."""
+    raw = members.get(name)
+    if raw is None:
+        return default
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.DecodeError:
+        raise InvalidRequest(f"{name} must be a {'string' if kind is str else 'boolean'}") from None
+
+
+def _resolved(
+    arguments: Mapping[str, msgspec.Raw], before: Sequence[Shape]
+) -> tuple[dict[str, msgspec.Raw], dict[str, Reference], list[ArgumentFault]]:
+    """Arguments without escapes, null for references; the references; and what is wrong with them."""
+    given: dict[str, msgspec.Raw] = {}
+    references: dict[str, Reference] = {}
+    faults: list[ArgumentFault] = []
+    for name, raw in arguments.items():
+        given[name] = _NOTHING
+        try:
+            value, pointer = plain(raw)
+            if pointer is None:
+                given[name] = value
+            else:
+                references[name] = read_reference(pointer, before)
+        except Refused as wrong:
+            faults.append(ArgumentFault(name, str(wrong)))
+    return given, references, faults
+
+
+def _binding(steps: Sequence[Asked], index: int) -> Any:
+    """How a step gets its literals: from the results before it, if it refers to any."""
+    _, ready, arguments, references, literals = steps[index]
+    if not references:
+        return constant(literals)
+
+    def bind(results: Sequence[Result]) -> Sequence[str]:
+        faults: list[ArgumentFault] = []
+        found: dict[str, msgspec.Raw] = {}
+        for name, reference in references.items():
+            try:
+                found[name] = look(reference, encode_result(steps[reference.step].query, results[reference.step]))
+            except Refused as wrong:
+                faults.append(ArgumentFault(name, str(wrong)))
+        if not faults:
+            try:
+                return ready.binder.bind_json({**arguments, **found})
+            except InvalidArguments as error:
+                faults += error.faults
+        raise refused(of_step(faults, index))
+
+    return bind

@@ -1,0 +1,234 @@
+"""A key runs once: repeats at the same time, after a cut, under every isolation; and what is kept is forgotten."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import psycopg2.extensions
+import pytest
+
+from gateway import errors
+from gateway.demo.cluster import Cluster
+from gateway.errors import GatewayError, Outcome
+from gateway.postgres import transaction
+from gateway.postgres.connection import Connection, Result
+from gateway.postgres.idempotency import DDL, SWEPT_AT_ONCE, Claim, look_up, sweep
+from gateway.postgres.transaction import Answer, Step, Unresolved, Work
+from tests.live.cutting import Cut, wire_to
+from tests.live.databases import Desk, connect, plain, soon
+from tests.live.sessions import logged, meanwhile, pid_of, small_database, terminate, wait_until
+
+INSERT = "-- name: q<!\nINSERT INTO log VALUES (:id, :word) RETURNING id, word"
+ISOLATIONS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+
+@pytest.fixture(scope="module")
+def dsn(cluster: Cluster) -> Iterator[str]:
+    with small_database(cluster, "live_idempotency") as dsn:
+        with plain(dsn) as cursor:
+            cursor.execute(DDL)
+        yield dsn
+
+
+@pytest.fixture(autouse=True)
+def emptied(oracle: psycopg2.extensions.cursor) -> Iterator[None]:
+    yield
+    oracle.execute("TRUNCATE gateway_idempotency")
+
+
+def encode(results: Sequence[Result]) -> bytes:
+    return b"|".join(b",".join(result.rows) for result in results)
+
+
+def work(
+    desk: Desk, *ids: int, key: str = "k", asked: str = "h", caller: str = "", isolation: str = ISOLATIONS[0]
+) -> Work:
+    """Inserts under a key."""
+    plan = desk.plan(INSERT)
+    steps = [Step(plan, lambda _, number=number: [f"'{number}'", "'w'"]) for number in ids]  # type: ignore[misc]
+    return Work(steps, encode, begin=f"BEGIN ISOLATION LEVEL {isolation}", claim=Claim(caller, key, asked))
+
+
+def run(connection: Connection, what: Work, deadline: float | None = None) -> Answer:
+    try:
+        return transaction.run(connection, what, deadline=soon() if deadline is None else deadline)
+    finally:
+        if not connection.closed:
+            assert connection.settle(soon())
+
+
+def test_a_repeat_gets_the_first_answer_and_runs_nothing(desk: Desk, oracle: psycopg2.extensions.cursor) -> None:
+    first = run(desk.connection, work(desk, 1, 2))
+    assert first == Answer(b'{"id":1,"word":"w"}|{"id":2,"word":"w"}')
+    assert run(desk.connection, work(desk, 1, 2)) == first._replace(replayed=True)
+    assert logged(oracle) == [1, 2]
+
+
+def test_what_is_kept_comes_back_byte_for_byte(desk: Desk) -> None:
+    body = '{"value":"\\"é\\\\ \' \\u0001 𝄞"}'.encode()
+    what = work(desk, 1)._replace(encode=lambda _: body)
+    assert run(desk.connection, what) == Answer(body)
+    assert run(desk.connection, what) == Answer(body, replayed=True)
+
+
+def test_another_request_with_the_key_is_refused(desk: Desk, oracle: psycopg2.extensions.cursor) -> None:
+    run(desk.connection, work(desk, 1))
+    with pytest.raises(errors.IdempotencyMismatch) as caught:
+        run(desk.connection, work(desk, 2, asked="other"))
+    assert caught.value.outcome is Outcome.NOT_EXECUTED
+    assert logged(oracle) == [1]
+
+
+def test_a_key_belongs_to_its_caller(desk: Desk, oracle: psycopg2.extensions.cursor) -> None:
+    run(desk.connection, work(desk, 1, caller="me", key="it's \\"))
+    assert not run(desk.connection, work(desk, 2, caller="you", key="it's \\")).replayed
+    assert run(desk.connection, work(desk, 2, caller="you", key="it's \\")).replayed
+    assert logged(oracle) == [1, 2]
+
+
+def test_a_failure_leaves_the_key_free(desk: Desk, oracle: psycopg2.extensions.cursor) -> None:
+    run(desk.connection, work(desk, 1, key="other"))
+    with pytest.raises(errors.Conflict) as caught:
+        run(desk.connection, work(desk, 2, 1))
+    assert (caught.value.step, caught.value.outcome) == (1, Outcome.ROLLED_BACK)
+    assert look_up(desk.connection, Claim("", "k", "h"), soon()) is None
+    assert run(desk.connection, work(desk, 2, asked="now something else")) == Answer(b'{"id":2,"word":"w"}')
+    assert logged(oracle) == [1, 2]
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_ten_at_once_get_one_answer(isolation: str, desk: Desk, dsn: str, oracle: psycopg2.extensions.cursor) -> None:
+    desk.learn(INSERT)
+    connections = [connect(dsn) for _ in range(10)]
+    keys = range(10)
+    answers: list[tuple[int, Answer]] = []
+    troubles: list[Exception] = []
+
+    def repeat(connection: Connection) -> None:
+        for number in keys:
+            starting.wait()
+            try:
+                what = work(desk, number, key=str(number), isolation=isolation)
+                answers.append((number, run(connection, what)))
+            except GatewayError as error:
+                troubles.append(error)
+
+    starting = threading.Barrier(len(connections))
+    threads = [threading.Thread(target=repeat, args=(connection,)) for connection in connections]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for connection in connections:
+        connection.close()
+    assert troubles == []
+    assert logged(oracle) == list(keys)
+    assert {(number, answer.body) for number, answer in answers} == {
+        (number, b'{"id":%d,"word":"w"}' % number) for number in keys
+    }
+    assert Counter(answer.replayed for _, answer in answers) == {False: len(keys), True: 9 * len(keys)}
+
+
+@pytest.mark.parametrize(("cut", "replayed"), [(Cut.BEFORE, False), (Cut.AFTER, True)])
+def test_a_repeat_after_a_cut_tells_the_truth(
+    cut: Cut, replayed: bool, cluster: Cluster, desk: Desk, oracle: psycopg2.extensions.cursor
+) -> None:
+    what = work(desk, 1)
+    with wire_to(cluster.primary) as wire:
+        wire.cut(cut)
+        with pytest.raises(Unresolved):
+            run(connect(wire.dsn("live_idempotency")), what)
+    assert run(desk.connection, what) == Answer(b'{"id":1,"word":"w"}', replayed)
+    assert logged(oracle) == [1]
+
+
+def test_a_repeat_waits_for_the_first_and_at_its_deadline_says_that_nobody_knows(
+    desk: Desk, dsn: str, oracle: psycopg2.extensions.cursor
+) -> None:
+    what = work(desk, 1)
+    with plain(dsn) as first:
+        first.execute("BEGIN; INSERT INTO gateway_idempotency (caller, key, request_hash) VALUES ('', 'k', 'h')")
+        deadline = soon(0.4)
+        with pytest.raises(errors.DeadlineExceeded) as caught:
+            run(desk.connection, what, deadline)
+        assert (caught.value.outcome, caught.value.retryable) == (Outcome.UNKNOWN, True)
+        first.execute("ROLLBACK")
+    assert not run(desk.connection, what).replayed
+    assert logged(oracle) == [1]
+
+
+def test_a_lock_that_the_write_waits_for_is_not_mistaken_for_the_key(desk: Desk, dsn: str) -> None:
+    run(desk.connection, work(desk, 1, key="other"))
+    what = work(desk, 1)
+    with plain(dsn) as other:
+        other.execute("BEGIN; LOCK TABLE log IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(errors.LockTimeout) as caught:
+            run(desk.connection, what, soon(0.4))
+        other.execute("ROLLBACK")
+    assert caught.value.outcome is Outcome.ROLLED_BACK
+
+
+def test_a_repeat_is_the_first_where_the_first_is_terminated(
+    desk: Desk, dsn: str, oracle: psycopg2.extensions.cursor
+) -> None:
+    what = work(desk, 1)
+    with plain(dsn) as first, plain(dsn) as watcher:
+        first.execute("BEGIN; INSERT INTO gateway_idempotency (caller, key, request_hash) VALUES ('', 'k', 'h')")
+        first.execute("SELECT pg_backend_pid()")
+        ((pid,),) = first.fetchall()
+
+        def kill() -> None:
+            wait_until(lambda: _waits(watcher, pid_of(desk.connection)))
+            terminate(watcher, pid)
+
+        with meanwhile(kill):
+            assert run(desk.connection, what) == Answer(b'{"id":1,"word":"w"}')
+    assert logged(oracle) == [1]
+
+
+def _waits(cursor: psycopg2.extensions.cursor, pid: int) -> bool:
+    cursor.execute(f"SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = {pid}")
+    return bool(cursor.fetchall()[0][0])
+
+
+def test_without_the_table_it_is_said_what_to_do(desk: Desk, oracle: psycopg2.extensions.cursor) -> None:
+    oracle.execute("ALTER TABLE gateway_idempotency RENAME TO elsewhere")
+    try:
+        with pytest.raises(errors.QueryBroken, match="gateway init-db") as caught:
+            run(desk.connection, work(desk, 1))
+    finally:
+        oracle.execute("ALTER TABLE elsewhere RENAME TO gateway_idempotency")
+    assert caught.value.outcome is Outcome.NOT_EXECUTED
+    assert logged(oracle) == []
+
+
+def test_a_role_that_may_not_use_the_table_is_told(
+    cluster: Cluster, desk: Desk, oracle: psycopg2.extensions.cursor
+) -> None:
+    oracle.execute("CREATE ROLE stranger LOGIN; GRANT ALL ON log TO stranger")
+    connection = connect(cluster.primary.dsn("live_idempotency", "stranger"))
+    try:
+        with pytest.raises(errors.QueryBroken, match="init-db --print"):
+            run(connection, work(desk, 1))
+    finally:
+        connection.close()
+        oracle.execute("DROP OWNED BY stranger; DROP ROLE stranger")
+
+
+def test_old_keys_are_forgotten_a_bounded_number_at_once(desk: Desk, oracle: psycopg2.extensions.cursor) -> None:
+    many = SWEPT_AT_ONCE + 10
+    oracle.execute(
+        "INSERT INTO gateway_idempotency (caller, key, request_hash, created_at)"
+        f" SELECT '', i::text, '', now() - interval '1 hour' FROM generate_series(1, {many}) i"
+    )
+    run(desk.connection, work(desk, 1, key="young"))
+    swept = [sweep(desk.connection, retention=1800.5, deadline=soon()) for _ in range(3)]
+    assert swept == [SWEPT_AT_ONCE, 10, 0]
+    assert run(desk.connection, work(desk, 1, key="young")).replayed
+
+
+def test_sweeping_without_the_table_does_nothing(cluster: Cluster) -> None:
+    connection = connect(cluster.primary.dsn())
+    assert sweep(connection, retention=1, deadline=soon()) == 0
+    assert connection.is_usable()
+    connection.close()
