@@ -160,9 +160,11 @@ def serving(
     endpoints: Mapping[str, str] | None = None,
     paths: Iterable[Path] = (QUERIES, shop.QUERIES),
     ready: bool = True,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Gateway]:
     """A gateway over the cluster's shop; ``settings`` by section, ``endpoints`` by name with their dsn.
 
+    ``variables`` are set in its environment, on top of ours.
     It ends with the ``with``, and with this process however that ends. When the test fails its log is printed.
     """
     port = find_port()
@@ -179,7 +181,7 @@ def serving(
     }
     file.write_text(toml(sections))
     command = [sys.executable, "-m", "gateway", "serve", "-c", str(file)]
-    program = cluster.launch(command, log=log, environment=environment(), cwd=folder)
+    program = cluster.launch(command, log=log, environment={**environment(), **(variables or {})}, cwd=folder)
     running = Gateway(program, port=port, workers=sections["server"]["workers"], log=log, folder=folder)
     try:
         if ready:

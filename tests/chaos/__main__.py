@@ -1,0 +1,92 @@
+"""Which promises hold while servers, networks and workers break: ``make chaos``.
+
+Starts real servers, a gateway over them and load, breaks something, and compares what clients got with what was
+promised. The status is 1 if a promise was missed.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.report import as_json, explain, table
+from tests.chaos.results import Row
+from tests.chaos.rig import Stage
+from tests.chaos.scenario import Scenario
+from tests.chaos.suite import SCENARIOS
+
+
+def read_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    names = [scenario.name for scenario in SCENARIOS]
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="WHICH", help=f"a promise's number, or of {', '.join(names)}"
+    )
+    parser.add_argument("--times", type=int, default=1, help="runs of each scenario; the worst values are shown")
+    parser.add_argument("--short", action="store_true", help="what CI runs, in less than four minutes")
+    parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
+    parser.add_argument("--markdown", action="store_true", help="the table as for the README")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="a file for all figures")
+    options = parser.parse_args(arguments)
+    known = {*names, *(scenario.promise for scenario in SCENARIOS)}
+    if unknown := set(options.only) - known:
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    if options.times < 1:
+        parser.error("--times is at least 1")
+    return options
+
+
+def choose(options: argparse.Namespace) -> list[Scenario]:
+    """The scenarios asked for; one that is named runs in the short form too."""
+    wanted = set(options.only)
+    return [
+        one
+        for one in SCENARIOS
+        if {one.name, one.promise} & wanted or (not wanted and (one.in_short or not options.short))
+    ]
+
+
+def run(options: argparse.Namespace) -> list[Row]:
+    """Run them, one after the other, and tell how it goes on standard error."""
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    rows = []
+    stage = Stage(short=options.short, rate=options.rate, say=say)
+    try:
+        for scenario in choose(options):
+            row = Row(scenario.promise, scenario.name, scenario.what)
+            rows.append(row)
+            for number in range(1, options.times + 1):
+                stage.remarks.clear()
+                began = time.monotonic()
+                before = row.missed
+                row.add(scenario.run(stage), stage.remarks)
+                verdict = "kept" if row.missed == before else "MISSED"
+                say(f"{scenario.name} {number}/{options.times}: {verdict} ({time.monotonic() - began:.1f} s)")
+    finally:
+        stage.close()
+    return rows
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run, print, and say what is known of every miss."""
+    options = read_options(arguments)
+    sys.setswitchinterval(0.001)  # load, watcher and proxies share the interpreter: none shall wait long for another
+    rows = run(options)
+    print(table(rows, markdown=options.markdown))
+    if said := explain(rows):
+        print(f"\n{said}", file=sys.stderr)
+    if options.json:
+        options.json.write_text(json.dumps(as_json(rows), indent=2) + "\n")
+    return 0 if all(row.kept for row in rows) else 1
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main(sys.argv[1:]))
