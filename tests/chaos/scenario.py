@@ -18,8 +18,8 @@ class Scenario:
     what: str
     """In words for people."""
     run: Callable[[Stage], Iterator[Figure]]
-    in_short: bool = True
-    """Whether the short form has it."""
+    in_suite: bool = True
+    """Whether it runs without being named."""
 
 
 def failures(stage: Stage, load: Load, kind: Kind, what: str = "", asked: float = 0, **between: float) -> Figure:

@@ -1,7 +1,7 @@
 """All scenarios, in the order of the promises."""
 
 from tests.chaos.scenario import Scenario
-from tests.chaos.scenarios import dying
+from tests.chaos.scenarios import connecting, deadlines, dying, failover, lagging, returning, sharing
 
 SCENARIOS = (
     Scenario("1", "replica-killed", "replica SIGKILLed under load", dying.replica_killed),
@@ -10,7 +10,30 @@ SCENARIOS = (
     Scenario("2", "replica-black-holed", "replica's network drops everything", dying.replica_black_holed),
     Scenario("3", "backends-terminated", "every pooled backend terminated at once", dying.backends_terminated),
     Scenario("4", "replicas-down", "all replicas down", dying.replicas_down),
-    Scenario("4", "everything-down", "everything down", dying.everything_down),
+    Scenario("4", "everything-down", "everything down, then the primary comes back", dying.everything_down),
     Scenario("4", "only-server-restarted", "the only server restarted", dying.only_server_restarted),
     Scenario("4", "down-at-start", "server down at start", dying.down_at_start),
+    Scenario("5", "share-after-loss", "one of three replicas lost: shares", sharing.share_after_loss),
+    Scenario("5", "slow-replica", "a replica made 500 ms slow", sharing.slow_replica),
+    Scenario("6", "lagging", "replay stands still", lagging.lagging),
+    Scenario("6", "idle", "an idle primary", lagging.idle),
+    Scenario("6", "idle-for-long", "an idle primary for ten minutes", lagging.idle_for_long, in_suite=False),
+    Scenario("6", "receiver-dead", "WAL receiver dead", lagging.receiver_dead),
+    Scenario("6", "read-your-writes", "consistency tokens, one replica 150 ms late", lagging.read_your_writes),
+    Scenario("7", "recovery-conflict", "recovery conflict", sharing.recovery_conflict),
+    Scenario("7", "statement-timeout", "statement time-out", sharing.statement_timeout),
+    Scenario("8", "retries-bounded", "every connection breaks under every query", sharing.retries_bounded),
+    Scenario("10", "primary-lost", "primary killed, replica promoted", failover.primary_lost),
+    Scenario("10", "primary-left-alive", "replica promoted, old primary lives", failover.primary_left_alive),
+    Scenario("10", "primary-restarted", "primary restarted in place", failover.primary_restarted),
+    Scenario("10", "primary-crashed", "primary killed and started again", failover.primary_crashed),
+    Scenario("13", "deadlines", "deadlines of 0.8 s under every fault", deadlines.deadlines),
+    Scenario("13", "slow-names", "deadlines of 0.8 s under slow DNS", deadlines.slow_names),
+    Scenario("16", "slots-exhausted", "max_connections exhausted", connecting.slots_exhausted),
+    Scenario("16", "cap", "connections under faults and reloads", connecting.cap),
+    Scenario("19", "name-moved", "DNS change under load", connecting.name_moved),
+    Scenario("19", "password-changed", "password change under load", connecting.password_changed),
+    Scenario("map", "flapping", "flapping replica", returning.flapping),
+    Scenario("map", "starting-up", "replica that is starting up (57P03)", returning.starting_up),
+    Scenario("drain", "drained", "drain and resume under load", returning.drained),
 )

@@ -70,7 +70,9 @@ class Watch:
         if self._watching is not None:
             self._watching.cancel()
 
-    def known(self, condition: Callable[[dict[str, Sight]], bool], *, timeout: float = 10.0, since: float = 0.0) -> float:
+    def known(
+        self, condition: Callable[[dict[str, Sight]], bool], *, timeout: float = 10.0, since: float = 0.0
+    ) -> float:
         """When the last of the workers came to say what satisfies the condition, waiting for it; else infinity.
 
         ``since``: only words from then on count. The moment is that of the answer, so up to 15 ms late.

@@ -160,11 +160,7 @@ def everything_down(stage: Stage) -> Iterator[Figure]:
     wrong = [one for one in refused if one.status != 503]
     yield Figure("reads without a 503", len(wrong), 0)
     yield milliseconds("worst 503 of a read (sent from 0.3 s after the kill on)", max(_seconds(refused)), 50)
-    early = [
-        one
-        for one in load.sent_between(killed + 0.3, up, Kind.WRITE)
-        if not one.good and one.seconds < 4.9
-    ]
+    early = [one for one in load.sent_between(killed + 0.3, up, Kind.WRITE) if not one.good and one.seconds < 4.9]
     yield Figure("writes that did not wait", len(early), 0)
     yield milliseconds("first read after the primary accepts", _first_good(load, Kind.READ, up), 250)
     yield milliseconds("first write after the primary accepts", _first_good(load, Kind.WRITE, up), 250)
