@@ -82,12 +82,12 @@ class Line(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio tells."""
+        """Asyncio tells."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """asyncio tells."""
+        """Asyncio tells."""
         self._received += data
         answer = self._parse()
         if answer is not None and self._waiting is not None and not self._waiting.done():
@@ -96,7 +96,7 @@ class Line(asyncio.Protocol):
             self._waiting.set_result(answer)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """asyncio tells."""
+        """Asyncio tells."""
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(NoAnswer(f"the connection ended: {error}"))
 

@@ -141,7 +141,7 @@ class Load:
         self._warm = lines
         self._random = random.Random(4)  # noqa: S311 -- the same mix each time
         self._under_way: set[asyncio.Task[None]] = set()
-        self._arrivals: Future[None] | None = None
+        self._arrivals = list[Future[None]]()
         self._over = False
         self.records: list[Record] = []
         self.stalls: list[tuple[float, float]] = []
@@ -149,15 +149,15 @@ class Load:
 
     def __enter__(self) -> Self:
         self._background.run(self._lines.warm(self._warm))
-        self._arrivals = asyncio.run_coroutine_threadsafe(self._arrive(), self._background.loop)
+        self._arrivals.append(asyncio.run_coroutine_threadsafe(self._arrive(), self._background.loop))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over = True
-        if self._arrivals is not None:
-            self._arrivals.result()
+        for arrivals in self._arrivals:
+            arrivals.result()
         self._background.run(self._finish())
 
     def sent_between(self, first: float, last: float, kind: Kind | None = None) -> list[Record]:

@@ -170,6 +170,7 @@ def new_cluster(replicas: int = REPLICAS, **settings: str) -> Iterator[Cluster]:
     """Servers with the suite's tables, and the role the gateway connects as."""
     with Cluster(replicas=replicas, settings=settings) as cluster:
         cluster.primary.sql(f"CREATE ROLE {ROLE} LOGIN IN ROLE pg_monitor")
+        cluster.primary.sql("CREATE ROLE hog LOGIN")
         cluster.primary.sql(f"CREATE DATABASE {DATABASE}")
         cluster.primary.run_file(TABLES, DATABASE)
         if replicas:

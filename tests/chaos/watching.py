@@ -52,7 +52,7 @@ class Watch:
         self._background = background
         self._port = port
         self._workers = workers
-        self._watching: Future[None] | None = None
+        self._watching = list[Future[None]]()
         self.changes: list[Change] = []
         self.latest: dict[int, dict[str, Sight]] = {}
         """What each worker said last, by its pid and the endpoint's name."""
@@ -61,14 +61,14 @@ class Watch:
         self.bodies: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        self._watching = asyncio.run_coroutine_threadsafe(self._watch(), self._background.loop)
+        self._watching.append(asyncio.run_coroutine_threadsafe(self._watch(), self._background.loop))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
+        for watching in self._watching:
+            watching.cancel()
 
     def known(
         self, condition: Callable[[dict[str, Sight]], bool], *, timeout: float = 10.0, since: float = 0.0

@@ -29,4 +29,4 @@ def _look_up(host: Any, port: Any, *more: Any, **named: Any) -> Any:
 
 
 if "CHAOS_NAMES" in os.environ:
-    _socket.getaddrinfo = _look_up  # type: ignore[assignment]  # the same, for all that call it
+    _socket.getaddrinfo = _look_up

@@ -21,19 +21,25 @@ from tests.chaos.scenario import failures, note_stalls
 from tests.chaos.scenarios.dying import WARM
 from tests.chaos.servers import DATABASE, ROLE, Sampler
 
+HOG = "hog"
+"""Who takes the connections: no superuser, for whom some are reserved."""
 CAP = 16 + 8 + 4
 """The default sizes of both groups, and one probe connection for each of four endpoints."""
 
 
 def slots_exhausted(stage: Stage) -> Iterator[Figure]:
     """Somebody else takes every connection that a server has left: the pooled ones go on serving."""
-    with new_cluster(replicas=1, max_connections="40") as cluster, stage.serve(cluster) as node:
-        with node.load(rate=stage.rate) as load, ExitStack() as hogs:
-            time.sleep(WARM)
-            taken = time.monotonic()
-            count = sum(_take_all(hogs, server) for server in cluster.servers)
-            time.sleep(2.0)
-            withdrawn = node.watch.withdrawals(taken)
+    with (
+        new_cluster(replicas=1, max_connections="40") as cluster,
+        stage.serve(cluster) as node,
+        node.load(rate=stage.rate) as load,
+        ExitStack() as hogs,
+    ):
+        time.sleep(WARM)
+        taken = time.monotonic()
+        count = sum(_take_all(hogs, server) for server in cluster.servers)
+        time.sleep(2.0)
+        withdrawn = node.watch.withdrawals(taken)
     note_stalls(stage, load)
     stage.remark("; ".join(f"{one.endpoint} out: {one.sight.reason}" for one in withdrawn))
     yield Figure("connections others took", count, 10, least=True)
@@ -73,7 +79,7 @@ def name_moved(stage: Stage) -> Iterator[Figure]:
     cluster = stage.cluster
     first, second, *_ = cluster.replicas
     with ExitStack() as stack:
-        here = stack.enter_context(Proxy(stage.wires, first.port, address="127.0.0.2", port=_free_port(first)))
+        here = stack.enter_context(Proxy(stage.wires, first.port, address="127.0.0.2", port=first.port))
         there = stack.enter_context(Proxy(stage.wires, second.port, address="127.0.0.3", port=here.port))
         names = Names(cluster.make_directory())
         names.set("moving.chaos", [here.address])
@@ -134,15 +140,10 @@ def _take_all(hogs: ExitStack, server: Server) -> int:
     count = 0
     with suppress(psycopg2.OperationalError):
         while True:
-            connection = psycopg2.connect(server.dsn(DATABASE, "hog"))
+            connection = psycopg2.connect(server.dsn(DATABASE, HOG))
             hogs.callback(connection.close)
             count += 1
     return count
-
-
-def _free_port(server: Server) -> int:
-    """On the other loopback addresses the ports of our servers are free."""
-    return server.port
 
 
 def _ask_for_passwords(server: Server) -> None:

@@ -4,10 +4,9 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from gateway.demo.cluster import Cluster
 from gateway.demo.server import Server
 from tests.chaos import servers
 from tests.chaos.asking import get, post
@@ -225,9 +224,8 @@ def wait_until_live(node: Node) -> None:
 
 
 @contextmanager
-def killed_together(victims: "tuple[Server, ...] | Cluster", *, start: bool = True) -> Iterator[None]:
+def killed_together(victims: Sequence[Server], *, start: bool = True) -> Iterator[None]:
     """SIGKILL all of these at the same moment, for a while."""
-    assert isinstance(victims, tuple)
     threads = [threading.Thread(target=server.kill) for server in victims]
     for thread in threads:
         thread.start()

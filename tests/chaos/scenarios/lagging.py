@@ -14,7 +14,7 @@ from tests.chaos.scenario import failures, misdirected, note_stalls
 from tests.chaos.scenarios.dying import WARM
 
 MAX_LAG = 1.0
-_LIMIT = {"groups.read": {"access": "read", "max_lag": f"{MAX_LAG:g}s"}}
+_LIMIT = {"groups.read": {"access": "read", "max_lag": f"{MAX_LAG:g}s"}, "groups.write": {"access": "write"}}
 
 
 def lagging(stage: Stage) -> Iterator[Figure]:

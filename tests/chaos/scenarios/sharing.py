@@ -142,6 +142,7 @@ def retries_bounded(stage: Stage) -> Iterator[Figure]:
     stage.remark(f"{len(runs)} reads reached a server, {again} of them again; {lately} reads in 10 s")
     stage.remark(tell([one for one in load.records if not one.good]))
     yield Figure("cut connections", sum(proxy.opened for proxy in node.proxies.values()), 10, least=True)
+    yield Figure("reads run again", again, 1, least=True)
     yield Figure("most runs of one read", max(runs, default=0), 2)
     yield Figure("most runs of one write", max((seen[tag] for tag in writes), default=0), 1)
     yield Figure("reads run again, times the budget", again / max(GROUP_SIZE, BUDGET * lately), 1, "times")
