@@ -12,10 +12,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.chaos.picture import draw
 from tests.chaos.report import as_json, explain, table
 from tests.chaos.results import Row
 from tests.chaos.rig import Stage
 from tests.chaos.scenario import Scenario
+from tests.chaos.scenes import SCENES
 from tests.chaos.suite import SCENARIOS
 
 
@@ -30,6 +32,7 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="what CI runs, in less than four minutes")
     parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
     parser.add_argument("--markdown", action="store_true", help="the table as for the README")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="only draw a replica's death and a failover there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="a file for all figures")
     options = parser.parse_args(arguments)
     known = {*names, *(scenario.promise for scenario in SCENARIOS)}
@@ -70,10 +73,23 @@ def run(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def paint(options: argparse.Namespace) -> None:
+    """Record the scenes and write them as SVG files."""
+    stage = Stage(rate=options.rate)
+    try:
+        for name, record in SCENES.items():
+            (options.pictures / f"{name}.svg").write_text(draw(record(stage)))
+    finally:
+        stage.close()
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run, print, and say what is known of every miss."""
     options = read_options(arguments)
     sys.setswitchinterval(0.001)  # load, watcher and proxies share the interpreter: none shall wait long for another
+    if options.pictures:
+        paint(options)
+        return 0
     rows = run(options)
     print(table(rows, markdown=options.markdown))
     if said := explain(rows):

@@ -93,6 +93,7 @@ def name_moved(stage: Stage) -> Iterator[Figure]:
             moved = time.monotonic()
             names.set("moving.chaos", [there.address])
             time.sleep(6.5)
+            left = here.open
     note_stalls(stage, load)
     yield failures(stage, load, Kind.READ)
     yield failures(stage, load, Kind.WRITE)
@@ -102,7 +103,7 @@ def name_moved(stage: Stage) -> Iterator[Figure]:
     old = [one.sent for one in load.of(Kind.READ) if one.server == first.name]
     last = max(old, default=moved)
     yield Figure("last read by the old address", max(0.0, last - moved), 5, "s")
-    yield Figure("connections to the old address at the end", here.open, 0)
+    yield Figure("connections to the old address at the end", left, 0)
 
 
 def password_changed(stage: Stage) -> Iterator[Figure]:
