@@ -24,11 +24,15 @@ demo: $(VENV)/.installed-demo ## PostgreSQL with two replicas, a sample shop and
 
 .PHONY: test
 test: $(VENV)/.installed-test ## the tests, but for those that need programs pip does not install; ARGS="-k pool"
-	@exec $(BIN)/python -m pytest -m "not system" $(ARGS)
+	@exec $(BIN)/python -m pytest -m "not system and not chaos" $(ARGS)
 
 .PHONY: test-system
 test-system: $(VENV)/.installed-test ## the tests that need such a program (systemd-analyze, of Debian's package systemd)
 	@exec $(BIN)/python -m pytest -m system $(ARGS)
+
+.PHONY: chaos
+chaos: $(VENV)/.installed-test ## which promises hold while servers and networks break; ARGS="--times 20 --only 10"
+	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-test ## format, lint, types, import contracts, openapi.yaml

@@ -14,12 +14,12 @@ _LEFT, _RIGHT, _TOP = 150, 24, 46
 _WIDTH = 1000
 _BAR, _GAP = 9, 3
 _DOTS, _SHARES = 96, 70
-_FAST, _SLOW = 0.001, 5.0  # seconds, the ends of the logarithmic scale of answer times
+_FAST, _SLOW = 0.0004, 5.0  # seconds, the ends of the logarithmic scale of answer times
 _BIN = 0.1  # seconds
 _INK, _SOFT, _PAPER = "#24292f", "#8c959f", "#ffffff"
 _READS, _WRITES, _OUT = "#56b4e9", "#0072b2", "#f0c9b8"
 _GOOD, _AGAIN, _FAILED = "#b8c1cc", "#e69f00", "#c1121f"
-_HUES = ("#0072b2", "#56b4e9", "#009e73", "#cc79a7", "#e69f00", "#999999")
+_HUES = ("#5e4fa2", "#009e73", "#f0e442", "#cc79a7", "#999999", "#66c2a5")
 
 
 def draw(scene: Scene) -> str:
@@ -72,7 +72,7 @@ def _marks(scene: Scene, y: float) -> Iterator[str]:
         after = f" (+{(mark.at - scene.zero) * 1000:.0f} ms)" if number else ""
         x = _x(scene, mark.at)
         yield f'<circle cx="{x:.1f}" cy="{y + 16 * number + 7}" r="3" fill="{_FAILED}"/>'
-        yield _text(x + 7, y + 16 * number + 11, mark.text + after)
+        yield _text(x + 7, y + 16 * number + 11, mark.text + after, halo=True)
 
 
 def _states(scene: Scene, endpoint: str, y: float) -> Iterator[str]:
@@ -92,7 +92,8 @@ def _states(scene: Scene, endpoint: str, y: float) -> Iterator[str]:
             # NOTE: only where there is room for words; the rest shows when pointed at.
             words = f"+{(change.at - scene.zero) * 1000:.0f} ms {_word(change)}"
             if change.at >= scene.zero and _x(scene, until) - _x(scene, change.at) > 6 * len(words):
-                yield _text(_x(scene, change.at) + 3, top + _BAR - 1.5, words, size=8.5)
+                ink = _PAPER if _fill(change) == _WRITES else _INK
+                yield _text(_x(scene, change.at) + 3, top + _BAR - 1.5, words, size=8.5, ink=ink)
 
 
 def _spans(changes: Sequence[Change], end: float) -> list[tuple[Change, float]]:
@@ -193,6 +194,9 @@ def _legend(y: float) -> Iterator[str]:
     yield _text(_LEFT, y + 16, "Each endpoint has a bar for each worker, as that worker's /health said.", size=9.5)
 
 
-def _text(x: float, y: float, words: str, *, end: bool = False, size: float = 11) -> str:
+def _text(
+    x: float, y: float, words: str, *, end: bool = False, size: float = 11, ink: str = _INK, halo: bool = False
+) -> str:
     anchor = ' text-anchor="end"' if end else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{_INK}"{anchor}>{escape(words)}</text>'
+    around = f' stroke="{_PAPER}" stroke-width="4" paint-order="stroke"' if halo else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{ink}"{anchor}{around}>{escape(words)}</text>'

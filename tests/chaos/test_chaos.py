@@ -1,0 +1,28 @@
+"""Every scenario in its short form; `python -m tests.chaos --short` is the same with a table."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.report import explain, table
+from tests.chaos.results import Row
+from tests.chaos.rig import Stage
+from tests.chaos.scenario import Scenario
+from tests.chaos.suite import SCENARIOS
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    """Servers for all of them."""
+    stage = Stage(short=True)
+    yield stage
+    stage.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("scenario", [one for one in SCENARIOS if one.in_suite], ids=lambda one: str(one.name))
+def test_the_promise_is_kept(stage: Stage, scenario: Scenario) -> None:
+    row = Row(scenario.promise, scenario.name, scenario.what)
+    stage.remarks.clear()
+    row.add(scenario.run(stage), stage.remarks)
+    assert row.kept, f"\n{table([row], markdown=False)}\n{explain([row])}"
