@@ -20,11 +20,26 @@ from tests.chaos.scenario import Scenario
 from tests.chaos.scenes import SCENES
 from tests.chaos.suite import SCENARIOS
 
+HINTS = """\
+reading a miss:
+  MISSED   a figure marked (!) is beyond its limit; with --times it is the worst of all runs
+  BROKEN   the rig itself failed (what, is below the table): nothing is known of the promise
+  Below the table stands what clients were told, and when. "the load generator itself stood still" means that the
+  machine was too busy for its times to be believed: run it again alone (--only NAME --times 20).
+  A request's time counts from when it was sent; what /health said counts from when the answer came, so it may be up
+  to 15 ms late. Writes in flight at a kill may fail with outcome "unknown": that is no miss, and is told as a remark.
+"""
+
 
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     names = [scenario.name for scenario in SCENARIOS]
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        description=(__doc__ or "").split("\n")[0],
+        epilog=HINTS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--only", action="append", default=[], metavar="WHICH", help=f"a promise's number, or of {', '.join(names)}"
     )

@@ -92,7 +92,9 @@ def name_moved(stage: Stage) -> Iterator[Figure]:
             time.sleep(WARM)
             moved = time.monotonic()
             names.set("moving.chaos", [there.address])
-            time.sleep(6.5)
+            while here.open and time.monotonic() < moved + 6.5:
+                time.sleep(0.02)
+            time.sleep(0.5)
             left = here.open
     note_stalls(stage, load)
     yield failures(stage, load, Kind.READ)

@@ -19,8 +19,8 @@ WAIT = 0.8
 """Seconds: the deadline of each request."""
 SLACK_MS = 100
 _RATE = 80.0
-_WARM = 0.6
-_LASTS = 1.6
+_WARM = 0.4
+_LASTS = 1.2
 
 Fault = Callable[[Node, Cluster], AbstractContextManager[None]]
 
@@ -28,6 +28,7 @@ Fault = Callable[[Node, Cluster], AbstractContextManager[None]]
 def deadlines(stage: Stage) -> Iterator[Figure]:
     """Servers and networks of all endpoints break in every way."""
     cluster = stage.cluster
+    lasts = _LASTS if stage.short else 2 * _LASTS
     everybody = [server.name for server in cluster.servers]
     faults: dict[str, Fault] = {
         "servers frozen": _frozen,
@@ -43,10 +44,9 @@ def deadlines(stage: Stage) -> Iterator[Figure]:
             with node.load(rate=_RATE, mix=mixture(prefer=f"wait={WAIT}")) as load:
                 time.sleep(_WARM)
                 with fault(node, cluster):
-                    time.sleep(_LASTS)
+                    time.sleep(lasts)
             yield _latest(stage, load, what)
             node.watch.back(*everybody, since=0)
-            time.sleep(0.5)
 
 
 def slow_names(stage: Stage) -> Iterator[Figure]:

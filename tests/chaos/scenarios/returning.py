@@ -13,25 +13,26 @@ from tests.chaos.rig import Stage
 from tests.chaos.scenario import failures, misdirected, note_stalls
 from tests.chaos.scenarios.dying import WARM
 
-FLAPS = 8
+HALF = 0.5
 MOST_ENTRIES = 3
 """In 30 s."""
 
 
 def flapping(stage: Stage) -> Iterator[Figure]:
-    """A replica is there for 0.7 s and gone for 0.7 s, eight times over."""
+    """A replica is there for half a second and gone for half a second, again and again."""
     cluster = stage.cluster
+    flaps = 6 if stage.short else 25
     victim = cluster.replicas[1].name
     with stage.serve(cluster, proxied=[victim]) as node, node.load(rate=stage.rate) as load:
         time.sleep(WARM)
         began = time.monotonic()
-        for _ in range(FLAPS):
+        for _ in range(flaps):
             with node.proxies[victim].being(Mode.RESET):
-                time.sleep(0.7)
-            time.sleep(0.7)
+                time.sleep(HALF)
+            time.sleep(HALF)
         lasted = time.monotonic() - began
     note_stalls(stage, load)
-    stage.remark(f"{FLAPS} flaps in {lasted:.1f} s; reasons: {', '.join(node.watch.reasons(victim, began))}")
+    stage.remark(f"{flaps} flaps in {lasted:.1f} s; reasons: {', '.join(node.watch.reasons(victim, began))}")
     yield failures(stage, load, Kind.READ)
     yield failures(stage, load, Kind.WRITE)
     yield Figure("entries into the rotation in 30 s", node.watch.entries(victim, began), MOST_ENTRIES)
