@@ -5,7 +5,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
@@ -120,20 +120,24 @@ class Load:
     ``records`` grows in the order the requests were sent; one without ``answered`` is under way.
     """
 
-    _tags = itertools.count(1)
-
     def __init__(
         self,
         background: Background,
         port: int,
         *,
+        tags: Iterator[int] | None = None,
         rate: float = RATE,
         reads: float = READS,
         mix: Mix | None = None,
         lines: int = 32,
     ) -> None:
-        """``rate`` in requests a second; ``reads``: their share; ``lines``: connections open from the start."""
+        """Set it up.
+
+        ``tags`` number the requests: loads on the same audit table share them. ``rate`` is in requests a second,
+        ``reads`` their share, ``lines`` the connections open from the start.
+        """
         self._background = background
+        self._tags = tags or itertools.count(1)
         self._rate = rate
         self._reads = reads
         self._mix = mix or mixture()

@@ -1,5 +1,6 @@
 """A stage for scenarios: real servers, a gateway over them, load, and somebody who watches."""
 
+import itertools
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -33,6 +34,8 @@ class Node:
     watch: Watch
     proxies: Mapping[str, Proxy]
     background: Background
+    tags: Iterator[int]
+    """Numbers for requests, none of them twice on this stage."""
 
     @property
     def port(self) -> int:
@@ -41,7 +44,7 @@ class Node:
 
     def load(self, **more: Any) -> Load:
         """Load on it; ``more`` as ``Load`` takes it."""
-        return Load(self.background, self.port, **more)
+        return Load(self.background, self.port, tags=self.tags, **more)
 
     def ask(self, request: bytes, patience: float = PATIENCE) -> Answer:
         """One request over a connection of its own; raises NoAnswer."""
@@ -72,6 +75,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self._stack = ExitStack()
+        self._tags = itertools.count(1)
         self._of_cluster = ExitStack()
         self._cluster: Cluster | None = None
         self.clients = self._stack.enter_context(Background("clients"))
@@ -138,7 +142,7 @@ class Stage:
                 )
             )
             watch = stack.enter_context(Watch(self.clients, running.port, lambda: _workers(running)))
-            node = Node(running, watch, proxies, self.clients)
+            node = Node(running, watch, proxies, self.clients, self._tags)
             if ready:
                 self._wait_until_ready(node)
             yield node

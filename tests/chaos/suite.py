@@ -1,7 +1,7 @@
 """All scenarios, in the order of the promises."""
 
 from tests.chaos.scenario import Scenario
-from tests.chaos.scenarios import connecting, deadlines, dying, failover, lagging, returning, sharing
+from tests.chaos.scenarios import connecting, deadlines, dying, failover, lagging, returning, sharing, writing
 
 SCENARIOS = (
     Scenario("1", "replica-killed", "replica SIGKILLed under load", dying.replica_killed),
@@ -23,6 +23,7 @@ SCENARIOS = (
     Scenario("7", "recovery-conflict", "recovery conflict", sharing.recovery_conflict),
     Scenario("7", "statement-timeout", "statement time-out", sharing.statement_timeout),
     Scenario("8", "retries-bounded", "every connection breaks under every query", sharing.retries_bounded),
+    Scenario("9", "writes-audited", "plain writes, everything breaks", writing.audited),
     Scenario("10", "primary-lost", "primary killed, replica promoted", failover.primary_lost),
     Scenario("10", "primary-left-alive", "replica promoted, old primary lives", failover.primary_left_alive),
     Scenario("10", "primary-restarted", "primary restarted in place", failover.primary_restarted),
