@@ -6,6 +6,7 @@ from tests.chaos.scenarios import connecting, deadlines, dying, failover, laggin
 SCENARIOS = (
     Scenario("1", "replica-killed", "replica SIGKILLed under load", dying.replica_killed),
     Scenario("1", "replica-killed-idle", "replica SIGKILLed without traffic", dying.replica_killed_idle),
+    Scenario("1", "replica-killed-with-worker", "replica and a worker at once", dying.replica_killed_with_worker),
     Scenario("2", "replica-frozen", "replica frozen (SIGSTOP) under load", dying.replica_frozen),
     Scenario("2", "replica-black-holed", "replica's network drops everything", dying.replica_black_holed),
     Scenario("3", "backends-terminated", "every pooled backend terminated at once", dying.backends_terminated),

@@ -71,16 +71,22 @@ class Watch:
             watching.cancel()
 
     def known(
-        self, condition: Callable[[dict[str, Sight]], bool], *, timeout: float = 10.0, since: float = 0.0
+        self,
+        condition: Callable[[dict[str, Sight]], bool],
+        *,
+        timeout: float = 10.0,
+        since: float = 0.0,
+        workers: Sequence[int] = (),
     ) -> float:
         """When the last of the workers came to say what satisfies the condition, waiting for it; else infinity.
 
-        ``since``: only words from then on count. The moment is that of the answer, so up to 15 ms late.
+        ``since``: only words from then on count; ``workers``: whose, by default all there are. The moment is that of
+        the answer, so up to 15 ms late.
         """
         give_up = time.monotonic() + timeout
         begin: dict[int, float] = {}
         while time.monotonic() < give_up:
-            now = list(self._workers())
+            now = list(workers or self._workers())
             for pid in now:
                 if self.heard.get(pid, 0.0) < since:
                     continue
@@ -93,12 +99,13 @@ class Watch:
             time.sleep(0.003)
         return math.inf
 
-    def out(self, *endpoints: str, since: float, timeout: float = 10.0) -> float:
+    def out(self, *endpoints: str, since: float, timeout: float = 10.0, workers: Sequence[int] = ()) -> float:
         """When every worker had these out of all groups, by what was said after ``since``; else infinity."""
         return self.known(
             lambda sights: all(name in sights and not sights[name].inside for name in endpoints),
             since=since,
             timeout=timeout,
+            workers=workers,
         )
 
     def back(self, *endpoints: str, since: float, timeout: float = 10.0) -> float:
@@ -108,6 +115,14 @@ class Watch:
             since=since,
             timeout=timeout,
         )
+
+    def spread(self, endpoint: str, since: float) -> float:
+        """Seconds between the first and the last worker's word that it is out of all groups."""
+        first: dict[int, float] = {}
+        for one in self.changes:
+            if one.endpoint == endpoint and one.at >= since and not one.sight.inside:
+                first.setdefault(one.worker, one.at)
+        return max(first.values()) - min(first.values()) if first else math.inf
 
     def reasons(self, endpoint: str, since: float = 0.0) -> list[str]:
         """Why it was out, in order, by anybody's words."""

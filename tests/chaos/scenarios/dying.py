@@ -2,10 +2,12 @@
 
 import itertools
 import math
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from gateway.demo.server import Server
 from tests.chaos import servers
@@ -40,6 +42,7 @@ def replica_killed(stage: Stage) -> Iterator[Figure]:
     yield failures(stage, load, Kind.READ)
     yield failures(stage, load, Kind.WRITE)
     yield milliseconds("out in every worker after the first failed use", out - first_use, 100)
+    yield milliseconds("from the first worker's word to the last's", node.watch.spread(victim.name, killed), 250)
     yield Figure("back in every worker after it accepts", max(0.0, back - fit), 2, "s")
     yield misdirected(load)
 
@@ -56,6 +59,26 @@ def replica_killed_idle(stage: Stage) -> Iterator[Figure]:
         fit = servers.streams(victim)
         back = node.watch.back(victim.name, since=killed)
         yield Figure("back in every worker after it accepts", max(0.0, back - fit), 2, "s")
+
+
+def replica_killed_with_worker(stage: Stage) -> Iterator[Figure]:
+    """The same when a worker, which may be the one that looks for all, was SIGKILLed or frozen right before."""
+    cluster = stage.cluster
+    for number, how in enumerate((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGSTOP)):
+        victim = cluster.replicas[0]
+        with stage.serve(cluster) as node:
+            workers = node.gateway.workers()
+            struck = workers.pop(number % len(workers))
+            os.kill(struck, how)
+            killed = time.monotonic()
+            victim.kill()
+            out = node.watch.out(victim.name, since=killed, timeout=5, workers=workers)
+            with suppress(ProcessLookupError):
+                os.kill(struck, signal.SIGCONT)
+            victim.launch()
+            servers.streams(victim)
+        what = "dead" if how is signal.SIGKILL else "frozen"
+        yield Figure(f"out in the worker that is left, the other {what} ({number % 2 + 1})", out - killed, 1.2, "s")
 
 
 def replica_frozen(stage: Stage) -> Iterator[Figure]:
