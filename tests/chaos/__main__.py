@@ -16,9 +16,8 @@ from tests.chaos.picture import draw
 from tests.chaos.report import as_json, explain, table
 from tests.chaos.results import Row
 from tests.chaos.rig import Stage
-from tests.chaos.scenario import Scenario
 from tests.chaos.scenes import SCENES
-from tests.chaos.suite import SCENARIOS
+from tests.chaos.suite import SCENARIOS, chosen
 
 HINTS = """\
 reading a miss:
@@ -58,12 +57,6 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def choose(options: argparse.Namespace) -> list[Scenario]:
-    """The scenarios asked for; without a wish all but the very long."""
-    wanted = set(options.only)
-    return [one for one in SCENARIOS if one.name in wanted or (one.in_suite and (not wanted or one.promise in wanted))]
-
-
 def run(options: argparse.Namespace) -> list[Row]:
     """Run them, one after the other, and tell how it goes on standard error."""
 
@@ -73,7 +66,7 @@ def run(options: argparse.Namespace) -> list[Row]:
     rows = []
     stage = Stage(short=options.short, rate=options.rate, say=say)
     try:
-        for scenario in choose(options):
+        for scenario in chosen(options.only, short=options.short):
             row = Row(scenario.promise, scenario.name, scenario.what)
             rows.append(row)
             for number in range(1, options.times + 1):

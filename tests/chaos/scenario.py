@@ -20,6 +20,8 @@ class Scenario:
     run: Callable[[Stage], Iterator[Figure]]
     in_suite: bool = True
     """Whether it runs without being named."""
+    in_short: bool = True
+    """Whether the short form has it; what it does not have is much like something it has."""
 
 
 def failures(stage: Stage, load: Load, kind: Kind, what: str = "", asked: float = 0, **between: float) -> Figure:

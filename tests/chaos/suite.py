@@ -1,5 +1,7 @@
 """All scenarios, in the order of the promises."""
 
+from collections.abc import Collection
+
 from tests.chaos.scenario import Scenario
 from tests.chaos.scenarios import connecting, deadlines, dying, failover, lagging, returning, sharing, writing
 
@@ -8,7 +10,9 @@ SCENARIOS = (
     Scenario("1", "replica-killed-idle", "replica SIGKILLed without traffic", dying.replica_killed_idle),
     Scenario("1", "replica-killed-with-worker", "replica and a worker at once", dying.replica_killed_with_worker),
     Scenario("2", "replica-frozen", "replica frozen (SIGSTOP) under load", dying.replica_frozen),
-    Scenario("2", "replica-black-holed", "replica's network drops everything", dying.replica_black_holed),
+    Scenario(
+        "2", "replica-black-holed", "replica's network drops everything", dying.replica_black_holed, in_short=False
+    ),
     Scenario("3", "backends-terminated", "every pooled backend terminated at once", dying.backends_terminated),
     Scenario("4", "replicas-down", "all replicas down", dying.replicas_down),
     Scenario("4", "everything-down", "everything down, then the primary comes back", dying.everything_down),
@@ -27,15 +31,22 @@ SCENARIOS = (
     Scenario("9", "writes-audited", "plain writes, everything breaks", writing.audited),
     Scenario("10", "primary-lost", "primary killed, replica promoted", failover.primary_lost),
     Scenario("10", "primary-left-alive", "replica promoted, old primary lives", failover.primary_left_alive),
-    Scenario("10", "primary-restarted", "primary restarted in place", failover.primary_restarted),
+    Scenario("10", "primary-restarted", "primary restarted in place", failover.primary_restarted, in_short=False),
     Scenario("10", "primary-crashed", "primary killed and started again", failover.primary_crashed),
     Scenario("13", "deadlines", "deadlines of 0.8 s under every fault", deadlines.deadlines),
-    Scenario("13", "slow-names", "deadlines of 0.8 s under slow DNS", deadlines.slow_names),
+    Scenario("13", "slow-names", "deadlines of 0.8 s under slow DNS", deadlines.slow_names, in_short=False),
     Scenario("16", "slots-exhausted", "max_connections exhausted", connecting.slots_exhausted),
     Scenario("16", "cap", "connections under faults and reloads", connecting.cap),
     Scenario("19", "name-moved", "DNS change under load", connecting.name_moved),
     Scenario("19", "password-changed", "password change under load", connecting.password_changed),
     Scenario("map", "flapping", "flapping replica", returning.flapping),
-    Scenario("map", "starting-up", "replica that is starting up (57P03)", returning.starting_up),
+    Scenario("map", "starting-up", "replica that is starting up (57P03)", returning.starting_up, in_short=False),
     Scenario("drain", "drained", "drain and resume under load", returning.drained),
 )
+
+
+def chosen(names: Collection[str], *, short: bool) -> list[Scenario]:
+    """Those with these names or promises; without any, all but the very long (and in the short form, some more)."""
+    if names:
+        return [one for one in SCENARIOS if one.name in names or (one.in_suite and one.promise in names)]
+    return [one for one in SCENARIOS if one.in_suite and (one.in_short or not short)]

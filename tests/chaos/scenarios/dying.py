@@ -15,7 +15,7 @@ from tests.chaos.asking import get, post
 from tests.chaos.load import Kind, Load, Record, mixture
 from tests.chaos.proxy import Mode
 from tests.chaos.results import Figure
-from tests.chaos.rig import Node, Stage, new_cluster
+from tests.chaos.rig import WORKERS, Node, Stage, new_cluster
 from tests.chaos.scenario import failures, milliseconds, misdirected, note_stalls
 
 WARM = 1.0
@@ -64,11 +64,12 @@ def replica_killed_idle(stage: Stage) -> Iterator[Figure]:
 def replica_killed_with_worker(stage: Stage) -> Iterator[Figure]:
     """The same when a worker, which may be the one that looks for all, was SIGKILLed or frozen right before."""
     cluster = stage.cluster
-    for number, how in enumerate((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGSTOP)):
-        victim = cluster.replicas[0]
+    victim = cluster.replicas[0]
+    numbers = range(1 if stage.short else WORKERS)
+    for how, number in itertools.product((signal.SIGKILL, signal.SIGSTOP), numbers):
         with stage.serve(cluster) as node:
             workers = node.gateway.workers()
-            struck = workers.pop(number % len(workers))
+            struck = workers.pop(number)
             os.kill(struck, how)
             killed = time.monotonic()
             victim.kill()
@@ -78,7 +79,7 @@ def replica_killed_with_worker(stage: Stage) -> Iterator[Figure]:
             victim.launch()
             servers.streams(victim)
         what = "dead" if how is signal.SIGKILL else "frozen"
-        yield Figure(f"out in the worker that is left, the other {what} ({number % 2 + 1})", out - killed, 1.2, "s")
+        yield Figure(f"out in the worker that is left, the other {what}", out - killed, 1.2, "s")
 
 
 def replica_frozen(stage: Stage) -> Iterator[Figure]:
