@@ -57,14 +57,9 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def run(options: argparse.Namespace) -> list[Row]:
-    """Run them, one after the other, and tell how it goes on standard error."""
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    rows = []
-    stage = Stage(short=options.short, rate=options.rate, say=say)
+def run(options: argparse.Namespace, rows: list[Row]) -> None:
+    """Run them, one after the other, and tell how it goes on standard error; ``rows`` hold what there is so far."""
+    stage = Stage(short=options.short, rate=options.rate, say=_say)
     try:
         for scenario in chosen(options.only, short=options.short):
             row = Row(scenario.promise, scenario.name, scenario.what)
@@ -72,13 +67,17 @@ def run(options: argparse.Namespace) -> list[Row]:
             for number in range(1, options.times + 1):
                 stage.remarks.clear()
                 began = time.monotonic()
-                before = row.missed
-                row.add(scenario.run(stage), stage.remarks)
-                verdict = "kept" if row.missed == before else "MISSED"
-                say(f"{scenario.name} {number}/{options.times}: {verdict} ({time.monotonic() - began:.1f} s)")
+                missed = row.add(scenario.run(stage), stage.remarks)
+                took = time.monotonic() - began
+                _say(
+                    f"{scenario.name} {number}/{options.times} ({took:.1f} s): {missed and 'MISSED '}{missed or 'kept'}"
+                )
     finally:
         stage.close()
-    return rows
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def paint(options: argparse.Namespace) -> None:
@@ -98,12 +97,15 @@ def main(arguments: Sequence[str]) -> int:
     if options.pictures:
         paint(options)
         return 0
-    rows = run(options)
-    print(table(rows, markdown=options.markdown))
-    if said := explain(rows):
-        print(f"\n{said}", file=sys.stderr)
-    if options.json:
-        options.json.write_text(json.dumps(as_json(rows), indent=2) + "\n")
+    rows: list[Row] = []
+    try:
+        run(options, rows)
+    finally:  # after Ctrl-C too: what was measured is worth seeing
+        print(table(rows, markdown=options.markdown))
+        if said := explain(rows):
+            _say(f"\n{said}")
+        if options.json:
+            options.json.write_text(json.dumps(as_json(rows), indent=2) + "\n")
     return 0 if all(row.kept for row in rows) else 1
 
 

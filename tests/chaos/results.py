@@ -65,21 +65,26 @@ class Row:
         word = "BROKEN" if self.faults else "MISSED"
         return word if self.runs == 1 else f"{word} {self.missed} of {self.runs}"
 
-    def add(self, figures: Iterable[Figure], remarks: Sequence[str]) -> None:
-        """Take in one run; an exception out of ``figures`` is a fault of the rig, and the run counts as missed."""
+    def add(self, figures: Iterable[Figure], remarks: Sequence[str]) -> str:
+        """Take in one run; an exception out of ``figures`` is a fault of the rig, and the run counts as missed.
+
+        Returns what was missed, for people; empty if nothing was.
+        """
         self.runs += 1
-        kept = True
+        missed = []
         try:
             for figure in figures:
-                kept = kept and figure.kept
+                if not figure.kept:
+                    missed.append(f"{figure.what}: {figure.measured}")
                 before = self.figures.get(figure.what, figure)
                 self.figures[figure.what] = before.worse(figure)
         except Exception as error:  # noqa: BLE001 -- one scenario must not end all
-            kept = False
             self.faults.append(f"{type(error).__name__}: {error}")
-        if not kept:
+            missed.append(self.faults[-1])
+        if missed:
             self.missed += 1
             self.remarks.extend(remark for remark in remarks if remark not in self.remarks)
+        return "; ".join(missed)
 
 
 def _show(value: float, unit: str) -> str:
