@@ -53,4 +53,7 @@ def milliseconds(what: str, seconds: float, asked: float) -> Figure:
 
 def _describe(record: Record, load: Load) -> str:
     at = record.sent - load.records[0].sent
-    return f"{record.kind} {at:.2f} s into the load after {record.seconds * 1000:.0f} ms: {record.detail[:160]}"
+    where = f" on {record.endpoint}" if record.endpoint else ""
+    again = f", {record.attempts} attempts" if record.attempts > 1 else ""
+    took = f"{record.seconds * 1000:.0f} ms{where}{again}"
+    return f"{record.kind} {at:.2f} s into the load after {took}: {record.detail[:160]}"
