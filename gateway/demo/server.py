@@ -107,15 +107,20 @@ class Server:
             except subprocess.TimeoutExpired:
                 raise self._failure(f"did not stop within {timeout:g} s") from None
 
-    def kill(self) -> None:
-        """SIGKILL the postmaster and every process of it, as a machine dies: at once and without a word."""
+    def kill(self) -> float:
+        """SIGKILL the postmaster and every process of it, as a machine dies: at once and without a word.
+
+        Returns when the first was killed, of ``time.monotonic``: to find them all takes a while on a busy machine.
+        """
         processes = self._processes()
+        began = time.monotonic()
         for process in processes:
             janitor.send(process, signal.SIGKILL)
         if self._program is not None:
             self._program.wait()
         while any(map(janitor.is_living, processes)):
             time.sleep(_LOOK_EVERY)
+        return began
 
     def freeze(self) -> None:
         """SIGSTOP all of it: connects still succeed (the kernel answers), nothing else does."""

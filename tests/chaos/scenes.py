@@ -48,8 +48,7 @@ def replica_kill(stage: Stage) -> Scene:
     victim = cluster.replicas[1]
     with stage.serve(cluster) as node, node.load(rate=stage.rate) as load:
         time.sleep(_BEFORE + 0.5)
-        marks = [Mark(time.monotonic(), f"SIGKILL {victim.name}")]
-        victim.kill()
+        marks = [Mark(victim.kill(), f"SIGKILL {victim.name}")]
         time.sleep(1.5)
         marks.append(Mark(time.monotonic(), "started again"))
         victim.launch()
@@ -68,8 +67,7 @@ def failover(stage: Stage) -> Scene:
     old, new, *others = cluster.servers
     with stage.serve(cluster) as node, node.load(rate=stage.rate) as load:
         time.sleep(_BEFORE + 0.5)
-        marks = [Mark(time.monotonic(), f"SIGKILL {old.name}")]
-        old.kill()
+        marks = [Mark(old.kill(), f"SIGKILL {old.name}")]
         time.sleep(1.0)
         marks.append(Mark(time.monotonic(), f"pg_promote {new.name}"))
         marks.append(Mark(promote(new), "finished"))

@@ -28,8 +28,7 @@ def replica_killed(stage: Stage) -> Iterator[Figure]:
     victim = cluster.replicas[1]
     with stage.serve(cluster) as node, node.load(rate=stage.rate) as load:
         time.sleep(WARM)
-        killed = time.monotonic()
-        victim.kill()
+        killed = victim.kill()
         out = node.watch.out(victim.name, since=killed, timeout=5)
         time.sleep(1.0)
         victim.launch()
@@ -52,8 +51,7 @@ def replica_killed_idle(stage: Stage) -> Iterator[Figure]:
     cluster = stage.cluster
     victim = cluster.replicas[0]
     with stage.serve(cluster) as node:
-        killed = time.monotonic()
-        victim.kill()
+        killed = victim.kill()
         yield Figure("out in every worker", node.watch.out(victim.name, since=killed, timeout=5) - killed, 1, "s")
         victim.launch()
         fit = servers.streams(victim)
@@ -71,8 +69,7 @@ def replica_killed_with_worker(stage: Stage) -> Iterator[Figure]:
             workers = node.gateway.workers()
             struck = workers.pop(number)
             os.kill(struck, how)
-            killed = time.monotonic()
-            victim.kill()
+            killed = victim.kill()
             out = node.watch.out(victim.name, since=killed, timeout=5, workers=workers)
             with suppress(ProcessLookupError):
                 os.kill(struck, signal.SIGCONT)
@@ -195,8 +192,7 @@ def only_server_restarted(stage: Stage) -> Iterator[Figure]:
     """A single server in all, killed and started again within the deadline: reads wait like writes."""
     with new_cluster(replicas=0) as cluster, stage.serve(cluster) as node, node.load(rate=stage.rate / 2) as load:
         time.sleep(WARM)
-        killed = time.monotonic()
-        cluster.primary.kill()
+        killed = cluster.primary.kill()
         dead = time.monotonic()
         time.sleep(1.0)
         cluster.primary.launch()

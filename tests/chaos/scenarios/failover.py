@@ -21,8 +21,7 @@ def primary_lost(stage: Stage) -> Iterator[Figure]:
     old, new, *others = cluster.servers
     with stage.serve(cluster) as node, node.load(rate=stage.rate) as load:
         time.sleep(WARM)
-        killed = time.monotonic()
-        old.kill()
+        killed = old.kill()
         dead = time.monotonic()
         time.sleep(0.5)
         promoted = promote(new)

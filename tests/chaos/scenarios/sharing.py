@@ -30,8 +30,7 @@ def share_after_loss(stage: Stage) -> Iterator[Figure]:
     with stage.serve(cluster) as node, node.load(rate=stage.rate * 1.5) as load:
         time.sleep(WARM)
         before = load.records[0].sent
-        killed = time.monotonic()
-        lost.kill()
+        killed = lost.kill()
         out = node.watch.out(lost.name, since=killed, timeout=5)
         time.sleep(seconds)
         ended = time.monotonic()
