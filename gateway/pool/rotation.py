@@ -406,9 +406,15 @@ class Rotation:
         self._clock = clock
         self._wall = wall
         self._lock = threading.Lock()
-        self._seen = views.version
+        self._seen = self.told = views.version
+        """``told``: the version that every listener has been told of."""
         self._views = views.read()
         self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def version(self) -> int:
+        """The version of the views, whoever made it; after ``apply`` what was learnt is in it."""
+        return self._store.version
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -449,10 +455,12 @@ class Rotation:
         if not self.has_news:
             return False
         with self._lock:
-            self._seen = self._store.version
+            seen = self._seen = self._store.version
             self._views = self._store.read()
         for listener in self._listeners:
             listener()
+        with self._lock:
+            self.told = max(self.told, seen)
         return True
 
     def candidates(self, names: Iterable[str], needs: Needs) -> Candidates:

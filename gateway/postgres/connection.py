@@ -73,6 +73,10 @@ class Connection(psycopg2.extensions.connection):
         self.client: Client | None = None
         self.watch: Watch | None = None
         """The loop's eye on the socket, where a loop waits for us."""
+        self.on_close: Callable[[bool], None] | None = None
+        """Called once, when it is closed: with True where the server knows that, or closed it."""
+        self._was_ended = False
+        """The server said farewell."""
         self.address = ""
         """The IP address it is connected to; empty for a Unix socket."""
         self.on_lost: Callable[[], None] | None = None
@@ -168,7 +172,13 @@ class Connection(psycopg2.extensions.connection):
         """Close at once, without waiting for the server. Harmless when closed already."""
         if self.watch is not None:
             self.watch.close()
+        on_close, self.on_close = self.on_close, None
+        if on_close is None:
+            super().close()
+            return
+        is_idle = not self.closed and self.get_transaction_status() == TRANSACTION_STATUS_IDLE
         super().close()
+        on_close(is_idle or self._was_ended)
 
     def ping(self, deadline: float) -> None:
         """Ask the server for a sign of life; raises ConnectionBroken."""
@@ -297,6 +307,7 @@ class Connection(psycopg2.extensions.connection):
         if not isinstance(error, psycopg2.Error):
             raise error
         if self.closed or error.pgcode is None:
+            self._was_ended = "FATAL" in str(error)
             self.close()
             if not isinstance(error, psycopg2.InterfaceError):  # which only says that it is closed already
                 self.lost = failures.first_line(error)

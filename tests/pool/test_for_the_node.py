@@ -1,0 +1,70 @@
+"""What a pool tells and gives the other workers of its node."""
+
+import pytest
+
+from gateway.pool.driver import Reason
+from gateway.pool.rotation import Drain
+from tests.pool.fake import FakeServer, Rig
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig(FakeServer("one"), FakeServer("two"))
+
+
+def test_leases_are_counted_by_endpoint(rig: Rig) -> None:
+    group = rig.group()
+    assert group.leases() == {"one": 0, "two": 0}
+    with group.lease(rig.soon()) as first, group.lease(rig.soon()) as second:
+        assert {first.endpoint, second.endpoint} == {"one", "two"}
+        assert group.leases() == {"one": 1, "two": 1}
+    assert group.leases() == {"one": 0, "two": 0}
+
+
+def test_a_group_says_why_an_endpoint_may_not_serve_it(rig: Rig) -> None:
+    group = rig.group()
+    assert group.objection("one") is None
+    rig.withdraw("one")
+    assert group.objection("one") is Reason.TIMEOUT
+    assert rig.group("write", write=True).objection("two") is Reason.WRONG_ROLE
+
+
+def test_idle_connections_can_be_parted_with(rig: Rig) -> None:
+    group = rig.group()
+    with group.lease(rig.soon()), group.lease(rig.soon()), group.lease(rig.soon()):
+        pass
+    group.part_with(2, leased=True)
+    assert repr(group) == "<Group read [4 slots: 0 leased, 1 idle, 3 empty | 0 waiting]>"
+    assert len(rig.driver.open) == 1
+    group.part_with(9, leased=False)
+    assert rig.driver.open == []
+
+
+def test_one_on_lease_is_parted_with_when_it_comes_home_and_only_one(rig: Rig) -> None:
+    group = rig.group()
+    with group.lease(rig.soon()) as first, group.lease(rig.soon()) as second:
+        group.part_with(1, leased=False)
+        group.part_with(1, leased=True)
+        group.part_with(1, leased=True)
+        assert not first.connection.closed
+        assert not second.connection.closed
+    assert len(rig.driver.open) == 1
+    assert repr(group) == "<Group read [4 slots: 0 leased, 1 idle, 3 empty | 0 waiting]>"
+
+
+def test_a_group_without_connections_parts_with_nothing(rig: Rig) -> None:
+    group = rig.group()
+    group.part_with(1, leased=True)
+    with group.lease(rig.soon()):
+        pass
+    assert len(rig.driver.open) == 1
+
+
+def test_what_was_told_is_known_when_every_listener_has_acted(rig: Rig) -> None:
+    group = rig.group()
+    told: list[bool] = []
+    rig.rotation.subscribe(lambda: told.append(rig.rotation.told == rig.rotation.version))
+    rig.rotation.apply("one", Drain())
+    assert told == [False]
+    assert rig.rotation.told == rig.rotation.version
+    assert group.serving == ("two",)
