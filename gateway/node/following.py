@@ -6,7 +6,6 @@ from collections.abc import Callable
 from time import monotonic
 
 from gateway.pool.rotation import Resolved, Rotation
-from gateway.postgres.driver import Driver
 
 log = logging.getLogger("gateway.node")
 
@@ -16,12 +15,16 @@ PATIENCE = 2.0
 """Seconds that the resolver has to answer."""
 
 
+Resolve = Callable[[str, float], tuple[str, ...] | None]
+"""What an endpoint's host names stand for, asked before a deadline; see ``postgres.driver.Driver.resolve``."""
+
+
 class Follower:
     """One endpoint's name, looked up again and again while ``is_wanted``."""
 
-    def __init__(self, name: str, *, driver: Driver, rotation: Rotation, is_wanted: Callable[[], bool]) -> None:
+    def __init__(self, name: str, *, resolve: Resolve, rotation: Rotation, is_wanted: Callable[[], bool]) -> None:
         self._name = name
-        self._driver = driver
+        self._resolve = resolve
         self._rotation = rotation
         self._is_wanted = is_wanted
         self._woken = threading.Event()
@@ -51,7 +54,7 @@ class Follower:
             self._woken.clear()
 
     def _follow(self) -> bool:
-        found = self._driver.resolve(self._name, monotonic() + PATIENCE)
+        found = self._resolve(self._name, monotonic() + PATIENCE)
         if found:
             self._rotation.apply(self._name, Resolved(found))
         return found != ()

@@ -8,13 +8,14 @@ import logging
 import threading
 
 from gateway.node.election import Election
-from gateway.node.following import Follower
+from gateway.node.following import Follower, Resolve
 from gateway.node.history import History
 from gateway.node.polling import Polling
 from gateway.node.spawning import Spawn, spawn_thread
 from gateway.node.watcher import Watcher
+from gateway.pool.driver import Driver
 from gateway.pool.rotation import Rotation
-from gateway.postgres.driver import Driver
+from gateway.postgres.connection import Connection
 
 log = logging.getLogger("gateway.node")
 
@@ -33,7 +34,8 @@ class Prober:
     def __init__(
         self,
         *,
-        driver: Driver,
+        driver: Driver[Connection],
+        resolve: Resolve,
         rotation: Rotation,
         election: Election,
         polling: Polling,
@@ -63,7 +65,7 @@ class Prober:
             for name in rotation.names
         )
         followers = tuple(
-            Follower(name, driver=driver, rotation=rotation, is_wanted=self.is_elected) for name in rotation.names
+            Follower(name, resolve=resolve, rotation=rotation, is_wanted=self.is_elected) for name in rotation.names
         )
         self._tasks: tuple[Watcher | Follower, ...] = (*self._watchers, *followers)
 

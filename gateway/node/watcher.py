@@ -11,11 +11,10 @@ from time import monotonic
 
 from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.node.history import History
-from gateway.pool.driver import ConnectError, Reason, Role
+from gateway.pool.driver import ConnectError, Driver, Reason, Role
 from gateway.pool.endpoint import EndpointState
 from gateway.pool.rotation import Probed, ProbeFailed, Rotation
 from gateway.postgres.connection import Connection
-from gateway.postgres.driver import Driver
 from gateway.postgres.probing import Look, identify, look
 
 log = logging.getLogger("gateway.node")
@@ -39,7 +38,7 @@ class Watcher:
         self,
         name: str,
         *,
-        driver: Driver,
+        driver: Driver[Connection],
         rotation: Rotation,
         history: History,
         interval: float,

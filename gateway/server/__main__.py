@@ -5,6 +5,7 @@ LOCK is the number of the descriptor that owns the directory.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from gateway.server.runtime import Runtime
 from gateway.settings import Settings
 
 
-def _create_app(settings: Settings, catalogue: Catalogue, directory: Path) -> Any:
+def _create_app(settings: Settings, catalogue: Catalogue, directory: Path, is_draining: Callable[[], bool]) -> Any:
     # Imported by each worker: psycopg2's wait callback and everything else of the data path stay out of the master.
     from gateway.app import create_app
 
-    app = create_app(settings, catalogue, directory)
+    app = create_app(settings, catalogue, directory, is_draining)
     return app if settings.server.worker == "gateway" else closing_after_refusals(app)
 
 

@@ -23,8 +23,8 @@ from gateway.settings import Settings, is_local
 _TIME = r"[%Y-%m-%d %H:%M:%S %z]"
 """As gunicorn's ``Logger.datefmt``."""
 
-CreateApp = Callable[[Settings, Catalogue, Path], Any]
-"""Makes the WSGI application of one worker: ``gateway.app.create_app``."""
+CreateApp = Callable[[Settings, Catalogue, Path, Callable[[], bool]], Any]
+"""Makes the WSGI application of one worker, which may ask whether it was told to end: ``gateway.app.create_app``."""
 
 
 class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no types
@@ -36,6 +36,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         self._create_app = create_app
         self._bind = compiled.settings.server.bind
         self.crowd = Crowd()
+        self._worker: Any = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -54,7 +55,12 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
 
     def load(self) -> Any:
         """Make the WSGI application; runs in each worker."""
-        return self._create_app(self._compiled.settings, self._compiled.catalogue, self._directory)
+        compiled = self._compiled
+        return self._create_app(compiled.settings, compiled.catalogue, self._directory, self._is_draining)
+
+    def _is_draining(self) -> bool:
+        """Whether this worker was told to end; every class of gunicorn's has that flag."""
+        return not self._worker.alive
 
     def reload(self) -> None:
         """Take the current artefact. Without a good one the last stays: an exception here would end the master."""
@@ -74,6 +80,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
                     raise RuntimeError(f"{name} is not loopback; see [auth] allow_anonymous")
 
     def _post_fork(self, _arbiter: Any, worker: Any) -> None:
+        self._worker = worker
         # Here and not when ready: with reuse_port each worker has sockets of its own.
         _limit_silence(worker.sockets, self._compiled.settings.server.body_timeout)
 

@@ -41,8 +41,10 @@ class Probing:
         addresses = {server.name: Address(dsn=server.dsn()) for server in cluster.servers}
         self.rotation = Rotation(views=LocalViews(addresses), max_lags={"read": 1.0})
         self.polling = Polling(rotation=self.rotation)
+        driver = driver or Driver(addresses, read_only=True)
         self.prober = Prober(
-            driver=driver or Driver(addresses, read_only=True),
+            driver=driver,
+            resolve=driver.resolve,
             rotation=self.rotation,
             election=Election(None, name="", stale_after=1.0),
             polling=self.polling,

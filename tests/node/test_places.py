@@ -1,0 +1,148 @@
+"""Two hands on one file are two processes here: the locks belong to whoever opened it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gateway
+from gateway.node.places import AFTER_BREAK, AFTER_FAREWELL, FRESH, Places
+from tests.node.clock import Clock
+
+HOLDER = """
+import sys
+from pathlib import Path
+from gateway.node.places import Places
+places = Places(Path(sys.argv[1]), size=3, share=1)
+print([places.take(), places.take()], flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def hands(tmp_path: Path, clock: Clock) -> tuple[Places, Places]:
+    one, two = (Places(tmp_path / "places", size=3, share=1, clock=clock) for _ in range(2))
+    return one, two
+
+
+def test_there_are_so_many_places_whoever_takes_them(hands: tuple[Places, Places]) -> None:
+    one, two = hands
+    assert [one.take(), two.take(), one.take()] == [0, 1, 2]
+    assert (one.take(), two.take()) == (None, None)
+    assert (one.mine, two.mine, one.taken()) == (2, 1, 3)
+
+
+def test_a_place_is_free_again_when_the_server_has_forgotten_the_connection(
+    hands: tuple[Places, Places], clock: Clock
+) -> None:
+    one, two = hands
+    places = [one.take() for _ in range(3)]
+    assert places == [0, 1, 2]
+    one.release(1, after=AFTER_FAREWELL)
+    one.release(2, after=AFTER_BREAK)
+    assert (two.take(), one.taken()) == (None, 3)
+    clock.now += AFTER_FAREWELL
+    assert two.take() == 1
+    assert two.take() is None
+    clock.now += AFTER_BREAK - AFTER_FAREWELL + FRESH
+    assert two.take() == 2
+
+
+def test_places_of_a_dead_process_are_free_some_time_after_its_death_was_noticed(
+    hands: tuple[Places, Places], clock: Clock
+) -> None:
+    one, two = hands
+    assert [one.take(), one.take(), one.take()] == [0, 1, 2]
+    one.close()  # as the kernel does
+    clock.now += 3600
+    two.sweep()
+    assert two.take() is None
+    clock.now += AFTER_BREAK
+    assert two.take() == 0
+
+
+def test_places_of_a_stopped_process_stay_its_own_and_those_of_a_killed_one_do_not(tmp_path: Path) -> None:
+    clock = Clock()
+    places = Places(tmp_path / "places", size=3, share=1, clock=clock)
+    package = str(Path(gateway.__file__).parents[1])
+    holder = subprocess.Popen(  # noqa: S603 - our own words
+        [sys.executable, "-c", HOLDER, str(tmp_path / "places")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": package},
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"[0, 1]\n"
+    holder.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, holder.pid, os.WSTOPPED)
+    places.sweep()
+    clock.now += 60
+    assert [places.take(), places.take()] == [2, None]
+    holder.kill()
+    holder.communicate()
+    places.sweep()
+    clock.now += AFTER_BREAK
+    assert [places.take(), places.take()] == [0, 1]
+
+
+def test_a_time_from_before_the_machine_started_anew_counts_for_nothing(tmp_path: Path, clock: Clock) -> None:
+    before = Places(tmp_path / "places", size=1, share=1, clock=Clock(now=900_000.0))
+    place = before.take()
+    assert place == 0
+    before.release(place, after=AFTER_BREAK)
+    before.close()
+    assert Places(tmp_path / "places", size=1, share=1, clock=clock).take() == 0
+
+
+def test_a_process_without_a_place_says_so_and_the_others_take_no_more(
+    hands: tuple[Places, Places], clock: Clock
+) -> None:
+    one, two = hands
+    assert [one.take(), one.take(), one.take()] == [0, 1, 2]
+    assert two.take() is None
+    assert two.wants_first()
+    assert one.wants_first()
+    one.release(2, after=0)
+    assert one.take() is None
+    assert two.take() == 2
+    clock.now += FRESH
+    assert not one.wants_first()
+
+
+def test_a_worker_below_its_share_goes_before_one_above(tmp_path: Path, clock: Clock) -> None:
+    one, two = (Places(tmp_path / "places", size=4, share=2, clock=clock) for _ in range(2))
+    assert [one.take(), one.take(), two.take(), one.take()] == [0, 1, 2, 3]
+    assert two.take() is None
+    assert (one.wants_share(), one.wants_first()) == (True, False)
+    one.release(3, after=0)
+    assert one.take() is None
+    assert two.take() == 3
+
+
+def test_who_is_about_to_end_claims_no_share(tmp_path: Path, clock: Clock) -> None:
+    one, two = (Places(tmp_path / "places", size=4, share=2, clock=clock) for _ in range(2))
+    assert [one.take(), one.take(), one.take(), two.take()] == [0, 1, 2, 3]
+    assert two.take(is_draining=True) is None
+    assert not one.wants_share()
+
+
+def test_what_is_borrowed_does_not_count_against_a_share(hands: tuple[Places, Places]) -> None:
+    one, _ = hands
+    assert one.take(is_borrowed=True) == 0
+    assert (one.mine, one.taken()) == (0, 1)
+    one.release(0, after=0)
+    assert one.taken() == 0
+
+
+def test_generations_of_different_sizes_share_what_both_have(tmp_path: Path, clock: Clock) -> None:
+    old = Places(tmp_path / "places", size=2, share=1, clock=clock)
+    new = Places(tmp_path / "places", size=4, share=2, clock=clock)
+    assert [old.take(), old.take(), new.take(), new.take(), new.take()] == [0, 1, 2, 3, None]
