@@ -27,7 +27,7 @@ test: $(VENV)/.installed-test ## the tests, but for those that need programs pip
 	@exec $(BIN)/python -m pytest -m "not system and not chaos" $(ARGS)
 
 .PHONY: test-system
-test-system: $(VENV)/.installed-test ## the tests that need such a program (systemd-analyze, of Debian's package systemd)
+test-system: $(VENV)/.installed-test ## the tests that need such a program (Debian's packages systemd and haproxy)
 	@exec $(BIN)/python -m pytest -m system $(ARGS)
 
 .PHONY: chaos

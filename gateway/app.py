@@ -4,6 +4,8 @@ Foreign WSGI servers find ``gateway.app:application``, which compiles ``gateway.
 """
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ from gateway.node.announcing import Announced
 from gateway.node.board import Board
 from gateway.node.election import Election
 from gateway.node.learner import Learner
+from gateway.node.ledger import Ledger
 from gateway.node.plans import Plans
 from gateway.node.polling import Polling
 from gateway.node.prober import Prober, stale_after
+from gateway.node.pulse import Pulse
+from gateway.node.snapshots import Snapshots
 from gateway.node.sweeper import Sweeper
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
@@ -27,6 +32,7 @@ from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.resolving import Resolver
 from gateway.postgres.waiting import closed_gate, open_lock
 from gateway.settings import GroupSettings, Settings
+from gateway.web.admin import EndpointAdminResource
 from gateway.web.catalogue import CatalogueResource
 from gateway.web.committing import Committer
 from gateway.web.failures import Failures
@@ -34,18 +40,29 @@ from gateway.web.health import HealthResource
 from gateway.web.middleware import RequestIdentity
 from gateway.web.outcomes import OutcomeResource, Outcomes
 from gateway.web.queries import QueryResource
+from gateway.web.readiness import Readiness
 from gateway.web.running import Runner
+from gateway.web.standing import standing
 from gateway.web.transactions import TransactionResource
 from gateway.web.works import Works
+
+LONGEST_DRAIN = 3600.0
+LONGEST_DRAIN_OF_SYNC = 30.0
+"""Seconds a request may wait for an endpoint to be drained; a sync worker shows no other sign of life meanwhile."""
 
 log = logging.getLogger("gateway.node")
 
 
-def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None) -> "falcon.App[Any, Any]":
+def create_app(
+    settings: Settings,
+    catalogue: Catalogue,
+    directory: Path | None,
+    is_draining: Callable[[], bool] = lambda: False,
+) -> "falcon.App[Any, Any]":
     """Make the app of one worker and start looking at its servers.
 
-    ``directory`` is the node's runtime directory, None where nothing is shared. Cannot fail on user input: settings
-    and catalogue were checked when they were compiled.
+    ``directory`` is the node's runtime directory, None where nothing is shared; ``is_draining`` tells whether the
+    worker was told to end. Cannot fail on user input: settings and catalogue were checked when they were compiled.
     """
     views, election = _shared(settings, directory)
     rotation = Rotation(
@@ -54,6 +71,9 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
     )
     plans = Plans(catalogue=catalogue, directory=directory)
     resolver, roads = Resolver(), Roads()
+    ledger = None
+    if directory is not None:
+        ledger = Ledger(directory, workers=settings.server.workers, is_draining=is_draining)
     pool = Pool(
         rotation=rotation,
         groups=[
@@ -65,11 +85,20 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
                 rotation=rotation,
                 resolver=resolver,
                 roads=roads,
+                ledger=ledger,
             )
             for name, group in settings.groups.items()
         ],
     )
     identity = RequestIdentity()
+    snapshots = Snapshots(
+        directory=directory,
+        pool=pool,
+        catalogue=catalogue,
+        plans=plans,
+        in_flight=identity.in_flight,
+        is_draining=is_draining,
+    )
     app: falcon.App[Any, Any] = falcon.App(middleware=[identity])
     app.req_options.strip_url_path_trailing_slash = False
     Failures(verbose=settings.server.verbose_errors).register(app)
@@ -96,7 +125,17 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
         catalogue=catalogue, plans=plans, timeout=settings.server.timeout, verbose=settings.server.verbose_errors
     )
     health = HealthResource(
-        catalogue=catalogue, plans=plans, pool=pool, rotation=rotation, in_flight=identity.in_flight
+        catalogue=catalogue,
+        pool=pool,
+        sizes={name: group.size for name, group in settings.groups.items()},
+        snapshots=snapshots,
+        readiness=Readiness(catalogue=catalogue, plans=plans, pool=pool, is_draining=is_draining),
+    )
+    admin = EndpointAdminResource(
+        rotation=rotation,
+        snapshots=snapshots,
+        standing=partial(standing, pool=pool),
+        longest_wait=LONGEST_DRAIN_OF_SYNC if settings.server.worker == "sync" else LONGEST_DRAIN,
     )
     app.add_route("/query/{name}", queries)
     transactions = TransactionResource(
@@ -115,10 +154,18 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path | None)
     app.add_route("/health", health)
     app.add_route("/health/live", health, suffix="live")
     app.add_route("/health/ready", health, suffix="ready")
+    app.add_route("/admin/endpoints/{name}/drain", admin, suffix="drain")
+    app.add_route("/admin/endpoints/{name}/resume", admin, suffix="resume")
+    pulse = Pulse(*([ledger.tend] if ledger else []), snapshots.tend)
+    rotation.subscribe(pulse.hurry)
+    snapshots.publish()  # before the first request: who drains an endpoint must know of all who may be at work on it
+    pulse.start()
     polling = Polling(rotation=rotation)
     polling.start()
+    driver = _driver(settings, read_only=True, resolver=resolver)
     prober = Prober(
-        driver=_driver(settings, read_only=True, resolver=resolver),
+        driver=ledger.for_probes(driver, settings.endpoints) if ledger else driver,
+        resolve=driver.resolve,
         rotation=rotation,
         election=election,
         polling=polling,
@@ -154,18 +201,20 @@ def _group(
     rotation: Rotation,
     resolver: Resolver,
     roads: Roads,
+    ledger: Ledger | None,
 ) -> Group[Connection]:
     write = group.access == "write"
     timeouts = [query.timeout for query in catalogue.queries.values() if query.group == name and query.timeout]
     workers = settings.server.workers
     longest = max([settings.server.timeout, *timeouts])
-    return Group(
+    driver = _driver(settings, read_only=not write, resolver=resolver, longest=longest)
+    made = Group(
         name=name,
         access_write=write,
         endpoints=group.endpoints,
-        size=max(1, group.size // workers),
-        queue_limit=group.queue // workers,
-        driver=_driver(settings, read_only=not write, resolver=resolver, longest=longest),
+        size=ledger.slots(group.size) if ledger else max(1, group.size // workers),
+        queue_limit=-(-group.queue // workers),
+        driver=ledger.for_group(name, driver, size=group.size, endpoints=group.endpoints) if ledger else driver,
         rotation=rotation,
         fallback=group.fallback,
         balance=group.balance,
@@ -173,6 +222,9 @@ def _group(
         lock=open_lock,
         roads=roads,
     )
+    if ledger is not None:
+        ledger.enlist(name, made)
+    return made
 
 
 def _driver(settings: Settings, *, read_only: bool, resolver: Resolver, longest: float | None = None) -> Driver:

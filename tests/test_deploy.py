@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gateway.catalogue.compiling import compile_catalogue
 from gateway.settings import Settings, load_settings
@@ -228,3 +229,19 @@ def test_systemd_understands_every_line_of_the_unit(systemd_analyze: str, unit: 
 def test_systemd_confines_the_service(systemd_analyze: str, unit: Path) -> None:
     done = run([systemd_analyze, "security", "--no-pager", "--offline=true", f"--threshold={LARGEST_EXPOSURE}", unit])
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Kubernetes
+
+
+def test_the_probes_of_the_readme_are_routes_of_the_app() -> None:
+    probes = re.findall(r"^  (\w+Probe): +(\{.*\})$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert {name for name, _ in probes} == {"livenessProbe", "readinessProbe"}
+    routes = yaml.safe_load((ROOT / "openapi.yaml").read_text())["paths"]
+    for _, text in probes:
+        probe = yaml.safe_load(text)
+        assert "get" in routes[probe["httpGet"]["path"]]
+        assert (
+            f"127.0.0.1:{probe['httpGet']['port']}"
+            in load_settings(None, {"DATABASE_URL": "postgresql://x@/x"}).server.bind
+        )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from gateway.node.places import AFTER_BREAK, AFTER_FAREWELL, Places
-from gateway.pool.driver import ConnectError, Connection, Driver, Reason
+from gateway.pool.driver import CapReached, ConnectError, Connection, Driver, Reason
 
 log = logging.getLogger("gateway.node")
 
@@ -79,7 +79,7 @@ class CountedDriver(Generic[C]):
         self._sleep = sleep
 
     def connect(self, endpoint: str, deadline: float) -> C:
-        """Wait for a place, then connect; raises ConnectError, without a reason where no place came free."""
+        """Wait for a place, then connect; raises ConnectError, or CapReached where no place came free."""
         held = self._take(endpoint, deadline)
         try:
             connection = self._driver.connect(endpoint, deadline)
@@ -108,7 +108,7 @@ class CountedDriver(Generic[C]):
             except OSError as error:
                 raise ConnectError(None, f"the node's places for connections: {error.strerror}") from error
             if now + RETRY >= ends:
-                raise ConnectError(None, f"{self._purpose}: all its connections on this node are in use")
+                raise CapReached(f"{self._purpose}: all its connections on this node are in use")
             self._sleep(RETRY)
             now = self._clock()
 

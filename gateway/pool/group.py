@@ -203,21 +203,6 @@ class Group(Generic[C]):
             wait = self._queue.longest_wait(self._clock())
             return GroupStats(self.size, *self._stock.count(), len(self._queue), wait)
 
-    def objection(self, endpoint: str) -> Reason | None:
-        """Why one of its endpoints may not be given work of this group now; None: it may."""
-        return self._rotation.objection(endpoint, self.endpoints, self._needs)
-
-    def leases(self) -> dict[str, int]:
-        """How many requests have a connection now, by endpoint."""
-        with self._lock:
-            return self._stock.leases()
-
-    def part_with(self, count: int, *, leased: bool) -> None:
-        """Close so many idle connections; with ``leased``, where none is idle, one more when it comes home."""
-        with self._lock:
-            self._errands += [connection.close for connection in self._stock.part_with(count, leased=leased)]
-        self._run_errands()
-
     def __repr__(self) -> str:
         leased, idle, empty = self._stock.count()
         slots = f"{self.size} slots: {leased} leased, {idle} idle, {empty} empty"

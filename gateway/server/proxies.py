@@ -27,6 +27,7 @@ class Proxies:
 
     def unwrap(self, environ: dict[str, Any]) -> None:
         """Take client and scheme from the headers of trusted proxies, the nearest first; drop all of anybody else."""
+        environ["gateway.forwarded"] = True  # or so they say who sent it
         hops = environ.pop("HTTP_X_FORWARDED_FOR", "").split(",")
         scheme = environ.pop("HTTP_X_FORWARDED_PROTO", "")
         for key in FORWARDED:

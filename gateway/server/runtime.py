@@ -15,8 +15,8 @@ from pathlib import Path
 from msgspec import Struct
 
 LOCK = "lock"
-LEARNT = ("signatures-*", "board-*", "prober-*")
-"""What the workers of a node learn from the servers and share (``node.plans``, ``node.board``, ``node.election``)."""
+LEARNT = ("signatures-*", "board-*", "prober-*", "places-*", "worker-*")
+"""What the workers of a node learn from the servers and share (``node``)."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - only folders made by mkdtemp are used in it
 SETTLED = 60.0
 """Seconds after which a folder without an owner was left behind, and is not just being made."""

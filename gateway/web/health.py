@@ -1,7 +1,5 @@
-"""``/health*``: can this process answer, can it serve, and all it knows of its servers. From memory, always."""
+"""``/health*``: can this process answer, can it serve, and all that is known of the node. From memory, always."""
 
-import os
-from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -11,129 +9,121 @@ import orjson
 
 from gateway import __version__
 from gateway.catalogue.query import Catalogue
-from gateway.errors import InvalidRequest
-from gateway.node.plans import Plans
-from gateway.pool.endpoint import EndpointState, EndpointView
+from gateway.node.snapshots import Snapshot, Snapshots, sum_of
+from gateway.pool.endpoint import EndpointView
 from gateway.pool.pool import Pool
-from gateway.pool.rotation import Rotation
-from gateway.postgres.connection import Connection
+from gateway.web.readiness import Readiness
+from gateway.web.standing import Standing, standing
 
 
 class HealthResource:
-    """Answers load balancers, orchestrators and people."""
+    """Answers load balancers, orchestrators and people; whichever worker is asked answers for the node."""
 
     def __init__(
         self,
         *,
         catalogue: Catalogue,
-        plans: Plans,
-        pool: Pool[Connection],
-        rotation: Rotation,
-        in_flight: Callable[[], int],
+        pool: Pool[Any],
+        sizes: dict[str, int],
+        snapshots: Snapshots,
+        readiness: Readiness,
     ) -> None:
-        """``in_flight``: how many requests this process works on."""
+        """``sizes``: the most connections of each group on this node."""
         self._catalogue = catalogue
-        self._plans = plans
         self._pool = pool
-        self._rotation = rotation
-        self._in_flight = in_flight
-        self._started = monotonic()
-        self._loaded = _instant(datetime.now(UTC).timestamp())
+        self._sizes = sizes
+        self._snapshots = snapshots
+        self._readiness = readiness
 
     def on_get_live(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Answer while the process can."""
-        _respond(response, {"status": "live"})
+        respond(response, {"status": "live"})
 
     on_head_live = on_get_live
 
     def on_get_ready(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Say whether every group (or the one asked for) has an endpoint, and the queries' types are known."""
-        reasons = [] if self._plans.complete else ["the types of the queries are not known yet"]
-        if request.env.get("gateway.draining"):
-            reasons.append("this worker is shutting down")
-        reasons += [
-            f"group {name}: no endpoint may answer"
-            for name in self._groups_asked_for(request)
-            if not self._pool[name].serving
-        ]
-        _respond(response, {"status": "not_ready" if reasons else "ready", "reasons": reasons})
+        """Say whether every group (or those asked for) can serve, and the queries' types are known."""
+        reasons = self._readiness.objections(request)
+        respond(response, {"status": "not_ready" if reasons else "ready", "reasons": reasons})
         if reasons:
             response.status = falcon.HTTP_503
 
     on_head_ready = on_get_ready
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Tell everything known of endpoints, groups and this worker."""
+        """Tell everything known of endpoints, groups and workers."""
         now = monotonic()
-        views = self._rotation.views()
-        groups = {name: self._describe_group(name) for name in self._pool.groups}
+        snapshots = self._snapshots.all()
+        views = {view.name: (view, standing(view, self._pool)) for view in self._pool.rotation.views()}
+        groups = {name: self._describe_group(name, snapshots) for name in self._pool.groups}
         down = any(group["status"] != "ready" for group in groups.values())
-        degraded = any(view.state is not EndpointState.IN for view in views)
-        probed = [view.ping_at for view in views if view.ping_at is not None]
-        fault = f"{len(self._plans.faults)} queries cannot be served" if self._plans.faults else None
-        _respond(
+        degraded = not all(seen.in_rotation for _, seen in views.values())
+        probed = [view.ping_at for view, _ in views.values() if view.ping_at is not None]
+        respond(
             response,
             {
                 "status": "down" if down else "degraded" if degraded else "ok",
                 "version": __version__,
-                "checked_ms_ago": round((now - min(probed)) * 1000) if probed else None,
-                "endpoints": {view.name: _describe_endpoint(view, now) for view in views},
+                "checked_ms_ago": _age_ms(min(probed), now) if probed else None,
+                "endpoints": {name: _describe_endpoint(view, seen, now) for name, (view, seen) in views.items()},
                 "groups": groups,
-                "workers": [
-                    {"pid": os.getpid(), "age_s": round(now - self._started, 1), "in_flight": self._in_flight()}
-                ],
-                "catalogue": {
-                    "queries": len(self._catalogue.queries),
-                    "hash": self._catalogue.hash,
-                    "loaded": self._loaded,
-                    "fault": fault,
-                },
+                "workers": [_describe_worker(snapshot, now) for snapshot in snapshots],
+                "catalogue": self._describe_catalogue(snapshots),
             },
         )
 
     on_head = on_get
 
-    def _groups_asked_for(self, request: falcon.Request) -> list[str]:
-        known = {"group", "query"}
-        unknown = sorted(request.params.keys() - known)
-        if unknown:
-            raise InvalidRequest(f"{', '.join(unknown)} cannot narrow the question; {' and '.join(sorted(known))} can")
-        group = request.get_param("group")
-        query = request.get_param("query")
-        if query is not None:
-            if query not in self._catalogue.queries:
-                raise InvalidRequest(f"there is no query {query}")
-            group = self._catalogue.queries[query].group
-        if group is None:
-            return list(self._pool.groups)
-        if group not in self._pool.groups:
-            raise InvalidRequest(f"there is no group {group}")
-        return [group]
-
-    def _describe_group(self, name: str) -> dict[str, Any]:
+    def _describe_group(self, name: str, snapshots: tuple[Snapshot, ...]) -> dict[str, Any]:
         group = self._pool[name]
-        stats = group.stats()
+        stats = sum_of(snapshots, name)
+        # The workers' slots together may be more than the node's places: shares are rounded up, and two generations
+        # of workers stand side by side during a reload.
+        # A slot that waits for a place to connect is leased, too.
+        size = min(stats.size, self._sizes[name])
+        idle = min(stats.idle, size)
+        leased = min(stats.leased, size - idle)
         return {
             "access": "write" if group.access_write else "read",
             "status": "ready" if group.serving else "down",
             "rotation": group.serving,
-            "size": stats.size,
-            "leased": stats.leased,
-            "idle": stats.idle,
-            "empty": stats.empty,
+            "size": size,
+            "leased": leased,
+            "idle": idle,
+            "empty": size - leased - idle,
             "waiting": stats.waiting,
             "max_wait_ms": round(stats.max_wait * 1000),
         }
 
+    def _describe_catalogue(self, snapshots: tuple[Snapshot, ...]) -> dict[str, Any]:
+        same = [snapshot for snapshot in snapshots if snapshot.catalogue == self._catalogue.hash]
+        faults = max(snapshot.faults for snapshot in same)
+        return {
+            "queries": len(self._catalogue.queries),
+            "hash": self._catalogue.hash,
+            "loaded": _instant(min(snapshot.loaded for snapshot in same)),
+            "fault": f"{faults} queries cannot be served" if faults else None,
+        }
 
-def _describe_endpoint(view: EndpointView, now: float) -> dict[str, Any]:
+
+def _describe_worker(snapshot: Snapshot, now: float) -> dict[str, Any]:
+    return {
+        "pid": snapshot.pid,
+        "age_s": round(now - snapshot.since, 1),
+        "in_flight": snapshot.in_flight,
+        "draining": snapshot.draining,
+        "checked_ms_ago": _age_ms(snapshot.at, now),
+    }
+
+
+def _describe_endpoint(view: EndpointView, seen: Standing, now: float) -> dict[str, Any]:
     ping = None
     if view.ping_at is not None:
-        ping = {"ok": view.ping_ok, "ms": view.ping_ms, "ago_ms": round((now - view.ping_at) * 1000)}
+        ping = {"ok": view.ping_ok, "ms": view.ping_ms, "ago_ms": _age_ms(view.ping_at, now)}
     return {
         "role": view.role,
-        "in_rotation": view.state is EndpointState.IN,
-        "reason": view.reason,
+        "in_rotation": seen.in_rotation,
+        "reason": seen.reason,
         "message": view.message or None,
         "ping": ping,
         "lag_ms": view.lag_ms,
@@ -144,11 +134,16 @@ def _describe_endpoint(view: EndpointView, now: float) -> dict[str, Any]:
     }
 
 
+def _age_ms(moment: float, now: float) -> int:
+    return max(0, round((now - moment) * 1000))
+
+
 def _instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _respond(response: falcon.Response, body: dict[str, Any]) -> None:
+def respond(response: falcon.Response, body: dict[str, Any]) -> None:
+    """Answer JSON that nobody may keep."""
     response.data = orjson.dumps(body)
     response.content_type = falcon.MEDIA_JSON
     response.set_header("Cache-Control", "no-store")

@@ -66,7 +66,7 @@ def counts(node: Gateway, name: str) -> tuple[int, int]:
 
 def all_home(node: Gateway) -> bool:
     health = node.health()
-    return health["workers"][0]["in_flight"] == 1 and all(
+    return sum(each["in_flight"] for each in health["workers"]) == 1 and all(
         each["leased"] == each["waiting"] == 0 for each in health["groups"].values()
     )
 

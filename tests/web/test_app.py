@@ -87,7 +87,18 @@ def test_the_question_can_be_narrowed_to_a_group(narrowed: str, group: str, clie
 
 
 @pytest.mark.parametrize(
-    "narrowed", ["group=reed", "query=nothing", "group=", "colour=blue", "max_lag=2s", "group=%ED%A0%80"]
+    "narrowed",
+    [
+        "group=reed",
+        "query=nothing",
+        "group=",
+        "colour=blue",
+        "max_lag=2",
+        "min=0",
+        "min=x",
+        "min=1&min=2",
+        "group=%ED%A0%80",
+    ],
 )
 def test_a_question_nobody_can_answer_is_refused(narrowed: str, client: falcon.testing.TestClient) -> None:
     answer = client.simulate_get("/health/ready", query_string=narrowed)

@@ -1,0 +1,108 @@
+"""``/health/ready``: whether this node can serve what is asked about."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import falcon
+
+from gateway.catalogue.query import Catalogue
+from gateway.errors import InvalidRequest
+from gateway.node.plans import Plans
+from gateway.pool.driver import Role
+from gateway.pool.endpoint import EndpointView
+from gateway.pool.group import Group
+from gateway.pool.pool import Pool
+from gateway.settings.units import seconds
+
+_KNOWN = ("group", "query", "max_lag", "min")
+_MOST = 1000
+
+
+class Question(NamedTuple):
+    """What is asked."""
+
+    groups: tuple[str, ...]
+    """Each of these must be able to serve."""
+    max_lag: float | None
+    """Seconds an endpoint may be behind to count; None: whatever its group allows."""
+    least: int
+    """Endpoints needed."""
+
+
+class Readiness:
+    """Answers a load balancer's question with what speaks against sending requests here."""
+
+    def __init__(self, *, catalogue: Catalogue, plans: Plans, pool: Pool[Any], is_draining: Callable[[], bool]) -> None:
+        self._catalogue = catalogue
+        self._plans = plans
+        self._pool = pool
+        self._is_draining = is_draining
+
+    def objections(self, request: falcon.Request) -> list[str]:
+        """Every reason why not, one sentence each; raises InvalidRequest for a question nobody can answer."""
+        question = self._question(request)
+        reasons = [] if self._plans.complete else ["the types of the queries are not known yet"]
+        if self._is_draining():
+            reasons.append("this worker is shutting down")
+        told = (self._lacking(self._pool[name], question) for name in question.groups)
+        return reasons + [reason for reason in told if reason]
+
+    def _question(self, request: falcon.Request) -> Question:
+        unknown = sorted(request.params.keys() - set(_KNOWN))
+        if unknown:
+            raise InvalidRequest(f"{', '.join(unknown)} cannot narrow the question; {', '.join(_KNOWN)} can")
+        given = {name: _single(request, name) for name in _KNOWN if name in request.params}
+        groups = []
+        if "query" in given:
+            if given["query"] not in self._catalogue.queries:
+                raise InvalidRequest(f"there is no query {given['query']}")
+            groups.append(self._catalogue.queries[given["query"]].group)
+        if "group" in given:
+            if given["group"] not in self._pool.groups:
+                raise InvalidRequest(f"there is no group {given['group']}")
+            groups.append(given["group"])
+        max_lag = None
+        if "max_lag" in given:
+            try:
+                max_lag = seconds(given["max_lag"])
+            except ValueError as error:
+                raise InvalidRequest(f"max_lag {error}") from None
+        least = given.get("min", "1")
+        if not (least.isascii() and least.isdigit() and len(least) <= 4 and 1 <= int(least) <= _MOST):
+            raise InvalidRequest(f"min must be a whole number from 1 to {_MOST}")
+        return Question(tuple(dict.fromkeys(groups)) or tuple(self._pool.groups), max_lag, int(least))
+
+    def _lacking(self, group: Group[Any], question: Question) -> str | None:
+        serving = [self._pool.rotation.view(name) for name in group.serving]
+        if not serving:
+            return f"group {group.name}: no endpoint may answer"
+        counted, limit = serving, ""
+        if question.max_lag is not None:
+            counted = [view for view in serving if _lag(view) <= question.max_lag]
+            limit = f" with a lag of at most {question.max_lag:g} s"
+        if len(counted) >= question.least:
+            return None
+        behind = ", ".join(_tell_lag(view) for view in serving if view not in counted)
+        return (
+            f"group {group.name}: {len(counted)} of at least {question.least} endpoints may answer{limit}"
+            f"{f' ({behind})' if behind else ''}"
+        )
+
+
+def _single(request: falcon.Request, name: str) -> str:
+    values = request.get_param_as_list(name)
+    if not values or len(values) != 1:
+        raise InvalidRequest(f"{name} may be given once")
+    return str(values[0])
+
+
+def _lag(view: EndpointView) -> float:
+    """Seconds behind; a primary is behind nobody, and what is not known is too much."""
+    if view.role is Role.PRIMARY:
+        return 0.0
+    return float("inf") if view.lag_ms is None else view.lag_ms / 1000
+
+
+def _tell_lag(view: EndpointView) -> str:
+    lag = _lag(view)
+    return f"lag of {view.name} not known" if lag == float("inf") else f"{view.name} is {lag:.3g} s behind"

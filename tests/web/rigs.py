@@ -1,0 +1,90 @@
+"""An app with routes of health and administration over a pool of fake servers."""
+
+from pathlib import Path
+from typing import Any
+
+import falcon
+import falcon.testing
+
+from gateway.catalogue.query import Catalogue
+from gateway.node.plans import Plans
+from gateway.node.snapshots import Snapshots
+from gateway.pool.driver import Role
+from gateway.pool.pool import Pool
+from gateway.pool.rotation import LocalViews, Probed, Rotation
+from gateway.web.admin import EndpointAdminResource
+from gateway.web.failures import Failures
+from gateway.web.health import HealthResource
+from gateway.web.middleware import RequestIdentity
+from gateway.web.readiness import Readiness
+from gateway.web.standing import Standing, standing
+from tests.pool.fake import FakeServer, Rig
+
+
+class HealthRig:
+    """A primary and two replicas; ``read`` falls back to the primary, ``local`` is one replica's alone."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        servers = [FakeServer("primary", Role.PRIMARY), FakeServer("replica1"), FakeServer("replica2")]
+        self.rig = Rig(*servers, probed=False)
+        self.rig.rotation = self.rotation = Rotation(
+            views=LocalViews(self.rig.servers), max_lags={"read": 10.0, "local": 10.0}
+        )
+        groups = [self.rig.group("read"), self.rig.group("write", write=True, size=2)]
+        self.is_draining = False
+        self.pool = Pool(rotation=self.rotation, groups=groups)
+        catalogue = Catalogue({}, "hash")
+        self.plans = Plans(catalogue=catalogue, directory=None)
+        self.plans.complete = True
+        identity = RequestIdentity()
+        self.snapshots = Snapshots(
+            directory=directory,
+            pool=self.pool,
+            catalogue=catalogue,
+            plans=self.plans,
+            in_flight=identity.in_flight,
+            is_draining=lambda: self.is_draining,
+        )
+        app: falcon.App[Any, Any] = falcon.App(middleware=[identity])
+        Failures(verbose=False).register(app)
+        readiness = Readiness(
+            catalogue=catalogue, plans=self.plans, pool=self.pool, is_draining=lambda: self.is_draining
+        )
+        health = HealthResource(
+            catalogue=catalogue,
+            pool=self.pool,
+            sizes={"read": 4, "write": 2},
+            snapshots=self.snapshots,
+            readiness=readiness,
+        )
+        admin = EndpointAdminResource(
+            rotation=self.rotation,
+            snapshots=self.snapshots,
+            standing=lambda view: standing(view, self.pool),
+            longest_wait=30.0,
+        )
+        app.add_route("/health", health)
+        app.add_route("/health/ready", health, suffix="ready")
+        app.add_route("/admin/endpoints/{name}/drain", admin, suffix="drain")
+        app.add_route("/admin/endpoints/{name}/resume", admin, suffix="resume")
+        self.client = falcon.testing.TestClient(app)
+
+    def probe(self, name: str, *, lag: float | None = 0.0, timeline: int = 1) -> None:
+        """A good look, with seconds of lag (None: not known)."""
+        role = self.rig.servers[name].role
+        lag_ms = None if role is Role.PRIMARY or lag is None else lag * 1000
+        self.rotation.apply(name, Probed(role=role, ping_ms=0.3, lag_ms=lag_ms, timeline=timeline, streaming=True))
+
+    def probe_all(self) -> None:
+        for name in self.rig.servers:
+            self.probe(name)
+
+    def standing(self, name: str) -> Standing:
+        return standing(self.rotation.view(name), self.pool)
+
+    def reasons(self, **asked: Any) -> list[str]:
+        """Why it is not ready; nothing: it is."""
+        answer = self.client.simulate_get("/health/ready", params=asked)
+        reasons: list[str] = answer.json["reasons"]
+        assert (answer.status_code, answer.json["status"]) == ((503, "not_ready") if reasons else (200, "ready"))
+        return reasons

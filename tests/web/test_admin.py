@@ -1,0 +1,133 @@
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import falcon.testing
+import pytest
+
+from gateway.pool.lease import Lease
+from tests.pool.fake import FakeConnection
+from tests.web.rigs import HealthRig
+
+DRAIN = "/admin/endpoints/replica1/drain"
+
+
+@pytest.fixture
+def node() -> HealthRig:
+    node = HealthRig()
+    node.probe_all()
+    return node
+
+
+@pytest.fixture
+def lease(node: HealthRig) -> Iterator[Lease[FakeConnection]]:
+    """A request at work on replica1."""
+    taken = []
+    while True:
+        lease = node.pool["read"].lease(node.rig.soon(60))
+        lease.__enter__()
+        taken.append(lease)
+        if lease.endpoint == "replica1":
+            break
+    yield lease
+    for each in taken[:-1]:
+        each.__exit__(None, None, None)
+
+
+def post(node: HealthRig, path: str = DRAIN, query: str = "", **more: Any) -> falcon.testing.Result:
+    return node.client.simulate_post(path, query_string=query, **more)
+
+
+def test_an_endpoint_without_work_is_drained_at_once(node: HealthRig) -> None:
+    answer = post(node)
+    assert (answer.status_code, answer.json) == (200, {"endpoint": "replica1", "state": "drained", "leased": 0})
+    assert node.pool["read"].serving == ("replica2",)
+    assert post(node).status_code == 200
+
+
+def test_it_answers_when_the_last_lease_is_home(node: HealthRig, lease: Lease[FakeConnection]) -> None:
+    with ThreadPoolExecutor() as threads:
+        answer = threads.submit(post, node)
+        while node.pool["read"].serving != ("replica2",):
+            assert not answer.done()
+        lease.__exit__(None, None, None)
+        assert answer.result(10).json["leased"] == 0
+
+
+def test_when_the_wait_is_over_it_says_what_is_at_work_and_stays_drained(
+    node: HealthRig, lease: Lease[FakeConnection]
+) -> None:
+    answer = post(node, query="wait=20ms")
+    assert (answer.status_code, answer.json["code"]) == (504, "deadline_exceeded")
+    assert answer.json["detail"] == "replica1 gets no new work, but after 0.02 s 1 request is at work on it"
+    assert node.rotation.view("replica1").drained
+    lease.__exit__(None, None, None)
+
+
+def test_an_endpoint_that_is_resumed_serves_again(node: HealthRig) -> None:
+    post(node)
+    answer = post(node, "/admin/endpoints/replica1/resume")
+    assert answer.json == {"endpoint": "replica1", "state": "in_rotation", "leased": 0}
+    assert node.pool["read"].serving == ("replica1", "replica2")
+
+
+def test_one_that_is_not_fit_is_out_though_it_was_resumed() -> None:
+    node = HealthRig()
+    answer = post(node, "/admin/endpoints/replica1/resume")
+    assert answer.json == {"endpoint": "replica1", "state": "out", "leased": 0}
+    late = post(node, "/admin/endpoints/replica1/resume", query="wait=20ms")
+    assert (late.status_code, late.json["code"]) == (504, "deadline_exceeded")
+    assert late.json["detail"] == "replica1 may have work, but after 0.02 s it is out of the rotation: unknown"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.7.6", "::1", "::ffff:127.0.0.1", ""])
+def test_this_machine_may_ask(address: str, node: HealthRig) -> None:
+    assert post(node, remote_addr=address).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.0.7", "192.168.1.1", "2001:db8::1", "::ffff:10.0.0.7", "224.0.0.1", "nonsense"]
+)
+def test_other_machines_may_not(address: str, node: HealthRig) -> None:
+    for path in (DRAIN, "/admin/endpoints/replica1/resume", "/admin/endpoints/nothing/drain"):
+        answer = post(node, path, remote_addr=address)
+        assert (answer.status_code, answer.json["code"]) == (403, "forbidden")
+    assert not node.rotation.view("replica1").drained
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "Origin", "Sec-Fetch-Site"],
+)
+def test_proxies_and_web_pages_may_not(header: str, node: HealthRig) -> None:
+    answer = post(node, headers={header: "127.0.0.1"}, remote_addr="127.0.0.1")
+    assert (answer.status_code, answer.json["code"]) == (403, "forbidden")
+    assert not node.rotation.view("replica1").drained
+
+
+def test_what_the_worker_took_from_a_proxys_headers_is_no_address_of_this_machine(node: HealthRig) -> None:
+    assert post(node, extras={"gateway.forwarded": True}, remote_addr="127.0.0.1").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status", "code"),
+    [
+        ("/admin/endpoints/nothing/drain", "", 404, "not_found"),
+        ("/admin/endpoints/nothing/resume", "", 404, "not_found"),
+        (DRAIN, "wait=5", 400, "invalid_request"),
+        (DRAIN, "wait=31s", 400, "invalid_request"),
+        (DRAIN, "wait=1s&wait=2s", 400, "invalid_request"),
+        (DRAIN, "weight=1s", 400, "invalid_request"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_changes_nothing(
+    path: str, query: str, status: int, code: str, node: HealthRig
+) -> None:
+    answer = post(node, path, query)
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert not any(view.drained for view in node.rotation.views())
+
+
+def test_it_is_done_by_post_only(node: HealthRig) -> None:
+    answer = node.client.simulate_get(DRAIN)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST, OPTIONS")
