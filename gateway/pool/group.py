@@ -262,7 +262,7 @@ class Group(Generic[C]):
                 slot = self._wait(waiter, deadline, client)
                 now = self._clock()
                 queued = now - began
-            if slot is not None and self._is_fit(slot, now, deadline):
+            if slot is not None and self._is_fit(slot, want, now, deadline):
                 return slot, queued
             now = self._clock()
 
@@ -289,12 +289,12 @@ class Group(Generic[C]):
         if self._errands:
             self._exchange.run_errands()
 
-    def _is_fit(self, slot: Slot[C], now: float, deadline: float) -> bool:
+    def _is_fit(self, slot: Slot[C], want: Want, now: float, deadline: float) -> bool:
         """Look at a connection before work is put on it; if it is dead, give up the slot. No lock held."""
         fit = False
         try:
             fit = slot.connection.is_usable()
-            if fit and now - slot.rested_at > PING_AFTER:
+            if fit and slot.rested_at < max(now - PING_AFTER, want.answered_since):
                 fit = self._answers(slot, min(deadline, now + PING_TIMEOUT))
         finally:
             if not fit:

@@ -14,6 +14,9 @@ class Want(msgspec.Struct, frozen=True):
     avoid: frozenset[str] = frozenset()
     """Rather wait for another than use these; where no other may answer they are as good as any."""
 
+    answered_since: float = 0.0
+    """Nothing but a connection that has answered after this moment (``time.monotonic``): others are pinged first."""
+
     def allows(self, name: str) -> bool:
         """Whether an endpoint of this name would do, if only as a last resort."""
         return self.only is None or name in self.only

@@ -10,8 +10,9 @@ from time import monotonic
 from typing import TypeVar
 
 import falcon
+from msgspec.structs import replace
 
-from gateway.errors import ClientGone, GatewayError, NoEndpoint, Outcome, TooStale
+from gateway.errors import ClientGone, ConnectionLost, GatewayError, NoEndpoint, Outcome, TooStale
 from gateway.pool.driver import Role
 from gateway.pool.endpoint import EndpointView
 from gateway.pool.group import Group
@@ -30,6 +31,9 @@ T = TypeVar("T")
 PATIENCE = 1.0
 """Seconds, or half of the time left, for which replicas are asked again before a read with a token goes to the
 primary."""
+SETTLING = 0.02
+"""Seconds between the loss of a connection and the one re-run of its read: what breaks one connection (a server that
+shuts down, somebody who ends all sessions) breaks others within milliseconds, and news of it is on the way."""
 PAUSE_FIRST = 0.002
 PAUSE_LONGEST = 0.05
 """Seconds between two such questions."""
@@ -73,9 +77,12 @@ class Runner:
             if error.endpoint is None or not may_succeed_elsewhere(error) or not budget.spend(monotonic()):
                 raise
             first, left = error, frozenset({error.endpoint})
+        if isinstance(first, ConnectionLost):
+            time.sleep(max(0.0, min(SETTLING, deadline - monotonic())))
         try:
             if asked is None:
-                return self._attempt(response, group, work, deadline, client, Want(avoid=left), attempt=2)
+                want = Want(avoid=left, answered_since=monotonic())
+                return self._attempt(response, group, work, deadline, client, want, attempt=2)
             return self._read_fresh(response, group, work, deadline, client, asked, left, attempt=2)
         except GatewayError as error:
             if error.endpoint is None:  # nobody was found to run it
@@ -127,17 +134,20 @@ class Runner:
         if asked.token is not None:
             freshness.refuse_foreign(asked.token, map(self._view, group.endpoints))
         now = monotonic()
+        answered_since = now if attempt > 1 else 0.0
         patient_until = now + min(PATIENCE, (deadline - now) / 2)
         pause = PAUSE_FIRST
         while True:
             want = self._want(group, asked, patient=now < patient_until, late=late, now=now)
             if want is not None:
+                if answered_since:
+                    want = replace(want, answered_since=answered_since)
                 try:
                     return self._attempt(response, group, work, deadline, client, want, asked, attempt)
                 except TooStale as error:
                     late = frozenset(filter(None, [error.endpoint]))
                 except NoEndpoint:
-                    if want is ANY:
+                    if want.only is None:
                         raise
             now = monotonic() + pause
             if now >= deadline or (want is None and asked.token is None):

@@ -221,7 +221,7 @@ def test_all_leases_are_home_after_all_of_this(fragile: Cluster, running: Gatewa
             action(server)
 
     with ThreadPoolExecutor(16) as threads:
-        answers = [threads.submit(running.run, "nap", {"Prefer": "wait=2"}, seconds=1) for _ in range(16)]
+        answers = [threads.submit(running.run, "nap", {"Prefer": "wait=4"}, seconds=1) for _ in range(16)]
         wait_until(lambda: running.health()["groups"]["read"]["leased"] == 16, "all connections are leased")
         terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'gateway'"
         everybody(lambda server: print(server.sql(terminate)))

@@ -293,3 +293,21 @@ def test_a_suspect_that_is_cleared_may_be_connected_to_at_once() -> None:
         rig.probe("r")
         rig.run_jobs()
         assert reader.succeed().endpoint == "r"
+
+
+def test_who_wants_a_connection_that_has_answered_since_gets_none_that_has_not() -> None:
+    rig = Rig(replica("r"))
+    group = rig.group()
+    with group.lease(rig.soon()) as lease:
+        before = lease.connection
+    rig.time.advance(1)
+    now = rig.clock()
+    with group.lease(rig.soon(), Want(answered_since=now)) as lease:
+        assert lease.connection is before
+        assert len(before.pinged_until) == 1
+    with group.lease(rig.soon(), Want(answered_since=now)) as lease:
+        assert len(lease.connection.pinged_until) == 1  # it came home clean since
+    rig.time.advance(1)
+    rig.servers["r"].on_ping = before.close
+    with group.lease(rig.soon(), Want(answered_since=rig.clock())) as lease:
+        assert lease.connection is not before
