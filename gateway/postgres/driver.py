@@ -46,6 +46,7 @@ _SIGNS: tuple[tuple[str, Reason | None], ...] = (
     ("in recovery mode", Reason.STARTING_UP),
     ("shutting down", Reason.REFUSED),
     ("connection refused", Reason.REFUSED),
+    ("error response during ssl exchange", Reason.REFUSED),
     ("certificate", Reason.TLS),
     ("ssl", Reason.TLS),
     ("authentication", Reason.AUTH),

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import struct
 import sys
 from collections.abc import Callable, Iterable
@@ -81,6 +82,9 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
 
     def _post_fork(self, _arbiter: Any, worker: Any) -> None:
         self._worker = worker
+        # Until it has handlers of its own it would only note the master's copies of them, and never go.
+        for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(sig, signal.SIG_DFL)
         # Here and not when ready: with reuse_port each worker has sockets of its own.
         _limit_silence(worker.sockets, self._compiled.settings.server.body_timeout)
 

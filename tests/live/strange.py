@@ -91,9 +91,8 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
     return [content]
 
 
-@contextmanager
-def serving(folder: Path, **server: Any) -> Iterator[Node]:
-    """A node of this application; ``server`` as in ``[server]``, in seconds and bytes."""
+def start(folder: Path, **server: Any) -> Node:
+    """Start a node of this application; ``server`` as in ``[server]``, in seconds and bytes."""
     address = f"127.0.0.1:{find_port()}"
     folder.mkdir(exist_ok=True)
     log = folder / "gateway.log"
@@ -106,7 +105,14 @@ def serving(folder: Path, **server: Any) -> Iterator[Node]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    node = Node(program, address=address, log=log, context=None)
+    return Node(program, address=address, log=log, context=None)
+
+
+@contextmanager
+def serving(folder: Path, **server: Any) -> Iterator[Node]:
+    """A node of this application that has come up; it ends with the ``with``."""
+    node = start(folder, **server)
+    program, log = node.program, folder / "gateway.log"
     try:
         wait_until(lambda: node.is_ready() or program.poll() is not None, "ready", PATIENCE)
         yield node

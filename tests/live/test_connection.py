@@ -269,7 +269,7 @@ def test_a_forked_child_that_drops_a_connection_sends_nothing(desk: Desk) -> Non
 def test_a_connection_of_a_read_group_takes_no_writes(dsn: str, desk: Desk) -> None:
     plan = desk.plan(INSERT)
     reader = connect(dsn, read_only=True)
-    with pytest.raises(errors.NoEndpoint):
+    with pytest.raises(errors.BackendUnavailable):
         reader.run(plan, ["'1'"], deadline=soon())
     reader.close()
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
+import pytest
+
 from gateway.demo.cluster import Cluster
 from gateway.demo.ports import find_port
 from tests.live import strange
@@ -285,3 +287,14 @@ def test_a_worker_without_its_master_ends(tmp_path: Path) -> None:
             return True
 
         wait_until(is_gone, "it ends", 6)
+
+
+@pytest.mark.parametrize("worker", ["gateway", "gthread"])
+def test_a_node_that_is_told_to_go_while_its_workers_come_up_goes_at_once(tmp_path: Path, worker: str) -> None:
+    for turn in range(10):
+        node = strange.start(tmp_path / str(turn), workers=2, worker=worker)
+        with contextlib.closing(node):
+            wait_until(lambda node=node: "Listening at" in node.log, "the master is there")  # type: ignore[misc]
+            time.sleep(0.03 * turn)  # each time at another point of the workers' way up
+            node.signal(signal.SIGTERM)
+            assert node.program.wait(5) == 0

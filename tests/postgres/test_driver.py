@@ -40,6 +40,7 @@ SENTENCES: list[tuple[str, Reason | None]] = [
     (AT + 'FATAL:  database "shop" does not exist\n', Reason.UNKNOWN),
     (AT + 'FATAL:  database "ssl password timeout" does not exist\n', Reason.UNKNOWN),
     (AT + "server does not support SSL, but SSL was required\n", Reason.TLS),
+    (AT + "server sent an error response during SSL exchange\n", Reason.REFUSED),
     (AT + "SSL error: certificate verify failed\n", Reason.TLS),
     (AT + 'server certificate for "db" does not match host name "db.example"\n', Reason.TLS),
     (AT + 'root certificate file "/root/.postgresql/root.crt" does not exist\n', Reason.TLS),
