@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from gateway.pool.rotation import Resolved, Rotation
+from gateway.pool.moves import Resolved
+from gateway.pool.rotation import Rotation
 
 log = logging.getLogger("gateway.node")
 

@@ -13,7 +13,8 @@ from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.node.history import History
 from gateway.pool.driver import ConnectError, Driver, Reason, Role
 from gateway.pool.endpoint import EndpointState
-from gateway.pool.rotation import Probed, ProbeFailed, Rotation
+from gateway.pool.moves import Probed, ProbeFailed
+from gateway.pool.rotation import Rotation
 from gateway.postgres.connection import Connection
 from gateway.postgres.probing import Look, identify, look
 

@@ -77,3 +77,8 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
         if self.drained:
             words.append("drained")
         return f"{self.name}: {', '.join(words)}{f' ({self.message})' if self.message else ''}"
+
+
+def same_system(one: EndpointView, other: EndpointView) -> bool:
+    """Whether two servers may be of one cluster, for all that is known."""
+    return one.system is None or other.system is None or one.system == other.system

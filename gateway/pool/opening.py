@@ -7,8 +7,9 @@ from typing import Generic
 from gateway.pool.driver import CapReached, ConnectError, Driver, Reason
 from gateway.pool.exchange import Exchange
 from gateway.pool.growth import Connector, Order
+from gateway.pool.moves import Connected, ConnectFailed
 from gateway.pool.queue import Gate
-from gateway.pool.rotation import Connected, ConnectFailed, Rotation
+from gateway.pool.rotation import Rotation
 from gateway.pool.slot import C, Slot
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Generic
 
+from gateway.pool.choosing import Candidates
 from gateway.pool.driver import Reason, Role
 from gateway.pool.endpoint import EndpointState, EndpointView
 from gateway.pool.road import Roads
-from gateway.pool.rotation import Candidates
 from gateway.pool.sharing import Balance, Sharing, Turns
 from gateway.pool.shelf import Shelf
 from gateway.pool.slot import EMPTY, IDLE, LEASED, C, Slot

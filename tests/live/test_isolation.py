@@ -11,7 +11,8 @@ from gateway.demo.cluster import Cluster
 from gateway.errors import GatewayError, NoEndpoint, QueryBroken
 from gateway.pool.driver import Role
 from gateway.pool.group import Group
-from gateway.pool.rotation import LocalViews, Probed, Rotation
+from gateway.pool.moves import Probed
+from gateway.pool.rotation import LocalViews, Rotation
 from tests.live.databases import Desk, connect, database, driver, plain, soon
 
 TABLES = """

@@ -15,7 +15,8 @@ from gateway.node.polling import Polling
 from gateway.node.prober import Prober
 from gateway.pool.driver import Reason, Role
 from gateway.pool.endpoint import EndpointState, EndpointView
-from gateway.pool.rotation import LocalViews, Lost, Rotation, Silent
+from gateway.pool.moves import Lost, Silent
+from gateway.pool.rotation import LocalViews, Rotation
 from gateway.postgres.driver import Address, Driver
 from gateway.postgres.probing import identify, look
 from gateway.postgres.resolving import Resolver

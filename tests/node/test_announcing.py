@@ -6,18 +6,8 @@ import pytest
 
 from gateway.node.announcing import Announced
 from gateway.pool.driver import Reason, Role
-from gateway.pool.rotation import (
-    Connected,
-    Drain,
-    Event,
-    LocalViews,
-    Lost,
-    Probed,
-    ProbeFailed,
-    Resolved,
-    Resume,
-    Rotation,
-)
+from gateway.pool.moves import Connected, Drain, Event, Lost, Probed, ProbeFailed, Resolved, Resume
+from gateway.pool.rotation import LocalViews, Rotation
 
 
 def good(role: Role = Role.REPLICA, lag_ms: float = 0) -> Probed:

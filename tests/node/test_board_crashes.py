@@ -13,7 +13,8 @@ from gateway.node.board import PATIENCE
 from gateway.node.polling import Polling
 from gateway.pool.driver import Reason, Role
 from gateway.pool.endpoint import EndpointState, EndpointView
-from gateway.pool.rotation import Probed, ProbeFailed, Rotation
+from gateway.pool.moves import Probed, ProbeFailed
+from gateway.pool.rotation import Rotation
 from tests.node.boards import assert_whole, board, count, counted, process
 
 KILLS = 40

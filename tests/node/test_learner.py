@@ -18,8 +18,9 @@ from gateway.node.learner import Learner
 from gateway.node.plans import Learnt, Plans
 from gateway.pool.driver import Role
 from gateway.pool.group import Group
+from gateway.pool.moves import Probed
 from gateway.pool.pool import Pool
-from gateway.pool.rotation import LocalViews, Probed, Rotation
+from gateway.pool.rotation import LocalViews, Rotation
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Address, Driver
 from tests.live.databases import soon

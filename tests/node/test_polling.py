@@ -10,7 +10,8 @@ import pytest
 from gateway.node.polling import Polling
 from gateway.pool.driver import Reason, Role
 from gateway.pool.endpoint import EndpointState
-from gateway.pool.rotation import LocalViews, Probed, ProbeFailed, Rotation
+from gateway.pool.moves import Probed, ProbeFailed
+from gateway.pool.rotation import LocalViews, Rotation
 from gateway.postgres import waiting
 
 

@@ -10,8 +10,9 @@ from gateway.demo.cluster import Cluster
 from gateway.node.sweeper import Sweeper
 from gateway.pool.driver import Role
 from gateway.pool.group import Group
+from gateway.pool.moves import Probed
 from gateway.pool.pool import Pool
-from gateway.pool.rotation import LocalViews, Probed, Rotation
+from gateway.pool.rotation import LocalViews, Rotation
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Address, Driver
 from gateway.postgres.idempotency import DDL, SWEPT_AT_ONCE

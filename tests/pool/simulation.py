@@ -10,8 +10,9 @@ from greenlet import getcurrent, greenlet
 
 from gateway.pool.driver import Reason, Role
 from gateway.pool.group import Group
+from gateway.pool.moves import Probed, ProbeFailed
 from gateway.pool.queue import Client
-from gateway.pool.rotation import LocalViews, Probed, ProbeFailed, Rotation
+from gateway.pool.rotation import LocalViews, Rotation
 from gateway.pool.sharing import Balance
 from tests.pool.fake import FakeConnection, FakeDriver, FakeServer
 

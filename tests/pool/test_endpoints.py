@@ -5,7 +5,7 @@ import pytest
 
 from gateway.errors import NoEndpoint, PoolTimeout
 from gateway.pool.driver import ConnectError, Reason, Role
-from gateway.pool.rotation import Lost
+from gateway.pool.moves import Lost
 from tests.pool.borrowers import queue_up
 from tests.pool.fake import FakeServer, Rig
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.pool.driver import Reason
-from gateway.pool.rotation import Drain
+from gateway.pool.moves import Drain
 from tests.pool.fake import FakeServer, Rig
 
 

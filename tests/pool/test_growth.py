@@ -1,10 +1,10 @@
 import pytest
 
+from gateway.pool.choosing import Candidates
 from gateway.pool.driver import Role
 from gateway.pool.growth import CONNECTORS, Connector, Growth
 from gateway.pool.queue import Queue, ThreadGate
 from gateway.pool.road import Road
-from gateway.pool.rotation import Candidates
 from gateway.pool.shelf import Shelf
 from gateway.pool.stock import Stock
 from tests.pool.fake import FakeClock, FakeConnection, FakeServer

@@ -9,7 +9,7 @@ from gateway.pool.driver import Reason, Role
 from gateway.pool.endpoint import EndpointState
 from gateway.pool.group import PING_AFTER, PING_TIMEOUT
 from gateway.pool.growth import start_thread
-from gateway.pool.rotation import Drain, Event, Lost, ProbeFailed, Resolved
+from gateway.pool.moves import Drain, Event, Lost, ProbeFailed, Resolved
 from gateway.pool.want import Want
 from tests.pool.fake import FakeServer, Rig, WatchedGroup
 

@@ -5,12 +5,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.errors import NoEndpoint, PoolTimeout, QueueFull
+from gateway.pool.choosing import Candidates, Fallback, Needs
 from gateway.pool.driver import ConnectError, Reason, Role
 from gateway.pool.endpoint import EndpointState
 from gateway.pool.growth import RETIRE_AFTER
 from gateway.pool.lease import Lease
+from gateway.pool.moves import Drain, Event, Resolved, Resume, Silent
 from gateway.pool.queue import Client
-from gateway.pool.rotation import Candidates, Drain, Event, Fallback, Needs, Resolved, Resume, Silent
 from gateway.pool.want import ANY, Want
 from tests.pool.fake import FakeClock, FakeConnection, FakeServer, Rig
 

@@ -5,31 +5,25 @@ from collections.abc import Mapping
 import pytest
 from msgspec.structs import replace
 
+from gateway.pool.choosing import DEAF_AFTER, Candidates, Needs, candidates, objection
 from gateway.pool.driver import Reason, Role
 from gateway.pool.endpoint import EndpointState, EndpointView
-from gateway.pool.rotation import (
-    DEAF_AFTER,
+from gateway.pool.moves import (
     ENTRIES,
     ENTRIES_WITHIN,
-    LATELY,
-    Candidates,
     Connected,
     ConnectFailed,
     Drain,
     Event,
-    LocalViews,
     Lost,
-    Needs,
     Probed,
     ProbeFailed,
     Resolved,
     Resume,
-    Rotation,
     Silent,
-    candidates,
-    objection,
     step,
 )
+from gateway.pool.rotation import LATELY, LocalViews, Rotation
 from tests.pool.fake import FakeClock
 
 UNKNOWN, IN, SUSPECT, OUT = EndpointState

@@ -8,8 +8,8 @@ import pytest
 from gateway.errors import ClientGone, NoEndpoint, PoolTimeout
 from gateway.pool.driver import ConnectError, Reason, Role
 from gateway.pool.growth import start_thread
+from gateway.pool.moves import Lost
 from gateway.pool.queue import Client, ThreadGate
-from gateway.pool.rotation import Lost
 from gateway.pool.want import Want
 from tests.pool.borrowers import Borrower, queue_up
 from tests.pool.fake import FakeServer, Rig, WatchedGroup

@@ -11,8 +11,8 @@ from gateway import errors
 from gateway.errors import GatewayError, Outcome
 from gateway.pool.driver import ConnectError, Reason, Role
 from gateway.pool.endpoint import EndpointState
+from gateway.pool.moves import Connected, Probed
 from gateway.pool.pool import Pool
-from gateway.pool.rotation import Connected, Probed
 from gateway.postgres.tokens import Token
 from gateway.web.freshness import Freshness
 from gateway.web.retries import MOST_ATTEMPTS

@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.pool.driver import Reason
-from gateway.pool.rotation import Drain, ProbeFailed, Resume
+from gateway.pool.moves import Drain, ProbeFailed, Resume
 from gateway.web.standing import Standing
 from tests.web.rigs import HealthRig
 
