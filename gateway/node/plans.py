@@ -74,6 +74,8 @@ class Plans:
         self._tried: dict[str, float] = {}
         self._asked: set[str] = set()
         self._doubted: set[str] = set()
+        self._adopted = 0
+        """When what was adopted last had been written."""
         self._ready: dict[tuple[str, bool], Ready] = {}
         self._learning = threading.Lock()
         self._held_up_since: float | None = None
@@ -216,12 +218,16 @@ class Plans:
         if self._file is None:
             return
         try:
+            written = self._file.stat().st_mtime_ns
+            if written == self._adopted:
+                return
             learnt = msgspec.json.decode(self._file.read_bytes(), type=Learnt)
         except (OSError, msgspec.MsgspecError):
             return  # we learn for ourselves, then
         self._signatures.update(learnt.signatures)
         self._faults = dict(learnt.faults)
         self.complete = learnt.complete
+        self._adopted = written
 
     def _publish(self, file: Path) -> None:
         draft = file.with_suffix(f".{os.getpid()}")

@@ -1,5 +1,6 @@
 """What a node knows of its endpoints, as one process sees it, and who wants to know when that changes."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +10,8 @@ from gateway.pool.choosing import Candidates, Needs, candidates, objection
 from gateway.pool.driver import Reason
 from gateway.pool.endpoint import EndpointView
 from gateway.pool.moves import Event, step
+
+log = logging.getLogger("gateway.pool")
 
 LATELY = 5.0
 """Seconds for which reads wait for the only server there is, as writes do (reliability.md, promise 4)."""
@@ -133,7 +136,10 @@ class Rotation:
             seen = self._seen = self._store.version
             self._views = self._store.read()
         for listener in self._listeners:
-            listener()
+            try:
+                listener()
+            except Exception:  # a bug of ours must not keep the others from hearing of it
+                log.exception("a listener of the rotation failed")
         with self._lock:
             self.told = max(self.told, seen)
         return True

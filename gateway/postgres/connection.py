@@ -146,8 +146,13 @@ class Connection(psycopg2.extensions.connection):
         A write goes on. Either way the connection does not settle any more. Harmless where nothing runs.
         """
         self._is_abandoned = True
-        if self._reads and self.watch is not None:
+        if self.is_called_back and self.watch is not None:
             self.watch.end_wait()
+
+    @property
+    def is_called_back(self) -> bool:
+        """Whether who waits for the server here is to stop."""
+        return self._is_abandoned and self._reads
 
     def gives_up(self, now: float, call: Callable[[Callable[[], None]], object]) -> bool:
         """For whoever waits for the server on our behalf: whether to stop. Has a silence told, once, by ``call``."""
@@ -191,6 +196,7 @@ class Connection(psycopg2.extensions.connection):
     def settle(self, deadline: float) -> bool:
         """Make clean for the next lease: end what is open, wipe session state a query may have left."""
         self.client = None
+        self._reads = False
         if self.closed or self._is_abandoned:
             return False
         status = self.get_transaction_status()
@@ -303,7 +309,7 @@ class Connection(psycopg2.extensions.connection):
         if isinstance(error, DeadlinePassed | ClientLeft):
             return failures.interrupted(deadline=isinstance(error, DeadlinePassed), write=write, stage=self._stage)
         if isinstance(error, EndpointWithdrawn):
-            return failures.withdrawn()
+            return failures.withdrawn(write=write, stage=self._stage)
         if not isinstance(error, psycopg2.Error):
             raise error
         if self.closed or error.pgcode is None:

@@ -56,9 +56,11 @@ def connection_lost(error: psycopg2.Error, *, write: bool, stage: Stage) -> Gate
     )
 
 
-def withdrawn() -> GatewayError:
-    """A read was called back because its endpoint left the rotation; the connection is closed."""
-    return errors.ConnectionLost("the endpoint was withdrawn while the query was running there")
+def withdrawn(*, write: bool, stage: Stage) -> GatewayError:
+    """What ran was called back because its endpoint left the rotation; the connection is closed."""
+    return errors.ConnectionLost(
+        "the endpoint was withdrawn while the query was running there", outcome=_IF_LOST[stage] if write else None
+    )
 
 
 def refused(error: psycopg2.Error, *, write: bool, stage: Stage, late: bool, replica: bool) -> GatewayError:

@@ -65,7 +65,8 @@ class Watch:
         self._hub.loop.run_callback_threadsafe(self._end_wait)
 
     def _end_wait(self) -> None:
-        if self.sleeper is not None:
+        # NOTE: who waits now may have come after the call: a write, which goes on.
+        if self.sleeper is not None and self.connection.is_called_back:
             self.sleeper.throw(EndpointWithdrawn)
 
     def close(self) -> None:

@@ -267,8 +267,9 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         while self._clients and monotonic() < ends:
             self.notify()
             if monotonic() - began >= DRAIN_IDLE:
+                # By the loop: a request that has just arrived begins in a green thread, which only the loop can leave.
                 for client in tuple(self._clients):
-                    client.close_if_idle()
+                    self.soon(client.close_if_idle)
             gevent.sleep(SWEEP)
         for client in tuple(self._clients):
             client.close()

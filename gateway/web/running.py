@@ -152,7 +152,7 @@ class Runner:
             now = monotonic() + pause
             if now >= deadline or (want is None and asked.token is None):
                 raise TooStale("no endpoint that may answer is known to be as fresh as was asked for")
-            if client is not None and client.gone_at is not None:
+            if client is not None and client.gone_at is not None and client.gone_at <= monotonic():
                 raise ClientGone("the client hung up while a fresh endpoint was waited for")
             time.sleep(pause)
             pause = min(pause * 1.5, PAUSE_LONGEST)

@@ -66,6 +66,17 @@ def test_an_abandoned_write_goes_on_and_its_connection_does_not_settle(
     assert not desk.connection.settle(soon())
 
 
+def test_a_write_that_comes_after_a_read_is_not_called_back_in_its_place(
+    desk: Desk, oracle: psycopg2.extensions.cursor
+) -> None:
+    desk.run(SLEEP, '{"seconds": 0}')
+    assert desk.connection.settle(soon())
+    desk.connection.abandon()
+    assert not desk.connection.is_called_back
+    desk.run(SLOW_INSERT, '{"id": 1, "seconds": 0.2}')
+    assert logged(oracle) == [1]
+
+
 def test_a_read_without_an_answer_is_told_of_once_and_a_quick_one_or_a_write_is_not(desk: Desk) -> None:
     told: list[float] = []
     desk.connection.on_silent = lambda: told.append(monotonic())

@@ -26,6 +26,7 @@ class Connection:
         self.client: Any = None
         self.closed = 0
         self.is_withdrawn = False
+        self.is_called_back = True
         self.lost = gevent.event.Event()
 
     def fileno(self) -> int:
@@ -130,6 +131,17 @@ def test_a_wait_for_an_endpoint_that_is_withdrawn_ends_in_the_loops_next_turn(co
         sleepers.park(connection, READABLE)
     later(lambda: connection.server.send(b"x"))
     sleepers.park(connection, READABLE)  # word that came when nobody waited says nothing to the next
+
+
+def test_a_call_back_that_was_meant_for_a_read_passes_the_write_by_that_came_after_it(connection: Connection) -> None:
+    def withdraw() -> None:
+        assert connection.watch is not None
+        connection.watch.end_wait()
+        connection.is_called_back = False  # a write has begun before the loop's next turn
+        later(lambda: connection.server.send(b"x"))
+
+    later(withdraw)
+    Sleepers().park(connection, READABLE)
 
 
 def test_the_sweep_ends_a_wait_that_was_withdrawn_before_it_began(sleepers: Sleepers, connection: Connection) -> None:
