@@ -43,7 +43,11 @@ lint: $(VENV)/.installed-test ## format, lint, types, import contracts, openapi.
 	$(BIN)/openapi-spec-validator openapi.yaml
 
 .PHONY: check
-check: lint test-system test ## all that CI runs
+check: lint test-system chaos-short test ## all that CI runs
+
+.PHONY: chaos-short
+chaos-short: $(VENV)/.installed-test ## its short form, as CI runs it: some four minutes
+	@exec $(BIN)/python -m tests.chaos --short --again 2
 
 .PHONY: bench
 bench: $(VENV)/.installed-test ## requests a second, next to other programs'; needs wrk; ARGS="--rounds 7 --only gateway"

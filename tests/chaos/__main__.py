@@ -16,6 +16,7 @@ from tests.chaos.picture import draw
 from tests.chaos.report import as_json, explain, table
 from tests.chaos.results import Row
 from tests.chaos.rig import Stage
+from tests.chaos.scenario import Scenario
 from tests.chaos.scenes import SCENES
 from tests.chaos.suite import SCENARIOS, chosen
 
@@ -43,6 +44,13 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
         "--only", action="append", default=[], metavar="WHICH", help=f"a promise's number, or of {', '.join(names)}"
     )
     parser.add_argument("--times", type=int, default=1, help="runs of each scenario; the worst values are shown")
+    parser.add_argument(
+        "--again",
+        type=int,
+        default=0,
+        metavar="N",
+        help="run what misses anew, so often at most; missed is what misses each time (for machines that others use)",
+    )
     parser.add_argument("--short", action="store_true", help="what CI runs, in less than four minutes")
     parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
     parser.add_argument("--markdown", action="store_true", help="the table as for the README")
@@ -52,8 +60,8 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     known = {*names, *(scenario.promise for scenario in SCENARIOS)}
     if unknown := set(options.only) - known:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
-    if options.times < 1:
-        parser.error("--times is at least 1")
+    if options.times < 1 or options.again < 0:
+        parser.error("--times is at least 1, --again at least 0")
     return options
 
 
@@ -62,18 +70,24 @@ def run(options: argparse.Namespace, rows: list[Row]) -> None:
     stage = Stage(short=options.short, rate=options.rate, say=_say)
     try:
         for scenario in chosen(options.only, short=options.short):
-            row = Row(scenario.promise, scenario.name, scenario.what)
-            rows.append(row)
-            for number in range(1, options.times + 1):
-                stage.remarks.clear()
-                began = time.monotonic()
-                missed = row.add(scenario.run(stage), stage.remarks)
-                took = time.monotonic() - began
-                _say(
-                    f"{scenario.name} {number}/{options.times} ({took:.1f} s): {missed and 'MISSED '}{missed or 'kept'}"
-                )
+            rows.append(Row(scenario.promise, scenario.name, scenario.what))
+            _run(scenario, stage, rows[-1], options.times)
+            for _ in range(options.again):
+                if rows[-1].kept:
+                    break
+                rows[-1] = Row(scenario.promise, scenario.name, scenario.what)
+                _run(scenario, stage, rows[-1], options.times)
     finally:
         stage.close()
+
+
+def _run(scenario: Scenario, stage: Stage, row: Row, times: int) -> None:
+    for number in range(1, times + 1):
+        stage.remarks.clear()
+        began = time.monotonic()
+        missed = row.add(scenario.run(stage), stage.remarks)
+        took = time.monotonic() - began
+        _say(f"{scenario.name} {number}/{times} ({took:.1f} s): {missed and 'MISSED '}{missed or 'kept'}")
 
 
 def _say(line: str) -> None:

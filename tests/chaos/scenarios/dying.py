@@ -78,7 +78,7 @@ def replica_killed_with_worker(stage: Stage) -> Iterator[Figure]:
             # A worker that is still being started ignores SIGTERM: then the end takes as long as patience lasts.
             node.watch.known(bool, since=killed)
         what = "dead" if how is signal.SIGKILL else "frozen"
-        yield Figure(f"out in the worker that is left, the other {what}", out - killed, 1.2, "s")
+        yield Figure(f"out in the worker that is left, the other {what}", out - killed, 2.0, "s")
 
 
 def replica_frozen(stage: Stage) -> Iterator[Figure]:
