@@ -158,15 +158,21 @@ class Demo:
 
     def _invitation(self, log: Path) -> str:
         address = f"http://127.0.0.1:{self._port}"
-        post = f"curl -s -H 'Content-Type: application/json' {address}/query"
+        post = f"curl -s -H 'Content-Type: application/json' {address}"
+        steps = (
+            '{"steps": [{"query": "create_order", "arguments": {"customer_id": 7}},'
+            ' {"query": "orders_of_customer", "arguments": {"customer_id": {"$ref": "/0/row/customer_id"}}}]}'
+        )
         servers = ", ".join(f"{server.name} on port {server.port}" for server in self._cluster.servers)
         return f"""
 Serving {address}
 
 Try these:
-  {post}/orders_of_customer -d '{{"customer_id": 7, "max_rows": 3}}'
-  {post}/create_order -d '{{"customer_id": 7, "note": "Ring twice"}}'
+  {post}/query/orders_of_customer -d '{{"customer_id": 7, "max_rows": 3}}'
+  {post}/query/create_order -d '{{"customer_id": 7, "note": "Ring twice"}}'
   curl -s '{address}/query/products_tagged?tags=garden&tags=wood'
+  {post}/transaction -d '{steps}'
+  curl -s -X POST '{address}/admin/endpoints/replica1/drain?wait=5s'; curl -s {address}/health
 
 All queries: curl -s {address}/queries
 PostgreSQL {self._cluster.version}: {servers} (database {shop.DATABASE}, user {shop.ROLE})
