@@ -172,9 +172,9 @@ Try these:
   {post}/query/create_order -d '{{"customer_id": 7, "note": "Ring twice"}}'
   curl -s '{address}/query/products_tagged?tags=garden&tags=wood'
   {post}/transaction -d '{steps}'
-  curl -s -X POST '{address}/admin/endpoints/replica1/drain?wait=5s'; curl -s {address}/health
 
 All queries: curl -s {address}/queries
+How its servers are: curl -s {address}/health
 PostgreSQL {self._cluster.version}: {servers} (database {shop.DATABASE}, user {shop.ROLE})
 The gateway's log: {log}
 

@@ -75,10 +75,11 @@ def test_its_lines_work_when_pasted_and_nothing_is_left_after_ctrl_c() -> None:
     with started(COMMAND, DATABASE_URL="postgresql://nowhere.invalid/x", GATEWAY_SERVER__WORKERS="none") as demo:
         said = read_until(demo, LAST_LINE)
         answers = [paste(line.strip()) for line in said.splitlines() if line.startswith("  curl")]
-        assert [answer.status_code for answer in answers] == [200, 200, 200], [answer.text for answer in answers]
-        read, written, got = (answer.json() for answer in answers)
+        assert [answer.status_code for answer in answers] == [200] * 4, [answer.text for answer in answers]
+        read, written, got, done = (answer.json() for answer in answers)
         assert read["row_count"] == 3
         assert written["outcome"] == "committed"
+        assert [list(result) for result in done["results"]] == [["row"], ["rows", "row_count"]]
         assert {"id", "name", "stock"} <= got["rows"][0].keys()
         with traced(demo.pid) as trace:
             assert len(trace.directories) == 1
