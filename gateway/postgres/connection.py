@@ -351,7 +351,10 @@ class Connection(psycopg2.extensions.connection):
         return parts
 
     def origin(self) -> Origin | None:
-        """Which server this is, asked once; None where our role may not know. Raises a GatewayError."""
+        """Which server this is, asked once; None where our role may not know. Raises a GatewayError.
+
+        Through a pooler it may be another one by now: see ``marks.FACTS_AND_ORIGIN``.
+        """
         if self._origin is None and self._tells_origin:
             try:
                 system, life, *_ = self.ask(f"SELECT {ORIGIN}, {POSITION}", self.deadline or 0.0)[0]

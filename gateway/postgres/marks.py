@@ -18,7 +18,8 @@ ORIGIN = (
     " (SELECT (extract(epoch FROM stats_reset) * 1000000)::int8 FROM pg_stat_bgwriter)::text"
 )
 """Which server this is. Counters start anew with a crash, and with nothing else but on demand: so the moment they did
-stands for the server's life since its last crash. Both are the same for the whole life of a session."""
+stands for the server's life since its last crash. Both are the same for the whole life of a session, which is not that
+of a connection to a pooler."""
 POSITION = (
     "(pg_current_wal_insert_lsn() - '0/0')::text,"
     " ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8::text"
@@ -26,6 +27,8 @@ POSITION = (
 """How far the WAL is, and its timeline; an error on a standby."""
 FACTS = f"pg_current_xact_id()::text, {POSITION}, (extract(epoch FROM clock_timestamp()) * 1000000)::int8::text"
 """To be selected when all that the transaction writes is written: only then does the position cover its xid."""
+FACTS_AND_ORIGIN = f"{FACTS}, {ORIGIN}"
+"""The same where the session may be another one, of another server, each time: one answers all."""
 
 _FORM = struct.Struct(">BQIQQqq")
 _CHECKSUM = struct.Struct(">I")
@@ -79,7 +82,9 @@ class Origin(msgspec.Struct, frozen=True):
     life: int
 
 
-def mark_of(origin: Origin, facts: Sequence[bytes]) -> Mark:
-    """The mark of a transaction from what ``FACTS`` gave in it."""
-    xid, position, timeline, taken = map(int, facts)
+def mark_of(origin: Origin, facts: Sequence[bytes | None]) -> Mark:
+    """The mark of a transaction from what ``FACTS`` gave in it, or ``FACTS_AND_ORIGIN``, whose origin goes first."""
+    xid, position, timeline, taken, *told = (int(fact or 0) for fact in facts)
+    if told:
+        origin = Origin(*told)
     return Mark(origin.system, timeline, xid, position, origin.life, taken)

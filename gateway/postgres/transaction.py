@@ -23,7 +23,7 @@ from gateway.postgres import idempotency
 from gateway.postgres.connection import SAFETY_MARGIN, Connection, Result
 from gateway.postgres.failures import Stage
 from gateway.postgres.idempotency import Claim
-from gateway.postgres.marks import FACTS, Mark, Origin, mark_of
+from gateway.postgres.marks import FACTS, FACTS_AND_ORIGIN, Mark, Origin, mark_of
 from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 
@@ -103,10 +103,13 @@ def run(
     client: Client | None = None,
     max_bytes: int | None = None,
     guard: str = "",
+    on_claimed: Callable[[], None] | None = None,
 ) -> Answer:
     """Run it all or nothing, and give the answer.
 
     A work that only reads ends when ``client`` hangs up, and ``guard`` (one of ``guarding``) may stop it: TooStale.
+    ``on_claimed`` is called when the key is held, before anything else is sent: from then on no earlier transaction
+    with this key has committed, or ever will. It costs a message.
     Raises Unresolved, or a GatewayError with the outcome, if it writes, and the step that failed.
     """
     client = None if work.writes else client
@@ -114,10 +117,10 @@ def run(
         connection.reach(Stage.PREPARING)
         connection.undertake([step.plan for step in work.steps], deadline=deadline, client=client)
         try:
-            return _Attempt(connection, work, deadline, max_bytes, guard).run()
+            return _Attempt(connection, work, deadline, max_bytes, guard, on_claimed).run()
         except _Forgotten:
             connection.prepare_afresh()
-            return _Attempt(connection, work, deadline, max_bytes, guard).run()
+            return _Attempt(connection, work, deadline, max_bytes, guard, on_claimed).run()
     except _Forgotten as error:
         raise connection.explained(error.error, write=work.writes) from error
     except _INTERRUPTIONS as error:
@@ -135,9 +138,18 @@ class _Forgotten(Exception):
 class _Attempt:
     """One transaction, from BEGIN to COMMIT."""
 
-    def __init__(self, connection: Connection, work: Work, deadline: float, max_bytes: int | None, guard: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        work: Work,
+        deadline: float,
+        max_bytes: int | None,
+        guard: str,
+        on_claimed: Callable[[], None] | None,
+    ) -> None:
         self._connection = connection
         self._guard = guard
+        self._on_claimed = on_claimed
         self._work = work
         self._deadline = deadline
         self._max_bytes = max_bytes
@@ -145,7 +157,8 @@ class _Attempt:
         self._front = self._opening
         """Makes what goes in front of the next message."""
         self._origin: Origin | None = None
-        self._facts: Sequence[bytes] = ()
+        self._to_mark = FACTS if connection.prepares else FACTS_AND_ORIGIN
+        self._facts: Sequence[bytes | None] = ()
         self._bytes = 0
 
     def run(self) -> Answer:
@@ -199,6 +212,12 @@ class _Attempt:
         cursor.execute("; ".join([*front, *statements]))
         return cursor
 
+    def _take_key(self) -> None:
+        """In a message of its own, where somebody wants to know that it is held."""
+        if self._on_claimed is not None:
+            self._send()
+            self._on_claimed()
+
     def _left(self) -> float:
         return self._deadline - monotonic()
 
@@ -236,9 +255,10 @@ class _Attempt:
         """All steps, many a message."""
         results: list[Result] = []
         steps = self._work.steps
+        self._take_key()
         for begin in range(0, len(steps), AT_ONCE):
             is_last = begin + AT_ONCE >= len(steps)
-            facts = f", {FACTS}" if is_last and self._origin is not None else ""
+            facts = f", {self._to_mark}" if is_last and self._origin is not None else ""
             cursor = self._send(
                 f"SELECT set_config('{ACCUMULATOR}', '', true)",
                 *(self._connection.statement(plan, step.bind(results)) for step in steps[begin : begin + AT_ONCE]),
@@ -267,6 +287,7 @@ class _Attempt:
         for index, plan in firsts.values():
             with self._blaming(index, plan):
                 self._connection.make_ready(plan)
+        self._take_key()
         for index, (plan, bind) in enumerate(steps):
             with self._blaming(index, plan):
                 literals = bind(results)
@@ -274,7 +295,7 @@ class _Attempt:
                 results.append(self._step(plan, literals))
             self._weigh(results[-1:])
         if self._origin is not None:
-            self._facts = self._send(f"SELECT {FACTS}").fetchone()
+            self._facts = self._send(f"SELECT {self._to_mark}").fetchone()
         return results
 
     def _step(self, plan: Plan, literals: Sequence[str]) -> Result:

@@ -1,18 +1,20 @@
 """Brings works, each one transaction, to an end that is known: again where nothing happened, asking where it may have.
 
 A write is never run twice: it is run again only when its transaction is known to be gone, or when an idempotency key
-is taken in that transaction, at which a second run ends if the first one committed.
+is taken in that transaction, at which a second run ends if the first one committed. Once an attempt's COMMIT is lost,
+the failure of a later one says nothing of it unless that one has held the key.
 """
 
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 
 import falcon
 
 from gateway.catalogue.query import Query
-from gateway.errors import ConnectionLost, GatewayError, Outcome, QueryBroken, SerializationFailure
+from gateway.errors import ConnectionLost, GatewayError, IdempotencyMismatch, Outcome, QueryBroken, SerializationFailure
 from gateway.node.plans import Plans
 from gateway.pool.queue import Client
 from gateway.postgres import transaction
@@ -27,7 +29,8 @@ MOST_LOSSES = 3
 """Connections that one request may lose; a query that brings its backend down must not be run for ever."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 
-Attempt = Callable[[Connection], Answer]
+Attempt = Callable[..., Answer]
+"""``transaction.run``, all but the connection and what concerns a single attempt."""
 
 
 class Committer:
@@ -57,15 +60,16 @@ class Committer:
         gateway's to repeat. Raises a GatewayError with the outcome; where that is unknown, ``transaction`` is what to
         ask for later.
         """
+        limit = self._max_result_bytes
+        attempt = partial(transaction.run, work=work, deadline=deadline, client=client, max_bytes=limit)
 
-        def attempt(connection: Connection, guard: str = "") -> Answer:
-            limit = self._max_result_bytes
-            return transaction.run(connection, work, deadline=deadline, client=client, max_bytes=limit, guard=guard)
+        def reading(connection: Connection, guard: str) -> Answer:
+            return attempt(connection, guard=guard)
 
         try:
             if work.writes:
                 return self._write(work, response, attempt, group=group, deadline=deadline, client=client, retry=retry)
-            return self._runner.read(response, group, attempt, deadline, client, asked).body
+            return self._runner.read(response, group, reading, deadline, client, asked).body
         except QueryBroken as error:
             for query in queries if error.step is None else queries[error.step : error.step + 1]:
                 self._plans.doubt(query)
@@ -82,11 +86,17 @@ class Committer:
         client: Client | None,
         retry: bool,
     ) -> bytes:
-        doubt: GatewayError | None = None
+        doubt: GatewayError | None = None  # of an earlier attempt, whose COMMIT was lost
         losses = 0
+
+        def dispel() -> None:
+            nonlocal doubt
+            doubt = None
+
         for number in itertools.count():
+            run = attempt if doubt is None else partial(attempt, on_claimed=dispel)
             try:
-                answer = self._runner.write(response, group, attempt, deadline, client)
+                answer = self._runner.write(response, group, run, deadline, client)
             except Unresolved as lost:
                 if work.claim is None:
                     return self._resolve(lost, group, deadline)
@@ -96,8 +106,6 @@ class Committer:
                 is_worth_it = losses < MOST_LOSSES
             except GatewayError as failure:
                 error = failure
-                if doubt is not None and failure.outcome is None:
-                    raise doubt from failure
                 if failure.outcome is None:
                     failure.outcome = Outcome.NOT_EXECUTED  # the pool's errors know nothing of writes
                 losses += isinstance(failure, ConnectionLost)
@@ -107,7 +115,9 @@ class Committer:
                     response.set_header("Idempotency-Replayed", "true")
                 return answer.body
             if not is_worth_it or not _paused(number, deadline):
-                raise error
+                if doubt is None or doubt is error or isinstance(error, IdempotencyMismatch):
+                    raise error
+                raise doubt from error
         raise AssertionError("unreachable")
 
     def _resolve(self, lost: Unresolved, group: str, deadline: float) -> bytes:

@@ -232,3 +232,25 @@ def test_sweeping_without_the_table_does_nothing(cluster: Cluster) -> None:
     assert sweep(connection, retention=1, deadline=soon()) == 0
     assert connection.is_usable()
     connection.close()
+
+
+def test_it_is_told_when_the_key_is_held_and_not_before(
+    desk: Desk, dsn: str, oracle: psycopg2.extensions.cursor
+) -> None:
+    what = work(desk, 1)
+    held: list[bool] = []
+
+    def note() -> None:
+        held.append(logged(oracle) == [])
+
+    with plain(dsn) as first:
+        first.execute("BEGIN; INSERT INTO gateway_idempotency (caller, key, request_hash) VALUES ('', 'k', 'h')")
+        with pytest.raises(errors.DeadlineExceeded):
+            transaction.run(desk.connection, what, deadline=soon(0.4), on_claimed=note)
+        first.execute("ROLLBACK")
+    assert desk.connection.settle(soon())
+    assert held == []
+    assert transaction.run(desk.connection, what, deadline=soon(), on_claimed=note).body == b'{"id":1,"word":"w"}'
+    assert held == [True]
+    assert transaction.run(desk.connection, what, deadline=soon(), on_claimed=note).replayed
+    assert held == [True]

@@ -453,6 +453,23 @@ def verdict_of(connection: Connection, mark: Mark) -> Verdict:
     return verdict
 
 
+@pytest.mark.parametrize("piled", [True, False])
+def test_a_mark_made_through_a_pooler_is_of_the_session_that_made_it(
+    piled: bool, cluster: Cluster, tmp_path: Path, oracle: psycopg2.extensions.cursor
+) -> None:
+    with wire_to(cluster.primary) as wire:
+        bench = Bench(Desk(connect(wire.dsn("live_transaction"), prepare=False), tmp_path / "queries"))
+        assert bench.run(*inserts(1), piled=piled, tracked=True) == "1"
+        oracle.execute("SELECT pg_stat_reset_shared('bgwriter')")  # as after a crash, which a pooler hides
+        work = bench.work(*inserts(2), piled=piled, tracked=True)
+        wire.cut(Cut.AFTER)
+        with pytest.raises(Unresolved) as caught:
+            transaction.run(bench.connection, work, deadline=soon())
+        assert caught.value.mark is not None
+        assert verdict_of(connect(wire.dsn("live_transaction")), caught.value.mark) is Verdict.COMMITTED
+    assert logged(oracle) == [1, 2]
+
+
 @pytest.mark.usefixtures("oracle")
 def test_without_a_mark_it_stays_unknown(cluster: Cluster, tmp_path: Path) -> None:
     with wire_to(cluster.primary) as wire:

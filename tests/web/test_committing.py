@@ -1,0 +1,106 @@
+"""What is answered of a write whose attempts failed in one way or another; real servers are in ``tests/live``."""
+
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import falcon
+import pytest
+
+from gateway import errors
+from gateway.errors import GatewayError, Outcome
+from gateway.postgres.idempotency import Claim
+from gateway.postgres.marks import Mark
+from gateway.postgres.transaction import Answer, Step, Unresolved, Work
+from gateway.web.committing import Committer
+
+MARK = Mark(system=1, timeline=1, xid=3, position=1, life=0, taken=0)
+Attempt = partial[Answer]
+Happening = Callable[[Attempt], Answer]
+
+
+class Plan:
+    """Of a write."""
+
+    write = True
+
+
+class Scripted:
+    """In the place of the runner: each write goes as the next of ``left`` has it."""
+
+    def __init__(self, *happenings: Happening) -> None:
+        self.left = list(happenings)
+
+    def write(self, _: Any, __: str, attempt: Attempt, *___: Any) -> Answer:
+        return self.left.pop(0)(attempt)
+
+
+def fails(error: GatewayError) -> Happening:
+    """Without having held the key."""
+
+    def happen(_: Attempt) -> Answer:
+        raise error
+
+    return happen
+
+
+def fails_with_the_key(error: GatewayError) -> Happening:
+    def happen(attempt: Attempt) -> Answer:
+        attempt.keywords["on_claimed"]()
+        raise error
+
+    return happen
+
+
+def loses_its_commit(_: Attempt) -> Answer:
+    raise Unresolved(errors.ConnectionLost("lost", outcome=Outcome.UNKNOWN), MARK, b"")
+
+
+def lost(outcome: Outcome) -> Happening:
+    return fails(errors.ConnectionLost("lost", outcome=outcome))
+
+
+def end_of(*happenings: Happening) -> GatewayError:
+    """What a write with a key is answered when its attempts end like this."""
+    plan: Any = Plan()
+    work = Work([Step(plan, lambda _: [])], lambda _: b"", claim=Claim("", "k", "h"))
+    runner: Any = Scripted(*happenings)
+    nobody: Any = None
+    committer = Committer(runner=runner, plans=nobody, outcomes=nobody, max_result_bytes=1)
+    with pytest.raises(GatewayError) as caught:
+        committer.run(work, [], falcon.Response(), group="g", deadline=monotonic() + 5)
+    assert runner.left == []
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        [lost(Outcome.ROLLED_BACK), lost(Outcome.ROLLED_BACK)],
+        [lost(Outcome.NOT_EXECUTED), fails(errors.NoEndpoint("nobody is left"))],
+        [fails(errors.DeadlineExceeded("late", outcome=Outcome.NOT_EXECUTED))],
+        [fails(errors.BackendUnavailable("it goes", outcome=Outcome.NOT_EXECUTED, sqlstate="57P01"))],
+        [fails(errors.PoolTimeout("all are busy"))],
+        [fails(errors.QueryBroken("no table for keys", outcome=Outcome.NOT_EXECUTED))],
+    ],
+)
+def test_a_lost_commit_stays_in_doubt_whatever_an_attempt_without_the_key_fails_with(later: list[Happening]) -> None:
+    error = end_of(loses_its_commit, *later)
+    assert (error.code, error.outcome, error.transaction) == ("connection_lost", "unknown", MARK.token())
+
+
+def test_who_has_held_the_key_knows_that_nobody_committed_before() -> None:
+    error = end_of(loses_its_commit, fails_with_the_key(errors.Conflict("no", outcome=Outcome.ROLLED_BACK)))
+    assert (error.code, error.outcome) == ("conflict", "rolled_back")
+
+
+def test_what_was_certain_once_stays_so() -> None:
+    gone = errors.ConnectionLost("gone", outcome=Outcome.ROLLED_BACK)
+    error = end_of(loses_its_commit, fails_with_the_key(gone), lost(Outcome.NOT_EXECUTED))
+    assert (error.code, error.outcome) == ("connection_lost", "not_executed")
+
+
+def test_a_key_that_another_request_has_kept_is_not_ours() -> None:
+    mismatch = errors.IdempotencyMismatch("another's", outcome=Outcome.NOT_EXECUTED)
+    assert end_of(loses_its_commit, fails(mismatch)) is mismatch
