@@ -304,8 +304,11 @@ class Connection(psycopg2.extensions.connection):
             raise errors.ResultTooLarge(f"the result has more than {max_bytes} bytes", outcome=outcome)
         return result
 
-    def explained(self, error: Exception, *, write: bool = False) -> GatewayError:
-        """Turn what psycopg2 or the wait raised into an error of ours; a connection that broke is closed."""
+    def explained(self, error: Exception, *, write: bool = False, reads: bool = False) -> GatewayError:
+        """Turn what psycopg2 or the wait raised into an error of ours; a connection that broke is closed.
+
+        ``write``: something in the transaction may write; ``reads``: not the statement itself.
+        """
         if isinstance(error, DeadlinePassed | ClientLeft):
             return failures.interrupted(deadline=isinstance(error, DeadlinePassed), write=write, stage=self._stage)
         if isinstance(error, EndpointWithdrawn):
@@ -323,7 +326,8 @@ class Connection(psycopg2.extensions.connection):
             return errors.TooStale("the server has not replayed that far yet")
         if error.pgcode == "25006" and not self.prepares:
             self._look_at_role()
-        return failures.refused(error, write=write, stage=self._stage, late=late, replica=self.role is Role.REPLICA)
+        is_replica = self.role is Role.REPLICA
+        return failures.refused(error, write=write, stage=self._stage, late=late, replica=is_replica, reads=reads)
 
     # -- for postgres.transaction ---------------------------------------------------------------------------------
 
@@ -388,8 +392,11 @@ class Connection(psycopg2.extensions.connection):
         return Result(self._encode(plan, cursor) if plan.kind is not Kind.EXEC else [], affected)
 
     def blamed(self, error: Exception, plan: Plan, literals: Sequence[str], *, write: bool) -> GatewayError:
-        """What a statement of a transaction failed with, in our words; ends the transaction if it must ask why."""
-        return self._attributed(self.explained(error, write=write), plan, literals)
+        """What a statement of a transaction failed with, in our words; ends the transaction if it must ask why.
+
+        ``write``: something in the transaction may write.
+        """
+        return self._attributed(self.explained(error, write=write, reads=not plan.write), plan, literals)
 
     def forgot(self, error: psycopg2.Error) -> bool:
         """Whether the server does not know one of our statements any more.
@@ -518,6 +525,7 @@ class Connection(psycopg2.extensions.connection):
         except GatewayError:
             return
         self._standby_at_connect = standby == "true"
+        self._role = Role.REPLICA if self._standby_at_connect else Role.PRIMARY
 
 
 def _text(value: Any) -> str | None:

@@ -28,6 +28,8 @@ _IF_LOST = {
     Stage.OPEN: Outcome.ROLLED_BACK,
     Stage.COMMITTING: Outcome.UNKNOWN,
 }
+_ON_A_STANDBY = ("25006", "0A000")
+"""What refuses a write there, or the serializable transaction it is to be in."""
 _MOST_IN_DETAIL = 3
 _EXPLAINED = {
     "22001": "is too long",
@@ -63,11 +65,14 @@ def withdrawn(*, write: bool, stage: Stage) -> GatewayError:
     )
 
 
-def refused(error: psycopg2.Error, *, write: bool, stage: Stage, late: bool, replica: bool) -> GatewayError:
+def refused(
+    error: psycopg2.Error, *, write: bool, stage: Stage, late: bool, replica: bool, reads: bool = False
+) -> GatewayError:
     """The server answered with an error and the connection lives.
 
     ``late``: our own deadline was at hand, so a cancelled statement means that, not somebody's cancel.
     ``replica``: the server is a standby, where 40001 is a recovery conflict and says nothing of the query.
+    ``reads``: it was a read among writes, which on a primary may not write by itself.
     """
     sqlstate = error.pgcode or "XX000"
     outcome = None
@@ -80,11 +85,12 @@ def refused(error: psycopg2.Error, *, write: bool, stage: Stage, late: bool, rep
     title = None
     if sqlstate == "57014" and late:
         kind, detail = errors.DeadlineExceeded, "the statement was still running at the deadline"
-    elif sqlstate == "25006" and write:
+    elif write and replica and sqlstate in _ON_A_STANDBY:
         outcome = Outcome.NOT_EXECUTED
         kind, detail = errors.NoEndpoint, "the server has become a replica and takes no writes"
-        if not replica:
-            kind, detail = errors.BackendUnavailable, "writes are switched off on the primary"
+    elif write and sqlstate == "25006" and not reads:
+        outcome = Outcome.NOT_EXECUTED
+        kind, detail = errors.BackendUnavailable, "writes are switched off on the primary"
     elif replica and kind is errors.SerializationFailure:
         kind, detail = errors.BackendUnavailable, "the replica cancelled the query to go on replaying"
     elif kind is errors.Raised:

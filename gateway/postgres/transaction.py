@@ -316,9 +316,7 @@ class _Attempt:
         except _INTERRUPTIONS as error:
             if isinstance(error, psycopg2.Error) and self._is_ours(error):
                 raise
-            blamed = connection.blamed(error, plan, literals, write=plan.write)
-            if self._writes and not plan.write:
-                blamed.outcome = Outcome.ROLLED_BACK
+            blamed = connection.blamed(error, plan, literals, write=self._writes)
             blamed.step = index if work.numbered else None
             raise blamed from error
         except GatewayError as error:

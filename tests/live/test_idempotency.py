@@ -227,6 +227,23 @@ def test_old_keys_are_forgotten_a_bounded_number_at_once(desk: Desk, oracle: psy
     assert run(desk.connection, work(desk, 1, key="young")).replayed
 
 
+@pytest.mark.parametrize("prepare", [True, False])
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_a_server_that_has_become_a_replica_is_none_of_the_first_steps_fault(
+    isolation: str, prepare: bool, cluster: Cluster, desk: Desk
+) -> None:
+    """The key is taken in the message of the first step, which may be a read."""
+    reading = desk.plan("-- name: q$\nSELECT count(*) FROM log, random()")
+    what = work(desk, 1, isolation=isolation)
+    what = what._replace(steps=[Step(reading, lambda _: []), *what.steps])
+    cluster.wait_until_caught_up()
+    replica = connect(cluster.replicas[0].dsn("live_idempotency"), prepare=prepare)
+    with pytest.raises(errors.NoEndpoint) as caught:
+        run(replica, what)
+    replica.close()
+    assert (caught.value.outcome, caught.value.retryable) == (Outcome.NOT_EXECUTED, True)
+
+
 def test_sweeping_without_the_table_does_nothing(cluster: Cluster) -> None:
     connection = connect(cluster.primary.dsn())
     assert sweep(connection, retention=1, deadline=soon()) == 0
