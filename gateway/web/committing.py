@@ -16,6 +16,7 @@ import falcon
 from gateway.catalogue.query import Query
 from gateway.errors import ConnectionLost, GatewayError, IdempotencyMismatch, Outcome, QueryBroken, SerializationFailure
 from gateway.node.plans import Plans
+from gateway.pool.lease import Lease
 from gateway.pool.queue import Client
 from gateway.postgres import transaction
 from gateway.postgres.connection import Connection
@@ -99,7 +100,7 @@ class Committer:
                 answer = self._runner.write(response, group, run, deadline, client)
             except Unresolved as lost:
                 if work.claim is None:
-                    return self._resolve(lost, group, deadline)
+                    return self._resolve(lost, response, group, deadline)
                 doubt = error = lost.error  # the key keeps the next attempt from running it twice
                 error.transaction = None if lost.mark is None else lost.mark.token()
                 losses += 1
@@ -120,12 +121,16 @@ class Committer:
                 raise doubt from error
         raise AssertionError("unreachable")
 
-    def _resolve(self, lost: Unresolved, group: str, deadline: float) -> bytes:
+    def _resolve(self, lost: Unresolved, response: falcon.Response, group: str, deadline: float) -> bytes:
         """What a server says of it: committed is a success like any other."""
         if lost.mark is None:
             raise lost.error
+
+        def give_token(lease: Lease[Connection]) -> None:
+            self._runner.give_token(response, lease, deadline)
+
         try:
-            outcome = self._outcomes.find(lost.mark, [group], deadline)
+            outcome = self._outcomes.find(lost.mark, [group], deadline, when_committed=give_token)
         except GatewayError:
             outcome = Outcome.UNKNOWN
         if outcome is Outcome.COMMITTED:

@@ -451,6 +451,8 @@ class TestOutcomes:
             if cut is Cut.AFTER:
                 assert answer.status_code == 200, answer.text
                 assert answer.json()["outcome"] == "committed"
+                token = {"Gateway-Consistency-Token": answer.headers["Gateway-Consistency-Token"]}
+                assert node.run("count_entries", token, word=word).json() == {"value": 1}
             else:
                 told = problem(answer, 503, "connection_lost")
                 assert (told["outcome"], told["transaction"]) == ("rolled_back", None)
