@@ -42,6 +42,10 @@ class Claim(NamedTuple):
     request_hash: str
 
 
+class KeyInUse(errors.DeadlineExceeded):
+    """Another request with this key was still running when the wait for it ended."""
+
+
 class Kept(NamedTuple):
     """What was kept of the first request with a key."""
 
@@ -80,7 +84,7 @@ def trouble(error: psycopg2.Error) -> GatewayError | None:
     if error.pgcode in ("55P03", "57014") and TABLE in (error.diag.context or ""):
         # Where it waited for the key the server names its index in the context.
         sentence = "another request with this key was still running at the deadline"
-        return errors.DeadlineExceeded(sentence, outcome=Outcome.UNKNOWN, sqlstate=error.pgcode)
+        return KeyInUse(sentence, outcome=Outcome.UNKNOWN, sqlstate=error.pgcode)
     return None
 
 

@@ -8,7 +8,7 @@ results, answer, and the mark under which its outcome can be found out should th
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from math import floor
+from math import floor, inf
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -103,11 +103,13 @@ def run(
     client: Client | None = None,
     max_bytes: int | None = None,
     guard: str = "",
+    patience: float = inf,
     on_claimed: Callable[[], None] | None = None,
 ) -> Answer:
     """Run it all or nothing, and give the answer.
 
     A work that only reads ends when ``client`` hangs up, and ``guard`` (one of ``guarding``) may stop it: TooStale.
+    For a key that another request holds it waits ``patience`` seconds, and at most until the deadline: KeyInUse.
     ``on_claimed`` is called when the key is held, before anything else is sent: from then on no earlier transaction
     with this key has committed, or ever will. It costs a message.
     Raises Unresolved, or a GatewayError with the outcome, if it writes, and the step that failed.
@@ -117,10 +119,10 @@ def run(
         connection.reach(Stage.PREPARING)
         connection.undertake([step.plan for step in work.steps], deadline=deadline, client=client)
         try:
-            return _Attempt(connection, work, deadline, max_bytes, guard, on_claimed).run()
+            return _Attempt(connection, work, deadline, max_bytes, guard, patience, on_claimed).run()
         except _Forgotten:
             connection.prepare_afresh()
-            return _Attempt(connection, work, deadline, max_bytes, guard, on_claimed).run()
+            return _Attempt(connection, work, deadline, max_bytes, guard, patience, on_claimed).run()
     except _Forgotten as error:
         raise connection.explained(error.error, write=work.writes) from error
     except _INTERRUPTIONS as error:
@@ -145,10 +147,12 @@ class _Attempt:
         deadline: float,
         max_bytes: int | None,
         guard: str,
+        patience: float,
         on_claimed: Callable[[], None] | None,
     ) -> None:
         self._connection = connection
         self._guard = guard
+        self._patience = patience
         self._on_claimed = on_claimed
         self._work = work
         self._deadline = deadline
@@ -186,14 +190,23 @@ class _Attempt:
 
     def _opening(self) -> list[str]:
         work = self._work
-        claim = [] if work.claim is None else [idempotency.claiming(work.claim)]
         plans = [step.plan for step in work.steps]
         # Should this process be frozen or cut off in the middle, its locks go not long after the deadline.
         idle = max(1, floor((self._left() + IDLE_GRACE) * 1000))
         abandoned = f"SET LOCAL idle_in_transaction_session_timeout = {idle}"
         # Through a pooler another message may reach another session.
         guard = [] if not self._guard or self._connection.prepares else [self._guard.rstrip("; ")]
-        return [work.begin, *guard, *self._connection.preface(plans), *self._limits(), abandoned, *claim]
+        return [work.begin, *guard, *self._connection.preface(plans), *self._limits(), abandoned, *self._claiming()]
+
+    def _claiming(self) -> list[str]:
+        """What takes the key, with a limit of its own to the wait for who has it."""
+        if self._work.claim is None:
+            return []
+        claiming = idempotency.claiming(self._work.claim)
+        left = self._left() - SAFETY_MARGIN
+        if self._patience >= left:
+            return [claiming]
+        return [_lock_timeout(self._patience * 1000), claiming, _lock_timeout(left * 1000 - 10)]
 
     def _limits(self) -> list[str]:
         """A write gives up by itself a little before the deadline, so that its end is known."""
@@ -202,7 +215,7 @@ class _Attempt:
         if self._left() <= 0:
             raise DeadlinePassed
         left = max(1, floor((self._left() - SAFETY_MARGIN) * 1000))
-        return [f"SET LOCAL statement_timeout = {left}", f"SET LOCAL lock_timeout = {max(1, left - 10)}"]
+        return [f"SET LOCAL statement_timeout = {left}", _lock_timeout(left - 10)]
 
     def _send(self, *statements: str, stage: Stage = Stage.OPEN) -> Any:
         """Send one message of the transaction; a cursor on the result of its last statement."""
@@ -381,6 +394,10 @@ class _Attempt:
         if kept.request_hash != claim.request_hash:
             raise errors.IdempotencyMismatch("its arguments differ from those of now", outcome=Outcome.NOT_EXECUTED)
         return Answer(kept.answer, replayed=True)
+
+
+def _lock_timeout(milliseconds: float) -> str:
+    return f"SET LOCAL lock_timeout = {max(1, floor(milliseconds))}"
 
 
 def _unpiled(plan: Plan, piled: bytes) -> list[Result]:

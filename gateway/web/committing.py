@@ -19,7 +19,8 @@ from gateway.node.plans import Plans
 from gateway.pool.lease import Lease
 from gateway.pool.queue import Client
 from gateway.postgres import transaction
-from gateway.postgres.connection import Connection
+from gateway.postgres.connection import SAFETY_MARGIN, Connection
+from gateway.postgres.idempotency import KeyInUse
 from gateway.postgres.transaction import Answer, Unresolved, Work
 from gateway.postgres.waiting import closed_gate
 from gateway.web.freshness import Freshness
@@ -28,7 +29,11 @@ from gateway.web.running import Runner
 
 MOST_LOSSES = 3
 """Connections that one request may lose; a query that brings its backend down must not be run for ever."""
+KEY_PATIENCE, KEY_GLANCE = 0.1, 0.01
+"""Seconds for which a connection waits for a key that another request holds: the first time, and each time after. In
+between nobody's connection is held, so that repeats of one slow write do not keep all others from writing."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
+_FIRST_KEY_PAUSE, _LONGEST_KEY_PAUSE = 0.02, 0.25
 
 Attempt = Callable[..., Answer]
 """``transaction.run``, all but the connection and what concerns a single attempt."""
@@ -87,15 +92,17 @@ class Committer:
         client: Client | None,
         retry: bool,
     ) -> bytes:
-        doubt: GatewayError | None = None  # of an earlier attempt, whose COMMIT was lost
-        losses = 0
+        doubt: GatewayError | None = None  # of an earlier attempt, or of somebody else's with this key
+        losses = waits = 0
 
         def dispel() -> None:
             nonlocal doubt
             doubt = None
 
         for number in itertools.count():
-            run = attempt if doubt is None else partial(attempt, on_claimed=dispel)
+            run = partial(attempt, patience=KEY_GLANCE if waits else KEY_PATIENCE)
+            if doubt is not None:
+                run = partial(run, on_claimed=dispel)
             try:
                 answer = self._runner.write(response, group, run, deadline, client)
             except Unresolved as lost:
@@ -105,6 +112,13 @@ class Committer:
                 error.transaction = None if lost.mark is None else lost.mark.token()
                 losses += 1
                 is_worth_it = losses < MOST_LOSSES
+            except KeyInUse as waited:
+                error = waited
+                doubt = doubt or waited
+                waits += 1
+                if _paused_for_key(waits, deadline):
+                    continue
+                is_worth_it = False
             except GatewayError as failure:
                 error = failure
                 if failure.outcome is None:
@@ -153,6 +167,17 @@ def _paused(attempt: int, deadline: float) -> bool:
     """Wait a little, at random, longer each time; False if the deadline is too near for another attempt."""
     pause = random.uniform(0.5, 1.0) * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempt, 10))  # noqa: S311 - jitter
     if monotonic() + pause + 2 * _FIRST_PAUSE >= deadline:
+        return False
+    closed_gate().wait(pause)
+    return True
+
+
+def _paused_for_key(waits: int, deadline: float) -> bool:
+    """The same where somebody else holds the key; shorter towards the deadline, where the last looks count."""
+    left = deadline - monotonic()
+    longest = min(_LONGEST_KEY_PAUSE, _FIRST_KEY_PAUSE * 2 ** min(waits, 10), left / 4)
+    pause = random.uniform(0.5, 1.0) * longest  # noqa: S311 - jitter
+    if pause + SAFETY_MARGIN >= left:
         return False
     closed_gate().wait(pause)
     return True

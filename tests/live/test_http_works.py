@@ -398,6 +398,22 @@ class TestKeys:
         assert sum("Idempotency-Replayed" in answer.headers for answer in answers) == 9
         assert count(node, word) == 1
 
+    def test_repeats_of_a_slow_write_leave_connections_to_others(self, tables: Cluster, node: Gateway) -> None:
+        """There are more of them than the group has connections."""
+        word, key = unique(), {"Idempotency-Key": unique()}
+        running = f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{word}%' AND wait_event = 'PgSleep'"
+        with ThreadPoolExecutor(15) as pool:
+            slow = [pool.submit(node.run, "enter_slowly", key, word=word, seconds=3)]
+            wait_until(lambda: tables.primary.sql(running).strip() == "1", "it runs")
+            slow += [pool.submit(node.run, "enter_slowly", key, word=word, seconds=3) for _ in range(14)]
+            asked = [node.run("enter", word=unique()) for _ in range(10)]
+            assert not slow[0].done()
+            answers = [answer.result() for answer in slow]
+        assert {answer.status_code for answer in asked} == {200}
+        assert {(answer.status_code, answer.content) for answer in answers} == {(200, answers[0].content)}
+        assert sum("Idempotency-Replayed" in answer.headers for answer in answers) == 14
+        assert count(node, word) == 1
+
     def test_an_error_leaves_the_key_free(self, node: Gateway) -> None:
         word, key = unique(), {"Idempotency-Key": unique()}
         problem(node.run("enter", key, word="bad"), 422, "invalid_arguments")

@@ -12,7 +12,7 @@ from gateway.demo.cluster import Cluster
 from gateway.errors import GatewayError, Outcome
 from gateway.postgres import transaction
 from gateway.postgres.connection import Connection, Result
-from gateway.postgres.idempotency import DDL, SWEPT_AT_ONCE, Claim, look_up, sweep
+from gateway.postgres.idempotency import DDL, SWEPT_AT_ONCE, Claim, KeyInUse, look_up, sweep
 from gateway.postgres.transaction import Answer, Step, Unresolved, Work
 from tests.live.cutting import Cut, wire_to
 from tests.live.databases import Desk, connect, plain, soon
@@ -154,6 +154,31 @@ def test_a_repeat_waits_for_the_first_and_at_its_deadline_says_that_nobody_knows
         assert (caught.value.outcome, caught.value.retryable) == (Outcome.UNKNOWN, True)
         first.execute("ROLLBACK")
     assert not run(desk.connection, what).replayed
+    assert logged(oracle) == [1]
+
+
+def test_who_has_no_patience_for_the_key_is_told_soon_and_waits_for_other_locks_all_the_same(
+    desk: Desk, dsn: str, oracle: psycopg2.extensions.cursor
+) -> None:
+    what = work(desk, 1)
+    with plain(dsn) as other:
+        other.execute("BEGIN; INSERT INTO gateway_idempotency (caller, key, request_hash) VALUES ('', 'k', 'h')")
+        deadline = soon(20)
+        with pytest.raises(KeyInUse) as caught:
+            transaction.run(desk.connection, what, deadline=deadline, patience=0.05)
+        assert soon(10) < deadline
+        assert caught.value.outcome is Outcome.UNKNOWN
+        assert desk.connection.settle(soon())
+        other.execute("ROLLBACK; BEGIN; LOCK TABLE log IN ACCESS EXCLUSIVE MODE")
+
+        def let_go() -> None:
+            wait_until(lambda: _waits(oracle, pid_of(desk.connection)))
+            oracle.execute("SELECT pg_sleep(0.2)")
+            other.execute("ROLLBACK")
+
+        with meanwhile(let_go):
+            transaction.run(desk.connection, what, deadline=soon(), patience=0.05)
+    assert desk.connection.settle(soon())
     assert logged(oracle) == [1]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from gateway import errors
 from gateway.errors import GatewayError, Outcome
-from gateway.postgres.idempotency import Claim
+from gateway.postgres.idempotency import Claim, KeyInUse
 from gateway.postgres.marks import Mark
 from gateway.postgres.transaction import Answer, Step, Unresolved, Work
 from gateway.web.committing import Committer
@@ -88,6 +88,15 @@ def end_of(*happenings: Happening) -> GatewayError:
 def test_a_lost_commit_stays_in_doubt_whatever_an_attempt_without_the_key_fails_with(later: list[Happening]) -> None:
     error = end_of(loses_its_commit, *later)
     assert (error.code, error.outcome, error.transaction) == ("connection_lost", "unknown", MARK.token())
+
+
+def test_a_key_that_is_in_use_leaves_it_open_what_became_of_the_request_that_has_it() -> None:
+    error = end_of(fails(in_use()), fails(in_use()), fails(errors.PoolTimeout("all are busy")))
+    assert (error.code, error.outcome) == ("deadline_exceeded", "unknown")
+
+
+def in_use() -> GatewayError:
+    return KeyInUse("another still runs", outcome=Outcome.UNKNOWN)
 
 
 def test_who_has_held_the_key_knows_that_nobody_committed_before() -> None:
