@@ -70,6 +70,23 @@ class Cut:
         return True
 
 
+@dataclass
+class Swap:
+    """Put other words into queries that match: so a server seems to do what it cannot be made to."""
+
+    pattern: re.Pattern[bytes]
+    words: bytes
+    made: int = 0
+
+    def apply(self, message: bytes) -> bytes:
+        """The message that the server gets."""
+        if message[:1] != b"Q" or not self.pattern.search(message):
+            return message
+        self.made += 1
+        text = self.pattern.sub(self.words, message[5:])
+        return b"Q" + (len(text) + 4).to_bytes(4, "big") + text
+
+
 class Proxy:
     """Listens on a port of its own; everything may be asked and changed from any thread, at any time."""
 
@@ -94,6 +111,7 @@ class Proxy:
         self._delay = 0.0
         self._cut: Cut | None = None
         self._cut_after: int | None = None
+        self._swap: Swap | None = None
         self._watched: re.Pattern[bytes] | None = None
         self._links: set[_Link] = set()
         self._listener: socket.socket | None = None
@@ -157,6 +175,10 @@ class Proxy:
                 link.brought = 0
 
         self._background.call(change)
+
+    def swap(self, swap: Swap | None) -> None:
+        """Put other words into messages, from now on; None ends it."""
+        self._background.call(lambda: setattr(self, "_swap", swap))
 
     def watch(self, pattern: re.Pattern[bytes] | None) -> None:
         """Note in ``seen`` which messages come by that match; None ends it."""
@@ -308,7 +330,8 @@ class _Link:
                 cuts = cut is not None and cut.wants(message)
                 if cuts and cut is not None and cut.when is When.BEFORE:
                     raise ConnectionAbortedError
-                await self._loop.sock_sendall(self._server, message)
+                swap = proxy._swap
+                await self._loop.sock_sendall(self._server, message if swap is None else swap.apply(message))
                 if cuts:
                     return True
         return False

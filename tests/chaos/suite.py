@@ -3,7 +3,18 @@
 from collections.abc import Collection
 
 from tests.chaos.scenario import Scenario
-from tests.chaos.scenarios import connecting, deadlines, dying, failover, lagging, returning, sharing, writing
+from tests.chaos.scenarios import (
+    connecting,
+    deadlines,
+    dying,
+    failover,
+    lagging,
+    returning,
+    sharing,
+    tpcb,
+    truth,
+    writing,
+)
 
 SCENARIOS = (
     Scenario("1", "replica-killed", "replica SIGKILLed under load", dying.replica_killed),
@@ -33,6 +44,10 @@ SCENARIOS = (
     Scenario("10", "primary-left-alive", "replica promoted, old primary lives", failover.primary_left_alive),
     Scenario("10", "primary-restarted", "primary restarted in place", failover.primary_restarted, in_short=False),
     Scenario("10", "primary-crashed", "primary killed and started again", failover.primary_crashed),
+    Scenario("11", "keys-repeated", "ten repeats of a key at once", truth.repeats),
+    Scenario("12", "commit-refused", "COMMITs that end in ROLLBACK", truth.commit_refused),
+    Scenario("tpcb", "sums-agree", "TPC-B, everything breaks", tpcb.sums_agree),
+    Scenario("9", "every-kind-audited", "writes of every kind, everything breaks", truth.every_kind),
     Scenario("13", "deadlines", "deadlines of 0.8 s under every fault", deadlines.deadlines),
     Scenario("13", "slow-names", "deadlines of 0.8 s under slow DNS", deadlines.slow_names, in_short=False),
     Scenario("16", "slots-exhausted", "max_connections exhausted", connecting.slots_exhausted),
