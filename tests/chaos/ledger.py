@@ -7,7 +7,7 @@ with one that commits has exactly one.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from gateway.demo.server import Server
 from gateway.postgres.marks import Mark
 from tests.chaos import servers
 from tests.chaos.asking import Answer
+from tests.chaos.results import Figure
 
 COMMITTED = "committed"
 DENIED = frozenset({"not_executed", "rolled_back"})
@@ -110,6 +111,10 @@ class Wrong(StrEnum):
     UNEXPLAINED = "rows without a request"
 
 
+_FAMOUS = (Wrong.DOUBLE, Wrong.FALSE_COMMITTED, Wrong.FALSE_DENIED)
+"""What has a figure of its own; of the rest the remarks say which it was."""
+
+
 def faults_of(write: Write, runs: Sequence[Run]) -> set[Wrong]:
     """Everything that is wrong with what was said of one write."""
     faults = set()
@@ -168,6 +173,12 @@ class Findings:
     """``committed``, on a primary that died, and not on the replica promoted then."""
     wrong: Counter[Wrong] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
+
+    def figures(self) -> Iterator[Figure]:
+        """How often what must not be was."""
+        for kind in _FAMOUS:
+            yield Figure(str(kind), self.wrong[kind], 0)
+        yield Figure("otherwise wrong", sum(count for kind, count in self.wrong.items() if kind not in _FAMOUS), 0)
 
     def __str__(self) -> str:
         return (

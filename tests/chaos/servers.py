@@ -60,13 +60,18 @@ def streams(server: Server, timeout: float = 20.0) -> float:
     return wait_for(server, condition, timeout)
 
 
+def sessions(server: Server) -> list[int]:
+    """The processes of the gateway's sessions."""
+    return [int(str(pid)) for (pid,) in ask(server, _SESSIONS)]
+
+
 def terminate_backends(servers: Sequence[Server]) -> int:
     """End all of the gateway's sessions on all of these servers at the same moment; how many there were.
 
     NOTE: with the signal that ``pg_terminate_backend`` sends, but all within a millisecond: calls of that function on
     several servers are further apart than a read takes to be run again.
     """
-    pids = [int(str(pid)) for server in servers for (pid,) in ask(server, _SESSIONS)]
+    pids = [pid for server in servers for pid in sessions(server)]
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import kill
+from typing import Any
 
 from gateway.demo.cluster import Cluster
 from gateway.demo.server import Server, Stop
@@ -23,7 +24,15 @@ from tests.chaos.rig import FOLDER, QUERIES, Node, Stage
 
 STATEMENT = re.compile(rb"EXECUTE gw_")
 _TABLES = FOLDER / "ledgers" / "tables.sql"
-_SETTINGS = {"catalogue": {"paths": [str(QUERIES), str(FOLDER / "ledgers" / "queries")]}}
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "catalogue": {"paths": [str(QUERIES), str(FOLDER / "ledgers" / "queries")]},
+    "groups.read": {"access": "read"},
+    "groups.write": {"access": "write", "size": 32},
+}
+_WAY = 0.01
+"""Seconds that answers of servers take on their way during a storm: so that a fault meets many writes."""
+_FAR = 0.2
+"""The same at times, in which short deadlines pass between a COMMIT and its answer."""
 _RECEIVED = "(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0')::int8"
 
 
@@ -48,6 +57,8 @@ class Storm:
         self.dead: list[Server] = []
         """Primaries that were killed for good."""
         self.counts: Counter[str] = Counter()
+        for proxy in node.proxies.values():
+            proxy.delay(_WAY)
 
     def replicate_synchronously(self) -> None:
         """From now on every answered COMMIT is on a replica. Nothing undoes it: the cluster is to be spoilt."""
@@ -71,15 +82,35 @@ class Storm:
         self.counts["cut in answers"] += 1
         time.sleep(pause)
 
+    def slow_down(self, seconds: float) -> None:
+        """The network is so slow for a while that short deadlines pass."""
+        self.counts["network slow"] += 1
+        self._proxy.delay(_FAR)
+        time.sleep(seconds)
+        self._proxy.delay(_WAY)
+
     def hold_back(self, seconds: float) -> None:
-        """The network forwards nothing for a while; what was on its way arrives then."""
+        """COMMITs lose their answers, and then the network forwards nothing for longer than some wait."""
+        cut = Cut(COMMIT, When.AFTER, times=8)
+        self._proxy.cut(cut)
+        time.sleep(seconds / 5)
         self.counts["network stood still"] += 1
         with self._proxy.being(Mode.STOP):
             time.sleep(seconds)
+        self._proxy.cut(None)
+        self.counts["cut after"] += cut.made
 
     def terminate(self) -> None:
         """End all sessions of the gateway."""
         self.counts["backends terminated"] += servers.terminate_backends([self.primary])
+
+    def kill_backend(self) -> None:
+        """SIGKILL one session: the server ends all others and recovers as from a crash."""
+        pid = next(iter(servers.sessions(self.primary)), None)
+        if pid is not None:
+            self.counts["backends SIGKILLed"] += 1
+            kill(pid, signal.SIGKILL)
+            servers.wait_for(self.primary, "true")
 
     def kill_worker(self, how: signal.Signals) -> None:
         """End one of its workers."""
@@ -122,12 +153,18 @@ def rage(storm: Storm, rounds: int, promotions: int, pause: float) -> None:
     """So many rounds of every fault, with promotions at the end of the last ones."""
     for number in range(rounds):
         time.sleep(pause)
+        storm.slow_down(0.8)
+        time.sleep(pause)
         storm.cut(pause / 2)
+        storm.hold_back(0.6)
+        time.sleep(2 * pause)
         storm.terminate()
         time.sleep(pause)
         storm.kill_worker(signal.SIGTERM if number % 2 else signal.SIGKILL)
-        storm.hold_back(0.6)
-        time.sleep(2 * pause)
+        time.sleep(pause)
+        if number % 2:
+            storm.kill_backend()
+            time.sleep(2 * pause)
         storm.restart(Stop.FAST if number % 2 else None)
         time.sleep(2 * pause)
         if number >= rounds - promotions:

@@ -10,7 +10,7 @@ from tests.chaos.asking import post
 from tests.chaos.ledger import Write, compare, runs_on
 from tests.chaos.results import Figure
 from tests.chaos.rig import Stage
-from tests.chaos.scenarios.truth import HURRIED, KEYED, figures
+from tests.chaos.scenarios.truth import HURRIED, HURRY, KEYED, figures
 from tests.chaos.storm import Storm, ledgers, rage
 from tests.chaos.writers import Writers
 
@@ -48,7 +48,7 @@ def make(tag: int, chance: random.Random) -> Write:
     key = f"key-{tag}" if chance.random() < KEYED else None
     headers = {"idempotency_key": key} if key else {}
     if chance.random() < HURRIED:
-        headers["prefer"] = "wait=0.4"
+        headers["prefer"] = f"wait={chance.uniform(*HURRY):.2f}"
     request = post("/transaction", {"steps": steps, "isolation": isolation}, **headers)
     return Write(tag, isolation, request, 1, key, delta)
 
