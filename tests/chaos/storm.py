@@ -91,7 +91,7 @@ class Storm:
 
     def hold_back(self, seconds: float) -> None:
         """COMMITs lose their answers, and then the network forwards nothing for longer than some wait."""
-        cut = Cut(COMMIT, When.AFTER, times=8)
+        cut = Cut(COMMIT, When.AFTER, times=16)
         self._proxy.cut(cut)
         time.sleep(seconds / 5)
         self.counts["network stood still"] += 1
@@ -153,7 +153,7 @@ def rage(storm: Storm, rounds: int, promotions: int, pause: float) -> None:
     """So many rounds of every fault, with promotions at the end of the last ones."""
     for number in range(rounds):
         time.sleep(pause)
-        storm.slow_down(0.8)
+        storm.slow_down(4 * pause)
         time.sleep(pause)
         storm.cut(pause / 2)
         storm.hold_back(0.6)

@@ -18,9 +18,9 @@ from tests.chaos.writers import Writers
 
 KEYED = 0.4
 """Share of writes with a key."""
-HURRIED = 0.25
+HURRIED = 0.5
 """Share of writes with a deadline that is shorter than some outages."""
-HURRY = (0.2, 1.5)
+HURRY = (0.2, 0.7)
 ARRAY = 5
 STEPS = 3
 TEN = 10
