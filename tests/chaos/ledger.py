@@ -224,6 +224,8 @@ def _count(findings: Findings, write: Write) -> None:
         findings.marked += one.outcome == "unknown" and one.mark is not None
         findings.resolved += one.outcome == "unknown" and one.mark is not None and one.resolved
         findings.replayed += one.replayed
+        if one.outcome == "unknown" and one.mark is not None and not one.resolved:
+            findings.examples.append(f"not resolved: {one.found} for {Mark.read(one.mark)}, {write.kind}")
         if one.status != 200:
             findings.codes[f"{one.code or 'no answer'}: {one.outcome}"] += 1
 

@@ -33,6 +33,8 @@ _WAY = 0.01
 """Seconds that answers of servers take on their way during a storm: so that a fault meets many writes."""
 _FAR = 0.2
 """The same at times, in which short deadlines pass between a COMMIT and its answer."""
+_MANY = 8
+"""COMMITs."""
 _RECEIVED = "(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0')::int8"
 
 
@@ -90,14 +92,19 @@ class Storm:
         self._proxy.delay(_WAY)
 
     def hold_back(self, seconds: float) -> None:
-        """COMMITs lose their answers, and then the network forwards nothing for longer than some wait."""
+        """COMMITs lose their answers, and the network forwards nothing while they are asked about or tried again."""
         cut = Cut(COMMIT, When.AFTER, times=16)
+        self._proxy.delay(_FAR / 4)
         self._proxy.cut(cut)
-        time.sleep(seconds / 5)
+        give_up = time.monotonic() + seconds
+        while cut.made < _MANY and time.monotonic() < give_up:
+            time.sleep(0.001)
+        time.sleep(_FAR / 8)  # those that were cut first are under way again
         self.counts["network stood still"] += 1
         with self._proxy.being(Mode.STOP):
             time.sleep(seconds)
         self._proxy.cut(None)
+        self._proxy.delay(_WAY)
         self.counts["cut after"] += cut.made
 
     def terminate(self) -> None:

@@ -5,12 +5,11 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from tests.chaos.asking import Line, NoAnswer, get
-from tests.chaos.ledger import COMMITTED, DENIED, Said, Write
+from tests.chaos.ledger import COMMITTED, DENIED, KNOWN, Said, Write
 from tests.chaos.load import Lines
 from tests.chaos.rig import Node
 
@@ -21,6 +20,8 @@ AT_ONCE = 0.05
 LEAVING = 0.01
 """Share of the requests whose client hangs up at once."""
 MOST_REPEATS = 6
+MOST_QUESTIONS = 3
+BETWEEN_QUESTIONS = 0.3
 _SETTLING = 20.0
 
 Make = Callable[[int, random.Random], Write]
@@ -105,10 +106,17 @@ class Writers:
         raise NoAnswer("did not listen")
 
     async def _find(self, said: Said) -> None:
-        with suppress(NoAnswer):
-            answer = await self._lines.ask(get(f"/outcome/{said.mark}"))
-            if answer.status == 200:
-                said.found.append(answer.json["outcome"])
+        """Ask what became of it, and again where nobody could tell or be asked."""
+        for _ in range(MOST_QUESTIONS):
+            try:
+                answer = await self._lines.ask(get(f"/outcome/{said.mark}"))
+            except NoAnswer:
+                said.found.append("no answer")
+            else:
+                said.found.append(answer.json["outcome"] if answer.status == 200 else answer.json["code"])
+            if said.found[-1] in KNOWN:
+                return
+            await asyncio.sleep(BETWEEN_QUESTIONS)
 
     async def _settle(self) -> None:
         """Now that nothing breaks any more: ask for every mark again, and repeat keys of which nobody knows."""
