@@ -157,7 +157,10 @@ class Storm:
 
 
 def rage(storm: Storm, rounds: int, promotions: int, pause: float) -> None:
-    """So many rounds of every fault, with promotions at the end of the last ones."""
+    """So many rounds of every fault, with promotions at the end of the last ones.
+
+    A single round with a promotion has no crash before it, so that each of both is seen by itself.
+    """
     for number in range(rounds):
         time.sleep(pause)
         storm.slow_down(4 * pause)
@@ -172,7 +175,7 @@ def rage(storm: Storm, rounds: int, promotions: int, pause: float) -> None:
         if number % 2:
             storm.kill_backend()
             time.sleep(2 * pause)
-        storm.restart(Stop.FAST if number % 2 else None)
+        storm.restart(Stop.FAST if number % 2 or rounds == promotions else None)
         time.sleep(2 * pause)
         if number >= rounds - promotions:
             storm.promote()
