@@ -9,7 +9,7 @@ import msgspec
 from gateway.catalogue import json_text
 from gateway.catalogue.json_text import split_object
 from gateway.catalogue.query import Access, Catalogue, Query
-from gateway.catalogue.references import Reference, Shape, look, plain, read_reference
+from gateway.catalogue.references import Lookup, Reference, Shape, plain, read_reference
 from gateway.catalogue.values import Refused
 from gateway.errors import ArgumentFault, InvalidArguments, InvalidRequest, UnknownQuery
 from gateway.node.plans import Plans, Ready
@@ -20,7 +20,7 @@ from gateway.web import bodies, freshness, preferences
 from gateway.web.committing import Committer
 from gateway.web.idempotency import claim_of
 from gateway.web.queries import client_of, require_json
-from gateway.web.results import encode_all, encode_result
+from gateway.web.results import encode_all
 from gateway.web.steps import constant, of_step, refused
 
 ISOLATIONS = ("read committed", "repeatable read", "serializable")
@@ -82,10 +82,11 @@ class TransactionResource:
         if not steps:
             response.data = encode_all([], [], committed=False)
             return
+        lookups = _Lookups()
         queries = [step.query for step in steps]
         writes = any(query.access is Access.WRITE for query in queries)
         work = Work(
-            steps=[Step(asked.ready.plan, _binding(steps, index)) for index, asked in enumerate(steps)],
+            steps=[Step(asked.ready.plan, _binding(steps, index, lookups)) for index, asked in enumerate(steps)],
             encode=lambda results: encode_all(queries, results, committed=writes),
             begin=f"BEGIN ISOLATION LEVEL {isolation.upper()}{'' if writes else ' READ ONLY'}",
             tracked=writes,
@@ -218,7 +219,21 @@ def _resolved(
     return given, references, faults
 
 
-def _binding(steps: Sequence[Asked], index: int) -> Any:
+class _Lookups:
+    """What references of one request share: a lookup for the results there are now."""
+
+    def __init__(self) -> None:
+        self._results: Sequence[Result] = ()
+        self._lookup = Lookup()
+
+    def of(self, results: Sequence[Result]) -> Lookup:
+        """The lookup in these results, which grow while a transaction runs; another run has others."""
+        if results is not self._results:
+            self._results, self._lookup = results, Lookup()
+        return self._lookup
+
+
+def _binding(steps: Sequence[Asked], index: int, lookups: _Lookups) -> Any:
     """How a step gets its literals: from the results before it, if it refers to any."""
     _, ready, arguments, references, literals = steps[index]
     if not references:
@@ -227,9 +242,11 @@ def _binding(steps: Sequence[Asked], index: int) -> Any:
     def bind(results: Sequence[Result]) -> Sequence[str]:
         faults: list[ArgumentFault] = []
         found: dict[str, msgspec.Raw] = {}
+        lookup = lookups.of(results)
         for name, reference in references.items():
+            kind, result = steps[reference.step].query.kind, results[reference.step]
             try:
-                found[name] = look(reference, encode_result(steps[reference.step].query, results[reference.step]))
+                found[name] = lookup.look(reference, kind, result.rows, result.affected)
             except Refused as wrong:
                 faults.append(ArgumentFault(name, str(wrong)))
         if not faults:

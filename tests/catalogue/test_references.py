@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.catalogue import json_text
 from gateway.catalogue.query import Kind
-from gateway.catalogue.references import Reference, Shape, look, plain, read_reference
+from gateway.catalogue.references import Lookup, Reference, Shape, plain, read_reference
 from gateway.catalogue.values import Refused
 
 BEFORE = [
@@ -85,29 +85,68 @@ def test_any_text_is_read_or_refused(pointer: str) -> None:
     assert reference.step < len(BEFORE)
 
 
+def look(pointer: str, *rows: bytes, affected: int = 0, lookup: Lookup | None = None) -> msgspec.Raw:
+    reference = read_reference(pointer, BEFORE)
+    return (lookup or Lookup()).look(reference, BEFORE[reference.step].kind, rows, affected)
+
+
 @pytest.mark.parametrize(
     "number",
     ["0.1000000000000000000000000001", "1e400", "-0", "9007199254740993", "1.50", '"\\u00e9"', "null", "[1, 2]"],
 )
 def test_what_is_pointed_at_comes_as_its_own_text(number: str) -> None:
-    result = f'{{"row":{{"id":{number},"other":1}}}}'.encode()
-    assert bytes(look(read_reference("/0/row/id", BEFORE), result)).decode() == number
+    row = f'{{"id":{number},"other":1}}'.encode()
+    assert bytes(look("/0/row/id", row)).decode() == number
+    assert bytes(look("/1/rows/1/id", b"{}", row)).decode() == number
+    assert bytes(look("/2/value/0", b"[%b]" % number.encode())).decode() == number
 
 
 @pytest.mark.parametrize(
-    ("pointer", "result"),
+    ("pointer", "rows", "affected", "found"),
     [
-        ("/0/row/id", b'{"row":null}'),
-        ("/1/rows/0/id", b'{"rows":[],"row_count":0}'),
-        ("/1/rows/1", b'{"rows":[{"id":1}],"row_count":1}'),
-        ("/0/row/id/0", b'{"row":{"id":"text"}}'),
-        ("/0/row/id/x", b'{"row":{"id":{"y":1}}}'),
-        ("/0/row/id/01", b'{"row":{"id":[1,2]}}'),
+        ("/0/row", [b'{"id":1}'], 0, b'{"id":1}'),
+        ("/0/row", [], 0, b"null"),
+        ("/1/rows", [b'{"id":1}', b'{"id":2}'], 0, b'[{"id":1},{"id":2}]'),
+        ("/1/rows", [], 0, b"[]"),
+        ("/1/rows/1", [b'{"id":1}', b'{"id":2}'], 0, b'{"id":2}'),
+        ("/1/row_count", [b"{}"] * 12, 0, b"12"),
+        ("/2/value", [b'"x"'], 0, b'"x"'),
+        ("/2/value", [], 0, b"null"),
+        ("/3/affected", [], 7, b"7"),
     ],
 )
-def test_where_there_is_nothing_that_is_told(pointer: str, result: bytes) -> None:
+def test_every_place_of_a_result_can_be_pointed_at(
+    pointer: str, rows: list[bytes], affected: int, found: bytes
+) -> None:
+    assert bytes(look(pointer, *rows, affected=affected)) == found
+
+
+@pytest.mark.parametrize(
+    ("pointer", "rows"),
+    [
+        ("/0/row/id", []),
+        ("/1/rows/0/id", []),
+        ("/1/rows/1", [b'{"id":1}']),
+        ("/0/row/id/0", [b'{"id":"text"}']),
+        ("/0/row/id/x", [b'{"id":{"y":1}}']),
+        ("/0/row/id/01", [b'{"id":[1,2]}']),
+        ("/0/row/id/2", [b'{"id":[1,2]}']),
+        ("/2/value/x", [b"[1]"]),
+    ],
+)
+def test_where_there_is_nothing_that_is_told(pointer: str, rows: list[bytes]) -> None:
     with pytest.raises(Refused, match="where there is nothing"):
-        look(read_reference(pointer, BEFORE), result)
+        look(pointer, *rows)
+
+
+def test_a_piece_is_split_once_however_many_references_go_through_it() -> None:
+    lookup = Lookup()
+    rows = [b'{"id":{"x":[10,20]}}', b'{"id":7}']
+    pieces = [look("/1/rows/0/id/x/1", *rows, lookup=lookup) for _ in range(2)]
+    assert pieces[0] is pieces[1]
+    assert bytes(pieces[0]) == b"20"
+    assert bytes(look("/1/rows/1/id", *rows, lookup=lookup)) == b"7"
+    assert bytes(look("/0/row/id", b'{"id":5}', lookup=lookup)) == b"5"
 
 
 JSON = st.recursive(

@@ -48,7 +48,7 @@ def node(
     folder = tmp_path_factory.mktemp(request.param)
     endpoints = {server.name: shop.dsn(server) for server in tables.replicas}
     endpoints["primary"] = wire.dsn(shop.DATABASE, shop.ROLE)
-    server = {"workers": 1, "worker": request.param, "max_batch": 150, "max_result_bytes": "100kB"}
+    server = {"workers": 1, "worker": request.param, "threads": 20, "max_batch": 150, "max_result_bytes": "100kB"}
     with serving(tables, folder, {"server": server, **GROUPS}, endpoints=endpoints) as running:
         yield running
 
@@ -233,6 +233,31 @@ class TestTransactions:
             {"parameter": "word", "message": "refers to /1/row/word, where there is nothing", "step": 2}
         ]
         assert count(node, word) == 0
+
+    def test_a_result_with_too_many_rows_is_its_own_steps_fault(self, node: Gateway) -> None:
+        word = unique()
+        answer = together(node, ("enter_each", {"words": [word] * 3}), ("enter", {"word": ref("/0/rows/2/word")}))
+        told = problem(answer, 507, "result_too_large")
+        assert (told["step"], told["outcome"]) == (0, "rolled_back")
+        assert count(node, word) == 0
+
+    def test_results_of_an_attempt_that_failed_are_not_referred_to(self, node: Gateway) -> None:
+        """A transaction that is repeated by the gateway has new results."""
+        word = unique()
+        node.run("enter", word=word, amount=0)
+
+        def rise(_: int) -> httpx.Response:
+            rising = ("raise_amount", {"word": word, "by": 1})
+            noting = ("enter", {"word": word + "-note", "amount": ref("/0/row/amount")})
+            return together(node, rising, noting, isolation="serializable")
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(rise, range(16)))
+        for answer in answers:
+            assert answer.status_code in (200, 409), answer.text
+            if answer.status_code == 200:
+                risen, noted = answer.json()["results"]
+                assert noted["row"]["amount"] == risen["row"]["amount"]
 
     def test_a_reference_to_a_value_that_does_not_fit_rolls_back(self, node: Gateway) -> None:
         answer = together(node, ("enter", {"word": unique()}), ("entry", {"id": ref("/0/row/word")}))
