@@ -17,7 +17,7 @@ log = logging.getLogger("gateway.node")
 EVERY = 60.0
 """Seconds between two sweeps."""
 MOST = 20
-"""Statements of one sweep, each for a bounded number of keys."""
+"""Statements for one group, each for a bounded number of keys, before the next group has its turn."""
 PATIENCE = 2.0
 """Seconds for one statement, and for the connection it runs on."""
 
@@ -53,22 +53,26 @@ class Sweeper:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._every):
-            for group in self._groups:
-                if self._is_wanted() and group.serving:
-                    self._sweep_unless_broken(group)
+            left = self._groups
+            while left and not self._stopped.is_set():
+                left = [group for group in left if self._is_wanted() and group.serving and self._has_more(group)]
 
-    def _sweep_unless_broken(self, group: Group[Connection]) -> None:
+    def _has_more(self, group: Group[Connection]) -> bool:
+        """Sweep through a group for a while; whether there was still more when that ended."""
         try:
             for _ in range(MOST):
                 # A lease each: nobody waits for a connection longer than one statement takes.
                 with group.lease(monotonic() + PATIENCE) as lease:
                     swept = sweep(lease.connection, retention=self._retention, deadline=monotonic() + PATIENCE)
+                self._told = ""
                 if swept < SWEPT_AT_ONCE or self._stopped.is_set():
-                    break
-            self._told = ""
+                    return False
         except GatewayError as error:
             if error.detail != self._told:
                 self._told = error.detail
                 log.warning("old idempotency keys are not forgotten: %s", error.server_message or error.detail)
         except Exception:  # a bug of ours must not be the last sweep
             log.exception("old idempotency keys could not be forgotten, by a bug of ours")
+        else:
+            return True
+        return False

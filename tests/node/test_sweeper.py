@@ -7,7 +7,7 @@ import psycopg2.extensions
 import pytest
 
 from gateway.demo.cluster import Cluster
-from gateway.node.sweeper import Sweeper
+from gateway.node.sweeper import MOST, Sweeper
 from gateway.pool.driver import Role
 from gateway.pool.group import Group
 from gateway.pool.moves import Probed
@@ -73,6 +73,25 @@ def test_what_is_old_is_forgotten_however_much_it_is(pool: Pool[Connection], tab
     sweeper = Sweeper(pool=pool, retention=3600, is_wanted=lambda: True, every=0.01)
     sweeper.start()
     wait_until(lambda: keys(table) == 3)
+    sweeper.stop()
+
+
+def test_a_sweep_ends_when_all_is_forgotten_and_not_before(
+    pool: Pool[Connection], table: psycopg2.extensions.cursor
+) -> None:
+    """However fast keys come, the table does not grow for ever."""
+    fill(table, MOST * SWEPT_AT_ONCE + 5, "2 hours")
+    rounds = threading.Semaphore(0)
+
+    def wanted() -> bool:
+        rounds.release()
+        return True
+
+    sweeper = Sweeper(pool=pool, retention=3600, is_wanted=wanted, every=4)
+    sweeper.start()
+    assert rounds.acquire(timeout=30)
+    assert rounds.acquire(timeout=3.7)  # not only when it is time again
+    wait_until(lambda: keys(table) == 0)
     sweeper.stop()
 
 
