@@ -5,6 +5,7 @@ answer is read and given again; if it did not, the key is free and the repeat is
 kept. ``ON CONFLICT DO NOTHING`` would not do: it finds nothing while the first is still committing.
 """
 
+import secrets
 from typing import NamedTuple
 
 import psycopg2
@@ -30,7 +31,12 @@ CREATE INDEX IF NOT EXISTS {TABLE}_created_at ON {TABLE} (created_at);
 """
 
 _MISSING = f"there is no table {TABLE} for idempotency keys: run gateway init-db"
+_LOST = "the row of its idempotency key was not there any more: a step deleted it, or changed the search_path"
 _FORBIDDEN = f"the gateway's role needs SELECT, INSERT, UPDATE and DELETE on {TABLE}: see gateway init-db --print"
+
+
+_GONE = f"gateway-{secrets.token_hex(8)}"
+"""No one outside this process knows it, so that no error of a query is taken for ours."""
 
 
 class Claim(NamedTuple):
@@ -60,8 +66,10 @@ def claiming(claim: Claim) -> str:
 
 
 def keeping(claim: Claim, body: bytes) -> str:
-    """The statement that notes the answer, just before the COMMIT."""
-    return f"UPDATE {TABLE} SET status = 200, answer = {literal(body.decode())} WHERE {_is(claim)}"
+    """The statement that notes the answer, just before the COMMIT; fails where the key's row cannot be found."""
+    update = f"UPDATE {TABLE} SET status = 200, answer = {literal(body.decode())} WHERE {_is(claim)} RETURNING 1"
+    found = f"CASE count(*) WHEN 1 THEN 1 ELSE format('{_GONE} %s', count(*))::int END"
+    return f"WITH kept AS ({update}) SELECT {found} FROM kept"
 
 
 def look_up(connection: Connection, claim: Claim, deadline: float) -> Kept | None:
@@ -81,6 +89,8 @@ def trouble(error: psycopg2.Error) -> GatewayError | None:
         return errors.QueryBroken(_MISSING, outcome=Outcome.NOT_EXECUTED, sqlstate=error.pgcode)
     if error.pgcode == "42501" and TABLE in (error.diag.message_primary or ""):
         return errors.QueryBroken(_FORBIDDEN, outcome=Outcome.NOT_EXECUTED, sqlstate=error.pgcode)
+    if error.pgcode == "22P02" and _GONE in (error.diag.message_primary or ""):
+        return errors.QueryBroken(_LOST, outcome=Outcome.ROLLED_BACK, sqlstate=error.pgcode)
     if error.pgcode in ("55P03", "57014") and TABLE in (error.diag.context or ""):
         # Where it waited for the key the server names its index in the context.
         sentence = "another request with this key was still running at the deadline"

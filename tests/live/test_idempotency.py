@@ -240,6 +240,21 @@ def test_a_role_that_may_not_use_the_table_is_told(
         oracle.execute("DROP OWNED BY stranger; DROP ROLE stranger")
 
 
+@pytest.mark.parametrize(
+    "step", ["DELETE FROM gateway_idempotency", "UPDATE gateway_idempotency SET key = 'other' WHERE key = 'k'"]
+)
+def test_nothing_is_committed_whose_answer_cannot_be_kept(
+    step: str, desk: Desk, oracle: psycopg2.extensions.cursor
+) -> None:
+    plan = desk.plan(f"-- name: q!\n{step}")
+    what = work(desk, 1)
+    what = what._replace(steps=[*what.steps, Step(plan, lambda _: [])])
+    with pytest.raises(errors.QueryBroken, match="search_path") as caught:
+        run(desk.connection, what)
+    assert caught.value.outcome is Outcome.ROLLED_BACK
+    assert logged(oracle) == []
+
+
 def test_old_keys_are_forgotten_a_bounded_number_at_once(desk: Desk, oracle: psycopg2.extensions.cursor) -> None:
     many = SWEPT_AT_ONCE + 10
     oracle.execute(
