@@ -194,9 +194,12 @@ class _Attempt:
         # Should this process be frozen or cut off in the middle, its locks go not long after the deadline.
         idle = max(1, floor((self._left() + IDLE_GRACE) * 1000))
         abandoned = f"SET LOCAL idle_in_transaction_session_timeout = {idle}"
-        # Through a pooler another message may reach another session.
-        guard = [] if not self._guard or self._connection.prepares else [self._guard.rstrip("; ")]
-        return [work.begin, *guard, *self._connection.preface(plans), *self._limits(), abandoned, *self._claiming()]
+        guard: list[str] = []
+        if self._guard and not self._connection.prepares:
+            # Through a pooler another message may reach another session. A transaction of its own, as the snapshot of
+            # a repeatable read must not be older than what the guard sees.
+            guard = ["BEGIN ISOLATION LEVEL READ COMMITTED", self._guard.rstrip("; "), "COMMIT"]
+        return [*guard, work.begin, *self._connection.preface(plans), *self._limits(), abandoned, *self._claiming()]
 
     def _claiming(self) -> list[str]:
         """What takes the key, with a limit of its own to the wait for who has it."""

@@ -235,6 +235,29 @@ def test_a_read_among_writes_stays_a_read(bench: Bench, oracle: psycopg2.extensi
     oracle.execute("DROP FUNCTION sneak(int)")
 
 
+@pytest.mark.parametrize("prepare", [True, False])
+@pytest.mark.parametrize("begin", ["BEGIN READ ONLY", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"])
+def test_the_data_is_no_older_than_what_the_guard_saw(
+    begin: str, prepare: bool, dsn: str, tmp_path: Path, oracle: psycopg2.extensions.cursor
+) -> None:
+    connection = connect(dsn, prepare=prepare)
+    connection.ask("SET default_transaction_isolation = 'repeatable read'", soon())
+    bench = Bench(Desk(connection, tmp_path / "queries"))
+    work = bench.work(("-- name: q$\nSELECT count(*) FROM log", "{}"), begin=begin)
+    oracle.execute("SELECT pg_advisory_lock(7)")
+
+    def write() -> None:
+        wait_until(lambda: waits_for_a_lock(oracle, pid_of(connection)))
+        oracle.execute("INSERT INTO log VALUES (1, 'w')")
+        oracle.execute("SELECT pg_advisory_unlock(7)")
+
+    with meanwhile(write):
+        guard = "SELECT pg_advisory_xact_lock(7); "
+        answer = transaction.run(connection, work, deadline=soon(), guard=guard)
+    connection.close()
+    assert answer.body == b"1"
+
+
 def test_a_sequence_of_an_earlier_lease_is_not_seen(bench: Bench, oracle: psycopg2.extensions.cursor) -> None:
     oracle.execute("CREATE TABLE counted (id serial, word text)")
     counting = "-- name: q!\nINSERT INTO counted (word) VALUES (:word)"
