@@ -1,7 +1,7 @@
-"""Statements that go in front of a read and stop it on a server that has not come far enough.
+"""Statements that stop a message: a read on a server that has not come far enough, results that grow too large.
 
-The position must be looked at before the data's snapshot is taken: in one statement with the data it is not, so the
-guard is a statement of its own in the same message (under READ COMMITTED, which is pinned).
+A server's position must be looked at before the data's snapshot is taken: in one statement with the data it is not,
+so the guard is a statement of its own in the same message (under READ COMMITTED, which is pinned).
 
 A guard fails by reading a text as a number. The text begins with a word that no one outside this process knows, so
 that no error of the query itself, nor one a caller provokes, is taken for it.
@@ -18,6 +18,7 @@ READ_COMMITTED = "SET LOCAL transaction_isolation = 'read committed'; "
 """To go before a guard where the session's settings are not ours."""
 
 _WORD = f"gateway-{secrets.token_hex(8)}"
+_TOO_LONG = f"gateway-{secrets.token_hex(8)}"
 
 
 def has_replayed(token: Token) -> str:
@@ -40,6 +41,17 @@ def writes_timeline(token: Token) -> str:
     )
 
 
+def is_no_longer_than(most: int, setting: str) -> str:
+    """Stop where the value of a setting has more than ``most`` bytes."""
+    length = f"octet_length(current_setting('{setting}'))"
+    return f"SELECT CASE WHEN {length} <= {most} THEN 0 ELSE format('{_TOO_LONG} %s', {length})::int END"
+
+
+def was_too_long(error: psycopg2.Error) -> bool:
+    """Whether it was ``is_no_longer_than`` that failed."""
+    return error.pgcode == "22P02" and _TOO_LONG in (error.diag.message_primary or "")
+
+
 def stopped(error: psycopg2.Error) -> bool:
-    """Whether it was a guard that failed."""
+    """Whether it was a guard of a read that failed."""
     return error.pgcode == "22P02" and _WORD in (error.diag.message_primary or "")

@@ -19,7 +19,7 @@ from gateway.catalogue.query import Kind
 from gateway.catalogue.wrapping import ACCUMULATOR, AFTER_RESULT, BETWEEN_ROWS
 from gateway.errors import GatewayError, Outcome
 from gateway.pool.queue import Client
-from gateway.postgres import idempotency
+from gateway.postgres import guarding, idempotency
 from gateway.postgres.connection import SAFETY_MARGIN, Connection, Result
 from gateway.postgres.failures import Stage
 from gateway.postgres.idempotency import Claim
@@ -29,6 +29,9 @@ from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdra
 
 AT_ONCE = 100
 """Statements that accumulate in one message: each one copies what was there before."""
+
+UNMEASURED = 10
+"""Of those, results that may pile up before the server looks whether they are too large together."""
 
 IDLE_GRACE = 1.0
 """Seconds behind the deadline after which the server ends a transaction that nobody goes on with."""
@@ -249,6 +252,8 @@ class _Attempt:
             try:
                 return self._pile_up(work.accumulated)
             except psycopg2.Error as error:
+                if guarding.was_too_long(error):
+                    raise self._too_large() from error
                 if not self._is_worth_a_loop(error):
                     raise
             connection.cursor().execute("ROLLBACK")
@@ -275,9 +280,10 @@ class _Attempt:
         for begin in range(0, len(steps), AT_ONCE):
             is_last = begin + AT_ONCE >= len(steps)
             facts = f", {self._to_mark}" if is_last and self._origin is not None else ""
+            statements = [self._connection.statement(plan, bind(results)) for _, bind in steps[begin : begin + AT_ONCE]]
             cursor = self._send(
                 f"SELECT set_config('{ACCUMULATOR}', '', true)",
-                *(self._connection.statement(plan, step.bind(results)) for step in steps[begin : begin + AT_ONCE]),
+                *self._measured(plan, statements),
                 f"SELECT current_setting('{ACCUMULATOR}'){facts}",
             )
             piled, *self._facts = cursor.fetchone()
@@ -285,6 +291,16 @@ class _Attempt:
             self._weigh(found)
             results += found
         return results
+
+    def _measured(self, plan: Plan, statements: Sequence[str]) -> Sequence[str]:
+        """The statements with guards among them that stop the message before far too much has piled up."""
+        if plan.kind is Kind.EXEC or self._max_bytes is None:
+            return statements
+        # What ends rows and results is piled up too: no more bytes than the rows themselves, and one for each result.
+        most = 2 * (self._max_bytes - self._bytes) + len(statements)
+        guard = guarding.is_no_longer_than(most, ACCUMULATOR)
+        parts = [statements[begin : begin + UNMEASURED] for begin in range(0, len(statements), UNMEASURED)]
+        return [statement for part in parts for statement in (*part, guard)]
 
     def _is_worth_a_loop(self, error: psycopg2.Error) -> bool:
         """Whether the steps one by one would tell which of them is to blame; they may even succeed."""
@@ -352,8 +368,11 @@ class _Attempt:
     def _weigh(self, results: Sequence[Result]) -> None:
         self._bytes += sum(len(row) for result in results for row in result.rows)
         if self._max_bytes is not None and self._bytes > self._max_bytes:
-            outcome = Outcome.ROLLED_BACK if self._writes else None
-            raise errors.ResultTooLarge(f"the results have more than {self._max_bytes} bytes", outcome=outcome)
+            raise self._too_large()
+
+    def _too_large(self) -> GatewayError:
+        outcome = Outcome.ROLLED_BACK if self._writes else None
+        return errors.ResultTooLarge(f"the results have more than {self._max_bytes} bytes", outcome=outcome)
 
     def _body(self, results: Sequence[Result]) -> bytes:
         try:

@@ -360,6 +360,37 @@ def test_a_result_that_is_too_large_is_rolled_back(bench: Bench, oracle: psycopg
     assert logged(oracle) == []
 
 
+def test_results_that_are_far_too_large_together_stop_soon(bench: Bench, oracle: psycopg2.extensions.cursor) -> None:
+    """They are neither all made, nor all sent, nor made once more one by one."""
+    text = "-- name: q<!\n-- @param n int\nINSERT INTO log VALUES (nextval('made'), repeat('x', :n)) RETURNING word"
+    oracle.execute("CREATE SEQUENCE made; GRANT ALL ON made TO PUBLIC")
+    steps = [(text, '{"n": 100000}')] * 100
+    work = bench.work(*steps, piled=True)
+    with pytest.raises(errors.ResultTooLarge) as caught:
+        transaction.run(bench.connection, work, deadline=soon(), max_bytes=150_000)
+    assert caught.value.outcome is Outcome.ROLLED_BACK
+    assert bench.connection.settle(soon())
+    oracle.execute("SELECT last_value FROM made")
+    assert oracle.fetchall()[0][0] <= 10
+    oracle.execute("DROP SEQUENCE made")
+    assert logged(oracle) == []
+
+
+@pytest.mark.parametrize("piled", [True, False])
+def test_results_of_just_as_many_bytes_as_there_may_be_pass(piled: bool, bench: Bench) -> None:
+    text = "-- name: q$\n-- @param n int\nSELECT i FROM generate_series(1, :n) i"
+    many = "-- name: q\n-- @param n int\nSELECT i FROM generate_series(1, :n) i"
+    for query, rows in ((text, 1), (many, 50)):
+        work = bench.work(*[(query, f'{{"n": {rows}}}')] * 250, piled=piled)
+        size = len(
+            transaction.run(bench.connection, work, deadline=soon()).body.replace(b"|", b"").replace(b"},", b"}")
+        )
+        assert transaction.run(bench.connection, work, deadline=soon(), max_bytes=size)
+        with pytest.raises(errors.ResultTooLarge):
+            transaction.run(bench.connection, work, deadline=soon(), max_bytes=size - 1)
+        assert bench.connection.settle(soon())
+
+
 def test_an_answer_that_cannot_be_made_is_rolled_back(bench: Bench, oracle: psycopg2.extensions.cursor) -> None:
     def refuse(_: Sequence[Result]) -> bytes:
         raise errors.ResultTooLarge("too many rows")
