@@ -13,6 +13,8 @@ from typing import Self
 
 import msgspec
 
+from gateway.postgres.positions import TIMELINE
+
 ORIGIN = (
     "(SELECT system_identifier FROM pg_control_system())::text,"
     " (SELECT (extract(epoch FROM stats_reset) * 1000000)::int8 FROM pg_stat_bgwriter)::text"
@@ -20,10 +22,7 @@ ORIGIN = (
 """Which server this is. Counters start anew with a crash, and with nothing else but on demand: so the moment they did
 stands for the server's life since its last crash. Both are the same for the whole life of a session, which is not that
 of a connection to a pooler."""
-POSITION = (
-    "(pg_current_wal_insert_lsn() - '0/0')::text,"
-    " ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8::text"
-)
+POSITION = f"(pg_current_wal_insert_lsn() - '0/0')::text, ({TIMELINE})::text"
 """How far the WAL is, and its timeline; an error on a standby."""
 FACTS = f"pg_current_xact_id()::text, {POSITION}, (extract(epoch FROM clock_timestamp()) * 1000000)::int8::text"
 """To be selected when all that the transaction writes is written: only then does the position cover its xid."""

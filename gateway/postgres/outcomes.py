@@ -13,18 +13,18 @@ import msgspec
 from gateway.errors import GatewayError
 from gateway.postgres.connection import Connection
 from gateway.postgres.marks import Mark
+from gateway.postgres.positions import TIMELINE
 
 ONE_CRASH = 60_000_000
 """Microseconds from a mark to the server's recovery within which there was one crash, not two: the first of two could
 have lost what the second did not."""
 
-_ASK = """
+_ASK = f"""
 SELECT json_build_object(
     'system', (SELECT system_identifier FROM pg_control_system())::text,
     'writable', NOT pg_is_in_recovery(),
     'life', (SELECT (extract(epoch FROM stats_reset) * 1000000)::int8 FROM pg_stat_bgwriter),
-    'timeline', CASE WHEN pg_is_in_recovery() THEN 0
-                ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8 END,
+    'timeline', CASE WHEN pg_is_in_recovery() THEN 0 ELSE {TIMELINE} END,
     'recovered_to', (pg_last_wal_replay_lsn() - '0/0')::int8,
     'promoted', NOT pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS NOT NULL,
     'may_read', has_function_privilege('pg_read_file(text, bigint, bigint, boolean)', 'EXECUTE'))::text

@@ -7,17 +7,19 @@ import msgspec
 from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.pool.driver import Role
 from gateway.postgres.connection import Connection
+from gateway.postgres.positions import TIMELINE
+from gateway.postgres.tokens import written_to
 
 # NOTE: the timeline is never the control file's, which lags a checkpoint. A standby's is that of its receiver, which
 # only pg_monitor may see, as its status; others see that there is one. OFFSET 0: asked once, though a promotion comes.
 # pg_last_wal_receive_lsn() stays where it was when the receiver is gone.
-_LOOK = """
+_LOOK = f"""
 SELECT json_build_object(
     'standby', standby,
     'position', pg_wal_lsn_diff(
         CASE WHEN standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, '0/0')::int8,
     'timeline', CASE WHEN standby THEN received_tli
-                ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
+                ELSE {TIMELINE} END,
     'streaming', CASE WHEN standby THEN pid IS NOT NULL AND coalesce(status, 'streaming') = 'streaming' END,
     'received', CASE WHEN standby
                 THEN pg_wal_lsn_diff(greatest(latest_end_lsn, pg_last_wal_receive_lsn()), '0/0')::int8 END,
@@ -26,9 +28,6 @@ SELECT json_build_object(
 FROM (SELECT pg_is_in_recovery() AS standby OFFSET 0) AS server LEFT JOIN pg_stat_wal_receiver ON standby
 """
 _IDENTIFY = "SELECT system_identifier::text FROM pg_control_system()"
-
-_PAGE = 8192
-_PAGE_HEADERS = (24, 40)
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +71,8 @@ def look(connection: Connection, deadline: float) -> Look:
     ended = monotonic()
     answer = msgspec.json.decode(rows[0][0] or "", type=_Answer)
     position = answer.position
-    if position is not None and not answer.standby and position % _PAGE in _PAGE_HEADERS:
-        position -= position % _PAGE
+    if position is not None and not answer.standby:
+        position = written_to(position)
     return Look(
         role=Role.REPLICA if answer.standby else Role.PRIMARY,
         ping_ms=round((ended - began) * 1000, 3),

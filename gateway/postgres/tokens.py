@@ -20,6 +20,16 @@ _PAGE = 8192
 _PAGE_HEADERS = (24, 40)
 
 
+def written_to(position: int) -> int:
+    """Where the WAL in front of an insert position ends.
+
+    At the start of a page that position is behind the page's header, and no standby gets there until something else is
+    written: what was written ended where the page begins.
+    """
+    into_page = position % _PAGE
+    return position - into_page if into_page in _PAGE_HEADERS else position
+
+
 class Token(msgspec.Struct, frozen=True):
     """Whoever has replayed up to here has the write."""
 
@@ -31,13 +41,8 @@ class Token(msgspec.Struct, frozen=True):
 
     @classmethod
     def after(cls, *, system: int, timeline: int, position: int) -> Self:
-        """The token of a write after whose COMMIT the insert position was ``position``.
-
-        At the start of a page that position is behind the page's header, and no standby gets there until something
-        else is written: the write ended where the page begins.
-        """
-        into_page = position % _PAGE
-        return cls(system, timeline, position - into_page if into_page in _PAGE_HEADERS else position)
+        """The token of a write after whose COMMIT the insert position was ``position``."""
+        return cls(system, timeline, written_to(position))
 
     @classmethod
     def read(cls, text: str) -> Self:
