@@ -30,6 +30,7 @@ STATUS: dict[type[GatewayError], int] = {
     errors.IdempotencyMismatch: 422,
     errors.HeadersTooLarge: 431,
     errors.ClientGone: 499,
+    errors.GatewayError: 500,
     errors.InternalError: 500,
     errors.QueryBroken: 500,
     errors.BackendUnavailable: 503,
@@ -73,7 +74,7 @@ class Failures:
 
     def on_failure(self, request: falcon.Request, response: falcon.Response, error: GatewayError, _params: Any) -> None:
         """Answer an error of ours."""
-        status = STATUS[type(error)]
+        status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
         detail = error.detail
         if self._verbose and error.server_message:
             detail = f"{detail}: {error.server_message}" if detail else error.server_message

@@ -206,3 +206,11 @@ def test_a_route_that_is_not_there_and_a_method_that_is_not_for_it(front: Front)
     assert front.get("/nowhere").json["code"] == "not_found"
     refused = front.get("/", "DELETE")
     assert (refused.json["code"], refused.headers["Allow"]) == ("method_not_allowed", "GET, OPTIONS")
+
+
+def test_an_error_of_a_kind_of_its_own_is_answered_as_the_kind_it_is_of(front: Front) -> None:
+    class Special(errors.DeadlineExceeded):
+        """Known to the room that raises it only."""
+
+    answer = front.fail(Special("why", outcome=Outcome.UNKNOWN))
+    assert (answer.status_code, answer.json["code"], answer.json["outcome"]) == (504, "deadline_exceeded", "unknown")
