@@ -530,6 +530,19 @@ class TestOutcomes:
         assert again.content == answer.content
         assert count(node, word) == 1
 
+    def test_an_attempt_that_never_meets_its_key_says_nothing_of_the_one_before(
+        self, tables: Cluster, wire: Wire, node: Gateway
+    ) -> None:
+        word, key = unique(), {"Idempotency-Key": unique()}
+        with _open_transaction(tables) as cursor:
+            lock = "LOCK TABLE gateway_idempotency IN ACCESS EXCLUSIVE MODE"
+            wire.cut(Cut.AFTER, meanwhile=lambda: cursor.execute(lock))
+            answer = node.run("enter", {**key, "Prefer": "wait=1"}, word=word)
+        assert answer.json()["outcome"] == "unknown", answer.text
+        again = node.run("enter", key, word=word)
+        assert again.headers["Idempotency-Replayed"] == "true"
+        assert count(node, word) == 1
+
     def test_what_cannot_be_found_out_in_time_can_be_asked_for_later(self, wire: Wire, node: Gateway) -> None:
         word = unique()
         for cut, outcome in ((Cut.AFTER, "committed"), (Cut.BEFORE, "rolled_back")):
