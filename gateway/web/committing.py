@@ -14,7 +14,15 @@ from time import monotonic
 import falcon
 
 from gateway.catalogue.query import Query
-from gateway.errors import ConnectionLost, GatewayError, IdempotencyMismatch, Outcome, QueryBroken, SerializationFailure
+from gateway.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    GatewayError,
+    IdempotencyMismatch,
+    Outcome,
+    QueryBroken,
+    SerializationFailure,
+)
 from gateway.node.plans import Plans
 from gateway.pool.lease import Lease
 from gateway.pool.queue import Client
@@ -113,8 +121,8 @@ class Committer:
                 losses += 1
                 is_worth_it = losses < MOST_LOSSES
             except KeyInUse as waited:
-                error = waited
-                doubt = doubt or waited
+                error = DeadlineExceeded(waited.detail, outcome=waited.outcome, sqlstate=waited.sqlstate)
+                doubt = doubt or error
                 waits += 1
                 if _paused_for_key(waits, deadline):
                     continue

@@ -530,6 +530,16 @@ class TestOutcomes:
         assert again.content == answer.content
         assert count(node, word) == 1
 
+    def test_a_key_that_is_held_beyond_the_deadline_is_a_deadline_passed(self, tables: Cluster, node: Gateway) -> None:
+        word, key = unique(), unique()
+        with _open_transaction(tables) as cursor:
+            taken = "INSERT INTO gateway_idempotency (caller, key, request_hash) VALUES ('', %s, 'h')"
+            cursor.execute(taken, (key,))
+            answer = node.run("enter", {"Idempotency-Key": key, "Prefer": "wait=0.6"}, word=word)
+        assert problem(answer, 504, "deadline_exceeded")["outcome"] == "unknown"
+        assert node.run("enter", {"Idempotency-Key": key}, word=word).status_code == 200
+        assert count(node, word) == 1
+
     def test_an_attempt_that_never_meets_its_key_says_nothing_of_the_one_before(
         self, tables: Cluster, wire: Wire, node: Gateway
     ) -> None:
