@@ -35,6 +35,7 @@ _FAR = 0.2
 """The same at times, in which short deadlines pass between a COMMIT and its answer."""
 _MANY = 8
 """COMMITs."""
+_LONG = 6000
 _RECEIVED = "(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0')::int8"
 
 
@@ -47,6 +48,9 @@ def ledgers(stage: Stage, cluster: Cluster) -> Iterator[Node]:
     everybody = [server.name for server in cluster.servers]
     with stage.serve(cluster, proxied=everybody, settings=_SETTINGS) as node:
         yield node
+        found = node.gateway.log.find("Traceback")
+        if found >= 0:
+            stage.remark(node.gateway.log[found : found + _LONG])
 
 
 class Storm:

@@ -74,7 +74,7 @@ def sums_agree(stage: Stage) -> Iterator[Figure]:
     amounts = sum(write.amount for write in writers.writes if write.tag in runs)
     yield from figures(stage, findings, storm)
     yield Figure("transactions", findings.writes, least, least=True)
-    yield Figure("rows of the history", len(runs), least // 2, least=True)
+    yield Figure("rows of the history", len(runs), least // 4, least=True)
     yield Figure("sums that differ", len({*sums.values(), amounts}) - 1, 0)
     yield Figure("branches whose sums differ", apart, 0)
     told = sum(write.committed for write in writers.writes)

@@ -92,7 +92,7 @@ def figures(stage: Stage, findings: Findings, storm: Storm) -> Iterator[Figure]:
         stage.remark(example)
     yield Figure("kills, cuts and other faults", sum(storm.counts.values()), 10, least=True)
     yield Figure("requests answered unknown or not at all", findings.unknown, 1, least=True)
-    yield Figure("of those with a mark", findings.marked, 1, least=True)
+    yield Figure("of those with a mark", findings.marked, 0 if stage.short else 10, least=True)
     share = 100 * findings.resolved / findings.marked if findings.marked else 100
     yield Figure("of those resolved", share, 99, "%", least=True)
     yield Figure("answered writes lost by a promotion", findings.lost, 0)
