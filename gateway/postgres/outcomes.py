@@ -15,7 +15,7 @@ from gateway.postgres.connection import Connection
 from gateway.postgres.marks import Mark
 from gateway.postgres.positions import TIMELINE
 
-ONE_CRASH = 60_000_000
+ONE_CRASH = 5_000_000
 """Microseconds from a mark to the server's recovery within which there was one crash, not two: the first of two could
 have lost what the second did not."""
 
@@ -74,7 +74,8 @@ def judge(mark: Mark, said: Said) -> Verdict:
         return Verdict.ROLLED_BACK
     match said.status:
         case "committed":
-            return Verdict.COMMITTED
+            # A successor may have followed a primary that crashed, lost the write and gave its xid to another.
+            return Verdict.COMMITTED if said.timeline == mark.timeline else Verdict.UNKNOWN
         case "aborted":
             return Verdict.ROLLED_BACK
         case "in progress":

@@ -163,7 +163,7 @@ class Findings:
     """Requests answered ``unknown``, or not at all."""
     unanswered: int = 0
     marked: int = 0
-    """Requests answered ``unknown`` with a mark."""
+    """Requests answered ``unknown`` with a mark, by the primary that is left."""
     resolved: int = 0
     replayed: int = 0
     keys: int = 0
@@ -190,13 +190,16 @@ class Findings:
         )
 
 
-def compare(writes: Iterable[Write], runs: Runs, old: Runs) -> Findings:
-    """Hold all writes against the rows; ``old`` are those of primaries that died before the last promotion."""
+def compare(writes: Iterable[Write], runs: Runs, old: Runs, timeline: int = 1) -> Findings:
+    """Hold all writes against the rows; ``old`` are those of primaries that died before the last promotion.
+
+    ``timeline``: that of the primary that is left, which can tell what became of writes of its own.
+    """
     findings = Findings()
     tags = set()
     for write in writes:
         tags.add(write.tag)
-        _count(findings, write)
+        _count(findings, write, timeline)
         faults = faults_of(write, runs.get(write.tag, ()))
         if faults and write.tag in old and not faults_of(write, old[write.tag]):
             findings.lost += 1
@@ -210,7 +213,7 @@ def compare(writes: Iterable[Write], runs: Runs, old: Runs) -> Findings:
     return findings
 
 
-def _count(findings: Findings, write: Write) -> None:
+def _count(findings: Findings, write: Write, timeline: int) -> None:
     findings.writes += 1
     findings.requests += len(write.said)
     findings.by_kind[write.kind] += 1
@@ -221,11 +224,13 @@ def _count(findings: Findings, write: Write) -> None:
     for one in write.said:
         findings.unknown += one.outcome not in KNOWN
         findings.unanswered += not one.status
-        findings.marked += one.outcome == "unknown" and one.mark is not None
-        findings.resolved += one.outcome == "unknown" and one.mark is not None and one.resolved
         findings.replayed += one.replayed
-        if one.outcome == "unknown" and one.mark is not None and not one.resolved:
-            findings.examples.append(f"not resolved: {one.found} for {Mark.read(one.mark)}, {write.kind}")
+        mark = Mark.read(one.mark) if one.outcome == "unknown" and one.mark is not None else None
+        if mark is not None and mark.timeline == timeline:
+            findings.marked += 1
+            findings.resolved += one.resolved
+        if mark is not None and mark.timeline == timeline and not one.resolved:
+            findings.examples.append(f"not resolved: {one.found} for {mark}, {write.kind}")
         if one.status != 200:
             findings.codes[f"{one.code or 'no answer'}: {one.outcome}"] += 1
 

@@ -11,6 +11,7 @@ import psycopg2
 import psycopg2.extensions
 
 from gateway.demo.server import Server
+from gateway.postgres.positions import TIMELINE
 from tests.live.databases import plain
 
 DATABASE = "chaos"
@@ -58,6 +59,11 @@ def streams(server: Server, timeout: float = 20.0) -> float:
         " AND pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn()"
     )
     return wait_for(server, condition, timeout)
+
+
+def timeline(primary: Server) -> int:
+    """The timeline that a primary writes."""
+    return int(str(ask(primary, f"SELECT {TIMELINE}")[0][0]))
 
 
 def sessions(server: Server) -> list[int]:

@@ -570,7 +570,7 @@ def test_after_a_crash_the_same_xid_is_anothers_and_is_not_believed(tmp_path: Pa
 
 
 @pytest.mark.parametrize("tail", ["lost", "kept"])
-def test_after_a_promotion_the_mark_is_resolved_by_the_fork(tail: str, tmp_path: Path) -> None:
+def test_after_a_promotion_the_mark_tells_what_was_lost_by_the_fork(tail: str, tmp_path: Path) -> None:
     with Cluster(replicas=1) as cluster:
         old, new = cluster.servers
         old.sql("CREATE ROLE member LOGIN; CREATE TABLE log (id int, word text); GRANT ALL ON log TO PUBLIC")
@@ -599,6 +599,7 @@ def test_after_a_promotion_the_mark_is_resolved_by_the_fork(tail: str, tmp_path:
                 cursor.execute("COMMIT")
             cursor.execute(f"SELECT pg_xact_status('{mark.xid}')")
             assert cursor.fetchall() == [("committed",)]
-        expected = Verdict.ROLLED_BACK if tail == "lost" else Verdict.COMMITTED
+        # NOTE: what is kept could be another's, had the old primary crashed and come back before the promotion.
+        expected = Verdict.ROLLED_BACK if tail == "lost" else Verdict.UNKNOWN
         for user in ("member", "postgres"):  # one of them may read the server's history
             assert verdict_of(connect(new.dsn(user=user)), mark) is expected

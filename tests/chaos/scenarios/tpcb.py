@@ -67,7 +67,7 @@ def sums_agree(stage: Stage) -> Iterator[Figure]:
                 time.sleep(0.1)
     runs = runs_on(storm.primary, "history", "tid")
     sums, apart = _sums(storm.primary), _count(storm.primary, _APART)
-    findings = compare(writers.writes, runs, storm.left_behind("history", "tid"))
+    findings = compare(writers.writes, runs, storm.left_behind("history", "tid"), servers.timeline(storm.primary))
     if promotions:
         stage.spoil()
     stage.remark(f"sums: {sums}")

@@ -76,7 +76,8 @@ def every_kind(stage: Stage) -> Iterator[Figure]:
             rage(storm, rounds, promotions, 0.3 if stage.short else 0.6)
             while len(writers.writes) < least:
                 time.sleep(0.1)
-    findings = compare(writers.writes, runs_on(storm.primary), storm.left_behind("ledger", "part"))
+    old, timeline = storm.left_behind("ledger", "part"), servers.timeline(storm.primary)
+    findings = compare(writers.writes, runs_on(storm.primary), old, timeline)
     stage.spoil()
     yield from figures(stage, findings, storm)
     yield Figure("writes", findings.writes, least, least=True)
