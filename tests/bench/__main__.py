@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.demo.failures import ClusterError
-from tests.bench.contest import GATEWAYS, PEERS, Contest, fill, open_cluster
+from tests.bench.contest import GATEWAYS, ON_DEMAND, PEERS, Contest, fill, open_cluster
 from tests.bench.failures import BenchError
 from tests.bench.gateways import Sizes
 from tests.bench.load import find_wrk
@@ -22,9 +22,15 @@ from tests.bench.workloads import WORKLOADS
 
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    names, workloads = [*GATEWAYS, *PEERS], [workload.name for workload in WORKLOADS]
+    names, workloads = [*GATEWAYS, *PEERS, *ON_DEMAND], [workload.name for workload in WORKLOADS]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=names,
+        metavar="NAME",
+        help=f"of {', '.join(names)}; bare, the gateway without its safety net (tests/bench/bare.py), only if named",
+    )
     parser.add_argument(
         "--workload", action="append", choices=workloads, metavar="NAME", help=f"of {', '.join(workloads)}"
     )

@@ -21,8 +21,8 @@ T = TypeVar("T")
 Preparation = Callable[[Cluster, Sizes], Program]
 
 GATEWAYS: dict[str, Preparation] = {
-    "gateway": serving("gateway", "pg-query-gateway"),
-    "gthread": serving("gthread", "pg-query-gateway under gunicorn's gthread"),
+    "gateway": serving("gateway", "pg-query-gateway", worker="gateway"),
+    "gthread": serving("gthread", "pg-query-gateway under gunicorn's gthread", worker="gthread"),
 }
 PEERS: dict[str, Preparation] = {
     "fastify": others.fastify,
@@ -30,6 +30,11 @@ PEERS: dict[str, Preparation] = {
     "fastapi": others.fastapi,
     "pgdbpool": others.pgdbpool,
 }
+ON_DEMAND: dict[str, Preparation] = {
+    "bare": serving("bare", "pg-query-gateway without its net", worker="gateway", command=["tests.bench.bare"]),
+}
+"""Takes part only where it is named, next to the gateway: the difference is what the safety net costs."""
+_CONTENDERS = GATEWAYS | PEERS | ON_DEMAND
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _SETTINGS = {
     "autovacuum": "off",  # nothing of the database's own work in one contender's round
@@ -52,7 +57,7 @@ class Contest:
 
     def run(self, contenders: Iterable[str], workloads: Sequence[Workload], sizes: Sizes) -> None:
         """All rounds of all workloads; a contender that fails in one is left out of that one."""
-        running = self._start(contenders, GATEWAYS | PEERS, sizes)
+        running = self._start(contenders, _CONTENDERS, sizes)
         running = self._agreeing(running)
         for workload in workloads:
             self._say(f"{workload.title}: {', '.join(contender.name for contender in running)}")
@@ -76,7 +81,7 @@ class Contest:
         requests = WORKLOADS[0].write(self._directory)
         self.results.hostile = self._take_turns(
             "hostile clients",
-            self._start(contenders, GATEWAYS | PEERS, sizes),
+            self._start(contenders, _CONTENDERS, sizes),
             lambda contender: hostile.measure(contender, requests, seconds=self._seconds),
         )
 

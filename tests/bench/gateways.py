@@ -1,9 +1,9 @@
-"""The gateway as a contender: one for each kind of worker."""
+"""The gateway as a contender: one for each kind of worker, and one without its safety net."""
 
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,8 +57,10 @@ class Sizes(NamedTuple):
         return max(1, self.pool // self.workers)
 
 
-def serving(worker: str, title: str) -> Callable[[Cluster, Sizes], Program]:
-    """What prepares a gateway with this kind of worker."""
+def serving(
+    name: str, title: str, *, worker: str, command: Sequence[str] = ("gateway", "serve", "-c")
+) -> Callable[[Cluster, Sizes], Program]:
+    """What prepares a gateway with this kind of worker; ``command``: the module that serves a settings file."""
 
     def prepare(cluster: Cluster, sizes: Sizes) -> Program:
         directory = cluster.make_directory()
@@ -80,8 +82,8 @@ def serving(worker: str, title: str) -> Callable[[Cluster, Sizes], Program]:
                 queue=sizes.queue,
             )
         )
-        command = (sys.executable, "-m", "gateway", "serve", "-c", str(settings))
+        program = (sys.executable, "-m", *command, str(settings))
         text = f"{title} {gateway.__version__} (Python {platform.python_version()})"
-        return Program(worker, text, command, dict(os.environ), _ROOT, port)
+        return Program(name, text, program, dict(os.environ), _ROOT, port)
 
     return prepare

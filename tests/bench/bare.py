@@ -1,0 +1,82 @@
+"""``python -m tests.bench.bare SETTINGS``: the gateway without its safety net, to see what the net costs.
+
+The product has no such switch: in each event-loop worker, before the app is made, less is put in its place. Off are
+
+* the look at an idle connection before work is put on it, and the ping of one that has rested for long;
+* all that ends a wait for the server or in the queue: deadline, hang-up, endpoint withdrawn, report of a silence;
+* a write's ``statement_timeout`` and ``lock_timeout``, and what else goes in front of a statement;
+* the settling of a connection: whatever is not closed is clean;
+* what a connection that comes back tells the rotation: its server's role, and that it was lost;
+* around the work: re-runs, freshness, tokens, the endpoint of an error, all headers of ``web.running``.
+
+On are probes, sweeps over clients, and the notes in ``Connection.run`` of how far it has come. Never serve like this.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gateway.catalogue.query import Catalogue
+from gateway.server.application import serve
+from gateway.server.artefact import Compiled, write
+from gateway.server.runtime import Runtime, open_runtime
+from gateway.settings import Settings, load_settings
+
+
+def become_server(file: Path) -> NoReturn:
+    """As ``gateway serve``: compile, and leave the parser behind by exec."""
+    from gateway.catalogue.compiling import compile_catalogue
+
+    settings = load_settings(file)
+    groups = {name: group.access for name, group in settings.groups.items()}
+    catalogue = compile_catalogue([Path(path) for path in settings.catalogue.paths], groups=groups)
+    runtime = open_runtime(settings.server.runtime_dir)
+    write(runtime.path, Compiled.of(settings, catalogue))
+    words = [sys.executable, "-m", "tests.bench.bare", str(runtime.path), str(runtime.lock)]
+    os.execv(sys.executable, words)  # noqa: S606 - our own interpreter
+
+
+def create_app(settings: Settings, catalogue: Catalogue, directory: Path, is_draining: Callable[[], bool]) -> Any:
+    """Make the app of one worker. As in ``gateway.server`` the data path is imported here, not by the master."""
+    from gateway import app
+    from gateway.pool.group import Group
+    from gateway.pool.slot import Slot
+    from gateway.postgres.connection import Connection
+    from gateway.postgres.looping import Sleepers
+    from gateway.web.running import Runner
+
+    def put_back(group: Group[Connection], slot: Slot[Connection], now: float, *, keep: bool) -> None:
+        with group._lock:
+            group._exchange.put_back(slot, now, keep=keep)
+        if group._errands:
+            group._exchange.run_errands()
+
+    def sweep(sleepers: Sleepers, _now: float) -> None:
+        for call in sleepers._calls:  # its share of the connections, its part of /health
+            call()
+
+    def read(runner: Runner, _: object, group: str, work: Callable[..., Any], until: float, *_rest: object) -> Any:
+        with runner._pool.groups[group].lease(until) as lease:
+            return work(lease.connection, "")
+
+    def change(runner: Runner, _: object, group: str, work: Callable[..., Any], until: float, *_rest: object) -> Any:
+        with runner._pool.groups[group].lease(until) as lease:
+            return work(lease.connection)
+
+    Group._is_fit = lambda *_: True  # type: ignore[method-assign]
+    Group._put_back = put_back  # type: ignore[assignment, method-assign]
+    Connection.settle = lambda connection, _deadline: not connection.closed  # type: ignore[assignment, method-assign]
+    Connection.abandon = lambda _connection: None  # type: ignore[assignment, method-assign]
+    Connection._head = lambda *_: ""  # type: ignore[method-assign]
+    Sleepers.sweep = sweep  # type: ignore[assignment, method-assign]
+    Runner.read = read  # type: ignore[assignment, method-assign]
+    Runner.write = change  # type: ignore[assignment, method-assign]
+    return app.create_app(settings, catalogue, directory, is_draining)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2:
+        become_server(Path(sys.argv[1]))
+    serve(Runtime(Path(sys.argv[1]), int(sys.argv[2]), is_private=False), create_app)
