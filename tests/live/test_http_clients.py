@@ -45,7 +45,7 @@ def test_when_the_client_hangs_up_its_read_ends_on_the_server(manner: str, runni
     took = wait_until(lambda: not any(running_marked(each, mark) for each in whole.replicas), "it has ended")
     assert took < 1
     assert running.value("echo_int4", x=1) == 1
-    assert running.health()["groups"]["read"]["leased"] == 0
+    wait_until(lambda: running.health()["groups"]["read"]["leased"] == 0, "no lease is out")
 
 
 def test_when_the_client_hangs_up_its_write_runs_to_its_end(running: Gateway, whole: Cluster) -> None:
