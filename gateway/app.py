@@ -64,118 +64,164 @@ def create_app(
     ``directory`` is the node's runtime directory, None where nothing is shared; ``is_draining`` tells whether the
     worker was told to end. Cannot fail on user input: settings and catalogue were checked when they were compiled.
     """
-    views, election = _shared(settings, directory)
-    rotation = Rotation(
-        views=Announced(views),
-        max_lags={name: group.max_lag for name, group in settings.groups.items() if group.access == "read"},
-    )
-    plans = Plans(catalogue=catalogue, directory=directory)
-    resolver, roads = Resolver(), Roads()
-    ledger = None
-    if directory is not None:
-        ledger = Ledger(directory, workers=settings.server.workers, is_draining=is_draining)
-    pool = Pool(
-        rotation=rotation,
-        groups=[
-            _group(
-                name,
-                group,
-                settings=settings,
-                catalogue=catalogue,
-                rotation=rotation,
-                resolver=resolver,
-                roads=roads,
-                ledger=ledger,
-            )
-            for name, group in settings.groups.items()
-        ],
-    )
-    identity = RequestIdentity()
-    snapshots = Snapshots(
-        directory=directory,
-        pool=pool,
-        catalogue=catalogue,
-        plans=plans,
-        in_flight=identity.in_flight,
-        is_draining=is_draining,
-    )
-    app: falcon.App[Any, Any] = falcon.App(middleware=[identity])
-    app.req_options.strip_url_path_trailing_slash = False
-    Failures(verbose=settings.server.verbose_errors).register(app)
-    runner = Runner(pool=pool, retry_budget=settings.server.retry_budget, probe_interval=settings.probe.interval)
-    outcomes = Outcomes(pool=pool)
-    committer = Committer(
-        runner=runner, plans=plans, outcomes=outcomes, max_result_bytes=settings.server.max_result_bytes
-    )
-    queries = QueryResource(
-        catalogue=catalogue,
-        plans=plans,
-        runner=runner,
-        timeout=settings.server.timeout,
-        max_body=settings.server.max_body,
-        max_result_bytes=settings.server.max_result_bytes,
-        works=Works(
-            plans=plans,
-            committer=committer,
-            timeout=settings.server.timeout,
-            max_batch=settings.server.max_batch,
-        ),
-    )
-    described = CatalogueResource(
-        catalogue=catalogue, plans=plans, timeout=settings.server.timeout, verbose=settings.server.verbose_errors
-    )
-    health = HealthResource(
-        catalogue=catalogue,
-        pool=pool,
-        sizes={name: group.size for name, group in settings.groups.items()},
-        snapshots=snapshots,
-        readiness=Readiness(catalogue=catalogue, plans=plans, pool=pool, is_draining=is_draining),
-    )
-    admin = EndpointAdminResource(
-        rotation=rotation,
-        snapshots=snapshots,
-        standing=partial(standing, pool=pool),
-        longest_wait=LONGEST_DRAIN_OF_SYNC if settings.server.worker == "sync" else LONGEST_DRAIN,
-    )
-    app.add_route("/query/{name}", queries)
-    transactions = TransactionResource(
-        catalogue=catalogue,
-        plans=plans,
-        pool=pool,
-        committer=committer,
-        timeout=settings.server.timeout,
-        max_body=settings.server.max_body,
-        max_batch=settings.server.max_batch,
-    )
-    app.add_route("/transaction", transactions)
-    app.add_route("/outcome/{mark}", OutcomeResource(outcomes=outcomes, timeout=settings.server.timeout))
-    app.add_route("/queries", described)
-    app.add_route("/queries/{name}", described, suffix="one")
-    app.add_route("/health", health)
-    app.add_route("/health/live", health, suffix="live")
-    app.add_route("/health/ready", health, suffix="ready")
-    app.add_route("/admin/endpoints/{name}/drain", admin, suffix="drain")
-    app.add_route("/admin/endpoints/{name}/resume", admin, suffix="resume")
-    pulse = Pulse(*([ledger.tend] if ledger else []), snapshots.tend)
-    rotation.subscribe(pulse.hurry)
-    snapshots.publish()  # before the first request: who drains an endpoint must know of all who may be at work on it
-    pulse.start()
-    polling = Polling(rotation=rotation)
-    polling.start()
-    driver = _driver(settings, read_only=True, resolver=resolver)
-    prober = Prober(
-        driver=ledger.for_probes(driver, settings.endpoints) if ledger else driver,
-        resolve=driver.resolve,
-        rotation=rotation,
-        election=election,
-        polling=polling,
-        interval=settings.probe.interval,
-        timeout=settings.probe.timeout,
-    )
-    prober.start()
-    Learner(plans=plans, pool=pool).start()
-    Sweeper(pool=pool, retention=settings.idempotency.retention, is_wanted=prober.is_elected).start()
+    worker = _Worker(settings, catalogue, directory, is_draining)
+    app = worker.front()
+    worker.start()
     return app
+
+
+class _Worker:
+    """All that one worker is made of."""
+
+    def __init__(
+        self, settings: Settings, catalogue: Catalogue, directory: Path | None, is_draining: Callable[[], bool]
+    ) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._is_draining = is_draining
+        views, self._election = _shared(settings, directory)
+        self._rotation = Rotation(
+            views=Announced(views),
+            max_lags={name: group.max_lag for name, group in settings.groups.items() if group.access == "read"},
+        )
+        self._plans = Plans(catalogue=catalogue, directory=directory)
+        self._resolver, self._roads = Resolver(), Roads()
+        self._ledger = None
+        if directory is not None:
+            self._ledger = Ledger(directory, workers=settings.server.workers, is_draining=is_draining)
+        self._pool = Pool(
+            rotation=self._rotation, groups=[self._group(name, group) for name, group in settings.groups.items()]
+        )
+        self._identity = RequestIdentity()
+        self._snapshots = Snapshots(
+            directory=directory,
+            pool=self._pool,
+            catalogue=catalogue,
+            plans=self._plans,
+            in_flight=self._identity.in_flight,
+            is_draining=is_draining,
+        )
+
+    def front(self) -> "falcon.App[Any, Any]":
+        """What answers requests."""
+        app: falcon.App[Any, Any] = falcon.App(middleware=[self._identity])
+        app.req_options.strip_url_path_trailing_slash = False
+        Failures(verbose=self._settings.server.verbose_errors).register(app)
+        self._serve_queries(app)
+        self._serve_operators(app)
+        return app
+
+    def _serve_queries(self, app: "falcon.App[Any, Any]") -> None:
+        server, pool, plans, catalogue = self._settings.server, self._pool, self._plans, self._catalogue
+        runner = Runner(pool=pool, retry_budget=server.retry_budget, probe_interval=self._settings.probe.interval)
+        outcomes = Outcomes(pool=pool)
+        committer = Committer(runner=runner, plans=plans, outcomes=outcomes, max_result_bytes=server.max_result_bytes)
+        queries = QueryResource(
+            catalogue=catalogue,
+            plans=plans,
+            runner=runner,
+            timeout=server.timeout,
+            max_body=server.max_body,
+            max_result_bytes=server.max_result_bytes,
+            works=Works(plans=plans, committer=committer, timeout=server.timeout, max_batch=server.max_batch),
+        )
+        transactions = TransactionResource(
+            catalogue=catalogue,
+            plans=plans,
+            pool=pool,
+            committer=committer,
+            timeout=server.timeout,
+            max_body=server.max_body,
+            max_batch=server.max_batch,
+        )
+        described = CatalogueResource(
+            catalogue=catalogue, plans=plans, timeout=server.timeout, verbose=server.verbose_errors
+        )
+        app.add_route("/query/{name}", queries)
+        app.add_route("/transaction", transactions)
+        app.add_route("/outcome/{mark}", OutcomeResource(outcomes=outcomes, timeout=server.timeout))
+        app.add_route("/queries", described)
+        app.add_route("/queries/{name}", described, suffix="one")
+
+    def _serve_operators(self, app: "falcon.App[Any, Any]") -> None:
+        health = HealthResource(
+            catalogue=self._catalogue,
+            pool=self._pool,
+            sizes={name: group.size for name, group in self._settings.groups.items()},
+            snapshots=self._snapshots,
+            readiness=Readiness(
+                catalogue=self._catalogue, plans=self._plans, pool=self._pool, is_draining=self._is_draining
+            ),
+        )
+        admin = EndpointAdminResource(
+            rotation=self._rotation,
+            snapshots=self._snapshots,
+            standing=partial(standing, pool=self._pool),
+            longest_wait=LONGEST_DRAIN_OF_SYNC if self._settings.server.worker == "sync" else LONGEST_DRAIN,
+        )
+        app.add_route("/health", health)
+        app.add_route("/health/live", health, suffix="live")
+        app.add_route("/health/ready", health, suffix="ready")
+        app.add_route("/admin/endpoints/{name}/drain", admin, suffix="drain")
+        app.add_route("/admin/endpoints/{name}/resume", admin, suffix="resume")
+
+    def start(self) -> None:
+        """Begin what runs beside requests."""
+        ledger, settings = self._ledger, self._settings
+        pulse = Pulse(*([ledger.tend] if ledger else []), self._snapshots.tend)
+        self._rotation.subscribe(pulse.hurry)
+        # Before the first request: who drains an endpoint must know of all who may be at work on it.
+        self._snapshots.publish()
+        pulse.start()
+        polling = Polling(rotation=self._rotation)
+        polling.start()
+        driver = self._driver(read_only=True)
+        prober = Prober(
+            driver=ledger.for_probes(driver, settings.endpoints) if ledger else driver,
+            resolve=driver.resolve,
+            rotation=self._rotation,
+            election=self._election,
+            polling=polling,
+            interval=settings.probe.interval,
+            timeout=settings.probe.timeout,
+        )
+        prober.start()
+        Learner(plans=self._plans, pool=self._pool).start()
+        Sweeper(pool=self._pool, retention=settings.idempotency.retention, is_wanted=prober.is_elected).start()
+
+    def _group(self, name: str, group: GroupSettings) -> Group[Connection]:
+        ledger, server = self._ledger, self._settings.server
+        write = group.access == "write"
+        queries = self._catalogue.queries.values()
+        timeouts = [query.timeout for query in queries if query.group == name and query.timeout]
+        driver = self._driver(read_only=not write, longest=max([server.timeout, *timeouts]))
+        made = Group(
+            name=name,
+            access_write=write,
+            endpoints=group.endpoints,
+            size=ledger.slots(group.size) if ledger else max(1, group.size // server.workers),
+            queue_limit=-(-group.queue // server.workers),
+            driver=ledger.for_group(name, driver, size=group.size, endpoints=group.endpoints) if ledger else driver,
+            rotation=self._rotation,
+            fallback=group.fallback,
+            balance=group.balance,
+            gate=closed_gate,
+            lock=open_lock,
+            roads=self._roads,
+        )
+        if ledger is not None:
+            ledger.enlist(name, made)
+        return made
+
+    def _driver(self, *, read_only: bool, longest: float | None = None) -> Driver:
+        return Driver(
+            addresses(self._settings.endpoints),
+            read_only=read_only,
+            time_zone=self._settings.server.time_zone,
+            longest=longest,
+            prepared=self._settings.server.prepared,
+            resolver=self._resolver,
+        )
 
 
 def _shared(settings: Settings, directory: Path | None) -> tuple[Views, Election]:
@@ -190,52 +236,6 @@ def _shared(settings: Settings, directory: Path | None) -> tuple[Views, Election
         except OSError as error:
             log.warning("this worker knows only what it learns itself of endpoints: %s", error)
     return LocalViews(settings.endpoints), Election(None, name="", stale_after=stale)
-
-
-def _group(
-    name: str,
-    group: GroupSettings,
-    *,
-    settings: Settings,
-    catalogue: Catalogue,
-    rotation: Rotation,
-    resolver: Resolver,
-    roads: Roads,
-    ledger: Ledger | None,
-) -> Group[Connection]:
-    write = group.access == "write"
-    timeouts = [query.timeout for query in catalogue.queries.values() if query.group == name and query.timeout]
-    workers = settings.server.workers
-    longest = max([settings.server.timeout, *timeouts])
-    driver = _driver(settings, read_only=not write, resolver=resolver, longest=longest)
-    made = Group(
-        name=name,
-        access_write=write,
-        endpoints=group.endpoints,
-        size=ledger.slots(group.size) if ledger else max(1, group.size // workers),
-        queue_limit=-(-group.queue // workers),
-        driver=ledger.for_group(name, driver, size=group.size, endpoints=group.endpoints) if ledger else driver,
-        rotation=rotation,
-        fallback=group.fallback,
-        balance=group.balance,
-        gate=closed_gate,
-        lock=open_lock,
-        roads=roads,
-    )
-    if ledger is not None:
-        ledger.enlist(name, made)
-    return made
-
-
-def _driver(settings: Settings, *, read_only: bool, resolver: Resolver, longest: float | None = None) -> Driver:
-    return Driver(
-        addresses(settings.endpoints),
-        read_only=read_only,
-        time_zone=settings.server.time_zone,
-        longest=longest,
-        prepared=settings.server.prepared,
-        resolver=resolver,
-    )
 
 
 def __getattr__(name: str) -> Any:
