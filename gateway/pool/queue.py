@@ -9,6 +9,9 @@ from gateway.errors import GatewayError
 from gateway.pool.slot import C, Slot
 from gateway.pool.want import ANY, Want
 
+HALF_CLOSE_GRACE = 0.3
+"""Seconds in which an answer still goes to a client that has shut down its sending side."""
+
 
 class Client(Protocol):
     """Whoever waits for the answer."""

@@ -470,10 +470,7 @@ class Connection(psycopg2.extensions.connection):
 
     def _head(self, plan: Plan) -> str:
         """What must be set for this message alone, in front of the statement."""
-        parts = [] if self.prepares else self._pins("SET LOCAL")
-        if self._sequences_stale and not plan.harmless and self.prepares:
-            parts.append("DISCARD SEQUENCES")
-            self._sequences_stale = False
+        parts = self.preface([plan])
         if plan.write:
             if self._deadline_left() <= 0:
                 raise DeadlinePassed

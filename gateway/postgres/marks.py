@@ -5,8 +5,6 @@ xid is handed out again, and ``pg_xact_status`` tells of somebody else's transac
 server still has what the write had written; the start says whether it has crashed since.
 """
 
-import base64
-import binascii
 import struct
 from collections.abc import Sequence
 from typing import Self
@@ -14,6 +12,7 @@ from typing import Self
 import msgspec
 
 from gateway.postgres.positions import TIMELINE
+from gateway.postgres.sealing import seal, unseal
 
 ORIGIN = (
     "(SELECT system_identifier FROM pg_control_system())::text,"
@@ -30,7 +29,6 @@ FACTS_AND_ORIGIN = f"{FACTS}, {ORIGIN}"
 """The same where the session may be another one, of another server, each time: one answers all."""
 
 _FORM = struct.Struct(">BQIQQqq")
-_CHECKSUM = struct.Struct(">I")
 _VERSION = 1
 
 
@@ -56,22 +54,18 @@ class Mark(msgspec.Struct, frozen=True):
     def token(self) -> str:
         """The mark as clients see it: opaque, safe in a path."""
         fields = (self.system, self.timeline, self.xid, self.position, self.life, self.taken)
-        packed = _FORM.pack(_VERSION, *fields)
-        return base64.urlsafe_b64encode(packed + _CHECKSUM.pack(binascii.crc32(packed))).decode().rstrip("=")
+        return seal(_FORM.pack(_VERSION, *fields))
 
     @classmethod
     def read(cls, token: str) -> Self:
         """The mark of a token; raises NoMark."""
         try:
-            raw = base64.b64decode(token.encode("ascii") + b"=" * (-len(token) % 4), altchars=b"-_", validate=True)
-            packed, (checksum,) = raw[: -_CHECKSUM.size], _CHECKSUM.unpack(raw[-_CHECKSUM.size :])
-            version, *fields = _FORM.unpack(packed)
+            version, *fields = _FORM.unpack(unseal(token))
         except (ValueError, struct.error) as error:
             raise NoMark("not a mark") from error
-        mark = cls(*fields)
-        if version != _VERSION or checksum != binascii.crc32(packed) or mark.token() != token:
+        if version != _VERSION:
             raise NoMark("not a mark")
-        return mark
+        return cls(*fields)
 
 
 class Origin(msgspec.Struct, frozen=True):

@@ -20,10 +20,7 @@ import psycopg2.extensions
 
 from gateway.errors import ClientGone
 from gateway.pool.exchange import Lock
-from gateway.pool.queue import Client, Gate, ThreadGate
-
-HALF_CLOSE_GRACE = 0.3
-"""Seconds in which an answer still goes to a client that has shut down its sending side."""
+from gateway.pool.queue import HALF_CLOSE_GRACE, Client, Gate, ThreadGate
 
 LOOK = 0.1
 """Seconds between two looks at what a wait in a thread is not woken by."""

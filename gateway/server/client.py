@@ -15,6 +15,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
+from gateway.pool.queue import HALF_CLOSE_GRACE
 from gateway.server.head import BadRequest, Head
 from gateway.server.intake import Heads, Intake, Stage
 from gateway.server.refusal import refusal
@@ -28,8 +29,6 @@ PIPELINED = 65536
 """Bytes kept behind a request in flight; what comes beyond stays with the kernel, and so with the client."""
 LINGER = 2.0
 LINGER_BYTES = 1 << 20
-HALF_CLOSE_GRACE = 0.3
-"""Seconds in which an answer still goes to a client that has shut down its sending side."""
 LEAST_RATE = 65536
 """Bytes a second that a client must send of a body, or take of an answer, after ``body_timeout``."""
 READ, WRITE = 1, 2

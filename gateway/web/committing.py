@@ -16,7 +16,6 @@ import falcon
 from gateway.catalogue.query import Query
 from gateway.errors import (
     ConnectionLost,
-    DeadlineExceeded,
     GatewayError,
     IdempotencyMismatch,
     Outcome,
@@ -121,7 +120,7 @@ class Committer:
                 losses += 1
                 is_worth_it = losses < MOST_LOSSES
             except KeyInUse as waited:
-                error = DeadlineExceeded(waited.detail, outcome=waited.outcome, sqlstate=waited.sqlstate)
+                error = waited
                 doubt = doubt or error
                 waits += 1
                 if _paused_for_key(waits, deadline):

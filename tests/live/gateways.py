@@ -235,3 +235,20 @@ def read_to_end(connection: socket.socket) -> bytes:
 def _judge(response: httpx.Response) -> None:
     response.read()
     Description.load().judge(response)
+
+
+@contextmanager
+def serving_queries(
+    text: str,
+    cluster: Cluster,
+    folder: Path,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    servers: tuple[Server, ...] | None = None,
+) -> Iterator[Gateway]:
+    """A gateway over these servers (of the cluster: all) that serves the queries of this text and no others."""
+    (folder / "queries").mkdir()
+    (folder / "queries" / "q.sql").write_text(text)
+    endpoints = {server.name: shop.dsn(server) for server in servers or cluster.servers}
+    with serving(cluster, folder, settings, endpoints=endpoints, paths=[folder / "queries"]) as running:
+        yield running

@@ -4,12 +4,12 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
 import psycopg2.extensions
 import pytest
@@ -21,7 +21,7 @@ from gateway.errors import TooStale
 from gateway.postgres import guarding
 from gateway.postgres.tokens import Token
 from tests.live.databases import Desk, connect, plain, soon
-from tests.live.gateways import Gateway, problem, serving, wait_until
+from tests.live.gateways import Gateway, problem, serving_queries, wait_until
 
 ROUNDS = int(os.environ.get("CONSISTENCY_ROUNDS", "600"))
 """Writes, each with a read that must see it."""
@@ -66,19 +66,7 @@ def pair() -> Iterator[Cluster]:
         yield cluster
 
 
-@contextmanager
-def node(
-    cluster: Cluster,
-    folder: Path,
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
-    *,
-    servers: tuple[Server, ...] | None = None,
-) -> Iterator[Gateway]:
-    (folder / "queries").mkdir()
-    (folder / "queries" / "q.sql").write_text(QUERIES)
-    endpoints = {server.name: shop.dsn(server) for server in servers or cluster.servers}
-    with serving(cluster, folder, settings, endpoints=endpoints, paths=[folder / "queries"]) as running:
-        yield running
+node = partial(serving_queries, QUERIES)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,10 @@
 """Reads whose server is lost under them are answered by another; writes only where nothing was executed."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -18,7 +19,7 @@ from gateway.demo.server import Server
 from gateway.errors import NoEndpoint, Outcome
 from gateway.pool.driver import Role
 from tests.live.databases import Desk, connect, plain, soon
-from tests.live.gateways import Gateway, problem, running_marked, serving, wait_until
+from tests.live.gateways import Gateway, problem, running_marked, serving_queries, wait_until
 
 QUERIES = """
 -- name: marked_nap(mark, seconds)$
@@ -72,19 +73,7 @@ def fragile() -> Iterator[Cluster]:
         yield cluster
 
 
-@contextmanager
-def node(
-    cluster: Cluster,
-    folder: Path,
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
-    *,
-    servers: tuple[Server, ...] | None = None,
-) -> Iterator[Gateway]:
-    (folder / "queries").mkdir()
-    (folder / "queries" / "q.sql").write_text(QUERIES)
-    endpoints = {server.name: shop.dsn(server) for server in servers or cluster.servers}
-    with serving(cluster, folder, settings, endpoints=endpoints, paths=[folder / "queries"]) as running:
-        yield running
+node = partial(serving_queries, QUERIES)
 
 
 @pytest.fixture

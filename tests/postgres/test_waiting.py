@@ -10,8 +10,8 @@ from time import monotonic
 import pytest
 
 from gateway.errors import ClientGone
+from gateway.pool.queue import HALF_CLOSE_GRACE
 from gateway.postgres.waiting import (
-    HALF_CLOSE_GRACE,
     ClientLeft,
     ClientSocket,
     DeadlinePassed,
