@@ -87,19 +87,34 @@ class Lookup:
     """
 
     def __init__(self) -> None:
+        self._rows: dict[int, msgspec.Raw] = {}
+        """The rows of a step as one list."""
         self._split: dict[tuple[int, tuple[str, ...]], list[msgspec.Raw] | dict[str, msgspec.Raw] | None] = {}
         """What is in a piece, by step and path: None where it is neither list nor object."""
 
-    def look(self, reference: Reference, kind: Kind, rows: Sequence[bytes], affected: int) -> msgspec.Raw:
-        """The text at the place, from the step's result: JSON texts and a count. Raises Refused, if it is nowhere."""
-        found, begin = _outermost(reference.path, kind, rows, affected)
-        for end in range(begin, len(reference.path)):
+    def look(self, reference: Reference, kind: Kind, text: bytes, count: int) -> msgspec.Raw:
+        """The text at the place, from what the step answered: JSON, many rows joined by commas, and a count.
+
+        Raises Refused, if it is nowhere.
+        """
+        path = reference.path
+        found: msgspec.Raw | None = self._outermost(reference.step, path[0], kind, text, count)
+        for end in range(1, len(path)):
             if found is None:
                 break
-            found = self._inside(found, reference.step, reference.path[:end], reference.path[end])
+            found = self._inside(found, reference.step, path[:end], path[end])
         if found is None:
             raise Refused(f"refers to {shortened(reference.pointer)}, where there is nothing")
         return found
+
+    def _outermost(self, step: int, member: str, kind: Kind, text: bytes, count: int) -> msgspec.Raw:
+        if kind is Kind.EXEC or member == "row_count":
+            return msgspec.Raw(b"%d" % count)
+        if kind is not Kind.MANY:
+            return msgspec.Raw(text or b"null")
+        if step not in self._rows:
+            self._rows[step] = msgspec.Raw(b"[%b]" % text)
+        return self._rows[step]
 
     def _inside(self, piece: msgspec.Raw, step: int, path: tuple[str, ...], part: str) -> msgspec.Raw | None:
         where = step, path
@@ -111,20 +126,6 @@ class Lookup:
             return inside.get(part)
         number = _index(part)
         return None if inside is None or number is None or number >= len(inside) else inside[number]
-
-
-def _outermost(path: Sequence[str], kind: Kind, rows: Sequence[bytes], affected: int) -> tuple[msgspec.Raw | None, int]:
-    """The piece of a result that needs no splitting, and how much of the path leads to it."""
-    if kind is Kind.EXEC:
-        return msgspec.Raw(b"%d" % affected), 1
-    if kind is not Kind.MANY:
-        return msgspec.Raw(rows[0] if rows else b"null"), 1
-    if path[0] == "row_count":
-        return msgspec.Raw(b"%d" % len(rows)), 1
-    if len(path) == 1:
-        return msgspec.Raw(b"[%b]" % b",".join(rows)), 1
-    number = _index(path[1])
-    return (None if number is None or number >= len(rows) else msgspec.Raw(rows[number])), 2
 
 
 def _index(part: str) -> int | None:

@@ -41,10 +41,12 @@ _COUNT_PREPARED = "SELECT count(*)::text FROM pg_catalog.pg_prepared_statements"
 
 
 class Result(NamedTuple):
-    """What a query gave: JSON texts (objects for rows, a value for a scalar) and the number of rows touched."""
+    """What a query gave."""
 
-    rows: list[bytes]
-    affected: int
+    text: bytes
+    """JSON: rows as objects joined by commas, one object, or a value; empty where there was no row, and for exec."""
+    row_count: int
+    """Rows answered, or touched."""
 
 
 class Watch(Protocol):
@@ -296,7 +298,7 @@ class Connection(psycopg2.extensions.connection):
             raise self.explained(error, write=plan.write) from error
         except psycopg2.Error as error:
             raise self._attributed(self.explained(error, write=plan.write), plan, literals) from error
-        size = sum(map(len, result.rows))
+        size = len(result.text)
         if size > KEPT:
             self._cursor = None
         if max_bytes is not None and size > max_bytes:
@@ -387,9 +389,11 @@ class Connection(psycopg2.extensions.connection):
     def fetch(self, plan: Plan, cursor: Any) -> Result:
         """The result of a plan whose statement was the last one ``cursor`` ran, inside a transaction."""
         if plan.form is Form.WRAPPED:
-            return Result([row[0] for row in cursor.fetchall()], cursor.rowcount)
-        affected = max(cursor.rowcount, 0) if plan.form is Form.PLAIN else 0
-        return Result(self._encode(plan, cursor) if plan.kind is not Kind.EXEC else [], affected)
+            return _fetched(cursor)
+        if plan.kind is Kind.EXEC:
+            return Result(b"", max(cursor.rowcount, 0) if plan.form is Form.PLAIN else 0)
+        rows = self._encode(plan, cursor)
+        return Result(b",".join(rows), len(rows))
 
     def blamed(self, error: Exception, plan: Plan, literals: Sequence[str], *, write: bool) -> GatewayError:
         """What a statement of a transaction failed with, in our words; ends the transaction if it must ask why.
@@ -434,7 +438,7 @@ class Connection(psycopg2.extensions.connection):
         if not plan.transaction:
             self._stage = Stage.COMMITTING
             cursor.execute(statement)
-            return Result([], max(cursor.rowcount, 0))
+            return Result(b"", max(cursor.rowcount, 0))
         self._stage = Stage.OPEN
         cursor.execute(f"BEGIN; {statement}")
         result = self.fetch(plan, cursor)
@@ -445,12 +449,12 @@ class Connection(psycopg2.extensions.connection):
         return result
 
     def _fetch(self, statement: str) -> Result:
-        """Execute a statement whose rows are JSON texts."""
+        """Execute a statement that answers JSON text."""
         cursor = self._cursor
         if cursor is None:
             cursor = self._cursor = self.cursor()
         cursor.execute(statement)
-        return Result([row[0] for row in cursor.fetchall()], cursor.rowcount)
+        return _fetched(cursor)
 
     def _encode(self, plan: Plan, cursor: Any) -> list[bytes]:
         """Have the server write the JSON of rows it sent as text."""
@@ -523,6 +527,14 @@ class Connection(psycopg2.extensions.connection):
             return
         self._standby_at_connect = standby == "true"
         self._role = Role.REPLICA if self._standby_at_connect else Role.PRIMARY
+
+
+def _fetched(cursor: Any) -> Result:
+    """The answer of a wrapped query: a text, or how many there are and all of them joined."""
+    row = cursor.fetchone()
+    if row is None:
+        return Result(b"", 0)
+    return Result(row[0], 1) if len(row) == 1 else Result(row[1], int(row[0]))
 
 
 def _text(value: Any) -> str | None:

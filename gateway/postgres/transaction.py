@@ -16,7 +16,7 @@ import psycopg2
 
 from gateway import errors
 from gateway.catalogue.query import Kind
-from gateway.catalogue.wrapping import ACCUMULATOR, AFTER_RESULT, BETWEEN_ROWS
+from gateway.catalogue.wrapping import ACCUMULATOR, AFTER_COUNT, AFTER_RESULT
 from gateway.errors import GatewayError, Outcome
 from gateway.pool.queue import Client
 from gateway.postgres import guarding, idempotency
@@ -32,6 +32,9 @@ AT_ONCE = 100
 
 UNMEASURED = 10
 """Of those, results that may pile up before the server looks whether they are too large together."""
+
+AROUND_RESULT = 22
+"""Bytes, at most, that stand around a result where it is piled up: its count and what ends the two."""
 
 IDLE_GRACE = 1.0
 """Seconds behind the deadline after which the server ends a transaction that nobody goes on with."""
@@ -287,7 +290,7 @@ class _Attempt:
                 f"SELECT current_setting('{ACCUMULATOR}'){facts}",
             )
             piled, *self._facts = cursor.fetchone()
-            found = _unpiled(plan, piled)
+            found = _unpiled(piled)
             self._weigh(found)
             results += found
         return results
@@ -296,8 +299,7 @@ class _Attempt:
         """The statements with guards among them that stop the message before far too much has piled up."""
         if plan.kind is Kind.EXEC or self._max_bytes is None:
             return statements
-        # What ends rows and results is piled up too: no more bytes than the rows themselves, and one for each result.
-        most = 2 * (self._max_bytes - self._bytes) + len(statements)
+        most = self._max_bytes - self._bytes + AROUND_RESULT * len(statements)
         guard = guarding.is_no_longer_than(most, ACCUMULATOR)
         parts = [statements[begin : begin + UNMEASURED] for begin in range(0, len(statements), UNMEASURED)]
         return [statement for part in parts for statement in (*part, guard)]
@@ -366,7 +368,7 @@ class _Attempt:
         return is_the_keys or error.pgcode == "40001"
 
     def _weigh(self, results: Sequence[Result]) -> None:
-        self._bytes += sum(len(row) for result in results for row in result.rows)
+        self._bytes += sum(len(result.text) for result in results)
         if self._max_bytes is not None and self._bytes > self._max_bytes:
             raise self._too_large()
 
@@ -422,10 +424,7 @@ def _lock_timeout(milliseconds: float) -> str:
     return f"SET LOCAL lock_timeout = {max(1, floor(milliseconds))}"
 
 
-def _unpiled(plan: Plan, piled: bytes) -> list[Result]:
+def _unpiled(piled: bytes) -> list[Result]:
     """Results of the statements of one message, in their order."""
-    parts = piled.split(AFTER_RESULT)[:-1]
-    if plan.kind is Kind.EXEC:
-        return [Result([], int(part)) for part in parts]
-    rows = [part.split(BETWEEN_ROWS) if part else [] for part in parts]
-    return [Result(texts, len(texts)) for texts in rows]
+    parts = (part.partition(AFTER_COUNT) for part in piled.split(AFTER_RESULT)[:-1])
+    return [Result(text, int(count)) for count, _, text in parts]

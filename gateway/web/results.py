@@ -33,15 +33,15 @@ def encode_all(queries: Sequence[Query], results: Sequence[Result], *, committed
 
 def encode_result(query: Query, result: Result) -> bytes:
     """What one query answered, without an outcome; raises ResultTooLarge."""
-    rows = result.rows
+    text, row_count = result
     match query.kind:
         case Kind.MANY:
-            if query.max_rows is not None and len(rows) > query.max_rows:
+            if query.max_rows is not None and row_count > query.max_rows:
                 raise ResultTooLarge(f"more than {query.max_rows} rows")
-            return b'{"rows":[%b],"row_count":%d}' % (b",".join(rows), len(rows))
+            return b'{"rows":[%b],"row_count":%d}' % (text, row_count)
         case Kind.ONE:
-            return b'{"row":%b}' % (rows[0] if rows else b"null")
+            return b'{"row":%b}' % (text or b"null")
         case Kind.SCALAR:
-            return b'{"value":%b}' % (rows[0] if rows else b"null")
+            return b'{"value":%b}' % (text or b"null")
         case Kind.EXEC:
-            return b'{"affected":%d}' % result.affected
+            return b'{"affected":%d}' % row_count

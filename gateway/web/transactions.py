@@ -246,7 +246,7 @@ def _binding(steps: Sequence[Asked], index: int, lookups: _Lookups) -> Any:
         for name, reference in references.items():
             kind, result = steps[reference.step].query.kind, results[reference.step]
             try:
-                found[name] = lookup.look(reference, kind, result.rows, result.affected)
+                found[name] = lookup.look(reference, kind, result.text, result.row_count)
             except Refused as wrong:
                 faults.append(ArgumentFault(name, str(wrong)))
         if not faults:

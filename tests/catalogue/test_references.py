@@ -87,7 +87,7 @@ def test_any_text_is_read_or_refused(pointer: str) -> None:
 
 def look(pointer: str, *rows: bytes, affected: int = 0, lookup: Lookup | None = None) -> msgspec.Raw:
     reference = read_reference(pointer, BEFORE)
-    return (lookup or Lookup()).look(reference, BEFORE[reference.step].kind, rows, affected)
+    return (lookup or Lookup()).look(reference, BEFORE[reference.step].kind, b",".join(rows), affected or len(rows))
 
 
 @pytest.mark.parametrize(

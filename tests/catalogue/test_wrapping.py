@@ -12,13 +12,15 @@ from gateway.catalogue.wrapping import accumulate, joined, quoted, wrap
 READ = Statement(Verb.SELECT, Text(("Q ", ""), (0,)), None, Text(("(\nQ ", "\n)"), (0,)))
 DML = Statement(Verb.INSERT, Text(("I ", ""), (1,)), Text(("WITH _gw AS (\nI ", "\n)"), (1,)), Text(("_gw",)))
 BARE = Statement(Verb.INSERT, Text(("I",)))
+JOINED = "SELECT count(*), coalesce(string_agg(_gw._gw_c, ','), '')"
+AS = "AS _gw(_gw_c)"
 
 
 @pytest.mark.parametrize(
     ("kind", "statement", "max_rows", "expected"),
     [
-        (Kind.MANY, READ, None, "SELECT row_to_json(_gw.*)::text FROM (\nQ $1\n) AS _gw"),
-        (Kind.MANY, READ, 10, "SELECT row_to_json(_gw.*)::text FROM (\nQ $1\n) AS _gw LIMIT 11"),
+        (Kind.MANY, READ, None, f"{JOINED} FROM (SELECT row_to_json(_gw.*)::text FROM (\nQ $1\n) AS _gw) {AS}"),
+        (Kind.MANY, READ, 10, f"{JOINED} FROM (SELECT row_to_json(_gw.*)::text FROM (\nQ $1\n) AS _gw LIMIT 11) {AS}"),
         (Kind.ONE, READ, 10, "SELECT row_to_json(_gw.*)::text FROM (\nQ $1\n) AS _gw LIMIT 1"),
         (
             Kind.SCALAR,
@@ -27,7 +29,12 @@ BARE = Statement(Verb.INSERT, Text(("I",)))
             "SELECT coalesce(to_json(_gw._gw_c)::text, 'null') FROM (\nQ $1\n) AS _gw(_gw_c) LIMIT 1",
         ),
         (Kind.EXEC, READ, 10, None),
-        (Kind.MANY, DML, None, "WITH _gw AS (\nI $2\n) SELECT row_to_json(_gw.*)::text FROM _gw AS _gw"),
+        (
+            Kind.MANY,
+            DML,
+            None,
+            f"WITH _gw AS (\nI $2\n) {JOINED} FROM (SELECT row_to_json(_gw.*)::text FROM _gw AS _gw) {AS}",
+        ),
         (
             Kind.SCALAR,
             DML,
@@ -50,11 +57,11 @@ COLUMNS = [("id", "::text"), ('a "b"', ""), ("n", "::text[]"), ("id", "")]
 def test_columns_are_recast_by_position() -> None:
     text = wrap(Kind.MANY, READ, max_rows=5, columns=COLUMNS)
     assert text is not None
-    assert text.render() == (
-        'SELECT row_to_json(_gw.*)::text FROM (SELECT _gw._gw_c1::text AS "id", _gw._gw_c2 AS "a ""b""", '
-        '_gw._gw_c3::text[] AS "n", _gw._gw_c4 AS "id" FROM (\nQ $1\n) AS _gw(_gw_c1, _gw_c2, _gw_c3, _gw_c4)) AS _gw'
-        " LIMIT 6"
+    recast = (
+        '(SELECT _gw._gw_c1::text AS "id", _gw._gw_c2 AS "a ""b""", _gw._gw_c3::text[] AS "n", _gw._gw_c4 AS "id"'
+        " FROM (\nQ $1\n) AS _gw(_gw_c1, _gw_c2, _gw_c3, _gw_c4))"
     )
+    assert text.render() == f"{JOINED} FROM (SELECT row_to_json(_gw.*)::text FROM {recast} AS _gw LIMIT 6) {AS}"
 
 
 def test_a_scalar_is_recast_by_its_first_column() -> None:
@@ -98,7 +105,7 @@ def test_serving_needs_no_parser() -> None:
             Kind.MANY,
             DML,
             "WITH _gw AS (\nI $2\n) SELECT set_config('gateway.acc', current_setting('gateway.acc') ||"
-            " coalesce(string_agg(_gw._gw_c, chr(31)), '') || chr(30), true) FROM"
+            " count(*) || chr(31) || coalesce(string_agg(_gw._gw_c, ','), '') || chr(30), true) FROM"
             " (SELECT row_to_json(_gw.*)::text FROM _gw AS _gw LIMIT 4) AS _gw(_gw_c)",
         ),
         (Kind.EXEC, BARE, None),
@@ -106,7 +113,7 @@ def test_serving_needs_no_parser() -> None:
             Kind.EXEC,
             msgspec.structs.replace(BARE, counted=Text(("WITH _gw AS (\nI\nRETURNING 1\n)",))),
             "WITH _gw AS (\nI\nRETURNING 1\n) SELECT set_config('gateway.acc', current_setting('gateway.acc') ||"
-            " count(*)::text || chr(30), true) FROM _gw",
+            " count(*) || chr(31) || chr(30), true) FROM _gw",
         ),
         (Kind.EXEC, READ, None),
         (Kind.ONE, BARE, None),

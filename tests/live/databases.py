@@ -8,10 +8,11 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extensions
+from msgspec import Raw
 
 from gateway.catalogue.arguments import Binder
 from gateway.catalogue.compiling import compile_catalogue
-from gateway.catalogue.json_text import split_object
+from gateway.catalogue.json_text import elements, split_object
 from gateway.catalogue.query import Kind, Query
 from gateway.catalogue.types import Signature
 from gateway.demo.server import Server
@@ -102,7 +103,11 @@ class Desk:
 
     def rows(self, text: str, arguments: bytes | str = b"{}", **more: Any) -> list[str]:
         """The JSON texts of what a query answers."""
-        return [row.decode() for row in self.run(text, arguments, **more).rows]
+        result = self.run(text, arguments, **more)
+        pieces = elements(Raw(b"[%b]" % result.text))
+        assert pieces is not None
+        assert len(pieces) == result.row_count
+        return [bytes(piece).decode() for piece in pieces]
 
     def value(self, text: str, arguments: bytes | str = b"{}", **more: Any) -> str | None:
         """The JSON text of the only row or value, None if there is none."""
@@ -113,7 +118,7 @@ class Desk:
     def affected(self, text: str, arguments: bytes | str = b"{}", **more: Any) -> int:
         """What an ``exec`` answers."""
         assert self.compile(text).kind is Kind.EXEC
-        return self.run(text, arguments, **more).affected
+        return self.run(text, arguments, **more).row_count
 
     def _run(self, text: str, literals: list[str], **more: Any) -> Result:
         big = bool(more.pop("bigint_as_string", False))

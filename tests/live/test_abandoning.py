@@ -61,7 +61,7 @@ def test_an_abandoned_write_goes_on_and_its_connection_does_not_settle(
     plan = desk.plan(SLOW_INSERT)
     pid = pid_of(desk.connection)
     with meanwhile(when_it_runs(oracle, pid, desk.connection.abandon)):
-        assert desk.connection.run(plan, ["1", "0.4"], deadline=soon()).affected == 1
+        assert desk.connection.run(plan, ["1", "0.4"], deadline=soon()).row_count == 1
     assert logged(oracle) == [1]
     assert not desk.connection.settle(soon())
 

@@ -37,7 +37,7 @@ def emptied(oracle: psycopg2.extensions.cursor) -> Iterator[None]:
 
 
 def encode(results: Sequence[Result]) -> bytes:
-    return b"|".join(b",".join(result.rows) for result in results)
+    return b"|".join(result.text for result in results)
 
 
 def work(

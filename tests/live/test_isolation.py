@@ -159,7 +159,7 @@ def test_a_lease_sees_the_numbers_its_own_queries_were_given(desk: Desk) -> None
     connection = desk.connection
     assert connection.settle(soon())
     connection.run(insert, [], deadline=soon())
-    assert connection.run(look, [], deadline=soon()).rows == [b"true"]
+    assert connection.run(look, [], deadline=soon()).text == b"true"
     assert connection.settle(soon())
     with pytest.raises(GatewayError):
         connection.run(look, [], deadline=soon())
@@ -268,7 +268,7 @@ def test_leases_of_a_real_group_do_not_see_each_others_sessions(dsn: str, desk: 
             lease.connection.run(act, [left], deadline=soon())
             pids.add(lease.connection.get_backend_pid())
         with group.lease(soon()) as lease:
-            seen += lease.connection.run(look, ["'SELECT current_setting(''work_mem'')'"], deadline=soon()).rows
+            seen.append(lease.connection.run(look, ["'SELECT current_setting(''work_mem'')'"], deadline=soon()).text)
     group.close()
     assert seen == [b'"4MB"', b'"4MB"']
     assert len(pids) == 1

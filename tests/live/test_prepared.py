@@ -80,9 +80,9 @@ def test_a_statement_that_fails_to_prepare_is_tried_anew(desk: Desk, oracle: psy
     with pytest.raises(errors.QueryBroken):
         desk.connection.run(plan, [], deadline=soon())
     oracle.execute("CREATE TABLE passing (id int)")
-    assert desk.connection.run(plan, [], deadline=soon()).rows == [b'{"n":0}']
+    assert desk.connection.run(plan, [], deadline=soon()).text == b'{"n":0}'
     oracle.execute("ALTER TABLE passing ADD COLUMN more int")
-    assert desk.connection.run(plan, [], deadline=soon()).rows == [b'{"n":0}']
+    assert desk.connection.run(plan, [], deadline=soon()).text == b'{"n":0}'
     oracle.execute("DROP TABLE passing")
 
 

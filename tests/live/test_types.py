@@ -319,7 +319,7 @@ TEXT_FORMS = [
 def test_a_query_string_gives_values_in_postgresqls_own_form(
     type_: str, texts: list[str], expected: str, desk: Desk
 ) -> None:
-    assert [row.decode() for row in desk.get(echo(type_), {"x": texts}).rows] == [expected]
+    assert desk.get(echo(type_), {"x": texts}).text.decode() == expected
 
 
 BAD_TEXTS = [

@@ -101,6 +101,31 @@ def test_a_read_of_each_kind(text: str, rows: list[str], desk: Desk) -> None:
     assert desk.rows(text) == rows
 
 
+EAGERLY_PARALLEL = """
+    SET max_parallel_workers_per_gather = 4; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
+    SET min_parallel_table_scan_size = 0; SET enable_indexscan = off; SET enable_bitmapscan = off
+"""
+
+
+@pytest.mark.parametrize("limit", ["", "\n-- @max_rows 30000"])
+def test_many_rows_keep_the_order_asked_for_when_several_processes_find_them(
+    limit: str, desk: Desk, oracle: psycopg2.extensions.cursor
+) -> None:
+    oracle.execute("CREATE TABLE scattered AS SELECT i, md5(i::text) AS word FROM generate_series(1, 20000) i; ANALYZE")
+    desk.connection.ask(EAGERLY_PARALLEL, soon())
+    try:
+        text = f"-- name: q{limit}\nSELECT word FROM scattered WHERE i > 7 ORDER BY word"
+        plan = desk.plan(text)
+        assert any(
+            "Workers Planned" in str(row) for row in desk.connection.ask(f"EXPLAIN {plan.text.render()}", soon())
+        )
+        oracle.execute("SELECT word FROM scattered WHERE i > 7 ORDER BY word")
+        assert desk.rows(text) == [f'{{"word":"{word}"}}' for (word,) in oracle.fetchall()]
+    finally:
+        desk.connection.ask("RESET ALL", soon())
+        oracle.execute("DROP TABLE scattered")
+
+
 @pytest.mark.parametrize(
     ("text", "affected"),
     [
