@@ -9,6 +9,7 @@ import io
 import logging
 from collections.abc import Iterable
 from enum import Enum
+from math import inf
 from select import POLLRDHUP, poll  # NOTE: at import, before gevent's poll takes its place: this one never waits
 from time import monotonic
 from typing import Any
@@ -29,6 +30,8 @@ PIPELINED = 65536
 """Bytes kept behind a request in flight; what comes beyond stays with the kernel, and so with the client."""
 LINGER = 2.0
 LINGER_BYTES = 1 << 20
+LATE = 0.1
+"""Seconds behind its deadline at which what a client has not taken of an answer is given up."""
 LEAST_RATE = 65536
 """Bytes a second that a client must send of a body, or take of an answer, after ``body_timeout``."""
 READ, WRITE = 1, 2
@@ -57,6 +60,7 @@ class Client:
         "_is_scheduled",
         "_remote",
         "_request",
+        "_send_until",
         "_sender",
         "_service",
         "_stage",
@@ -79,6 +83,8 @@ class Client:
         self._request: tuple[Head, bytes] | None = None
         self._sender: greenlet | None = None
         """Who waits until a piece of a stream is out."""
+        self._send_until = inf
+        """When the rest of an answer is given up, however fast it is taken."""
         self._forgotten = 0
         self._has_ended = False
         self._is_paused = False
@@ -158,7 +164,7 @@ class Client:
             else:
                 self.close()
             return
-        self.deadline += (before - self._transport.unsent) / LEAST_RATE
+        self.deadline = min(self.deadline + (before - self._transport.unsent) / LEAST_RATE, self._send_until)
         if not is_out:
             return
         self._writer.stop()
@@ -181,6 +187,8 @@ class Client:
             part = "head" if self._intake.stage is Stage.HEAD else "body"
             self._refuse(BadRequest(408, f"the request's {part} did not arrive in time"))
         else:
+            if self.phase is Phase.SENDING:
+                log.info("a client did not take its answer in time: %d bytes are left", self._transport.unsent)
             self.close()
 
     def close_if_idle(self) -> None:
@@ -260,8 +268,10 @@ class Client:
         (head, body), self._request = self._request, None
         service = self._service
         answer = Answer()
+        environ: dict[str, Any] = {}
         try:
-            result = service.wsgi(self._environ(head, body), answer.start)
+            environ = self._environ(head, body)
+            result = service.wsgi(environ, answer.start)
             if not head.keep_alive or service.is_draining or (self._has_ended and not len(self._intake)):
                 self.is_last = True
             if isinstance(result, list):
@@ -284,8 +294,15 @@ class Client:
         if self._write(data):
             self._after_answer()
         else:
-            self.phase = Phase.SENDING
-            self.deadline = monotonic() + service.body_timeout
+            self._await_reader(environ.get("gateway.deadline", inf))
+
+    def _await_reader(self, deadline: float) -> None:
+        """Have the loop send the rest of an answer that was wanted by ``deadline``."""
+        now = monotonic()
+        self.phase = Phase.SENDING
+        self._send_until = max(deadline, now) + LATE
+        self.deadline = min(now + self._service.body_timeout, self._send_until)
+        self._service.sending(self)
 
     def _environ(self, head: Head, body: bytes) -> dict[str, Any]:
         environ = head.environ | self._remote
@@ -307,6 +324,7 @@ class Client:
             self._linger()
             return
         self.phase = Phase.READING
+        self._send_until = inf
         self._stage = Stage.NOTHING
         self.deadline = monotonic() + self._service.idle_timeout
         if not len(self._intake):

@@ -32,6 +32,9 @@ class Service(Protocol):
     def date(self) -> bytes:
         """The Date header's line."""
 
+    def sending(self, client: Any) -> None:
+        """Look often whether the client's time to take its answer is over."""
+
     def closed(self, client: object) -> None:
         """Forget a connection."""
 

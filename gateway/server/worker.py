@@ -19,7 +19,8 @@ import gevent.monkey
 from gunicorn.sock import ssl_context
 from gunicorn.workers.base import Worker
 
-from gateway.server.client import READ, Client
+from gateway.server import memory
+from gateway.server.client import READ, Client, Phase
 from gateway.server.greens import Greens
 from gateway.server.intake import Heads
 from gateway.server.proxies import Proxies
@@ -63,6 +64,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         """Become cooperative before the app is made: its locks and events are then the loop's."""
         gevent.monkey.patch_all(ssl=False, subprocess=False, signal=False)
         _raise_descriptor_limit()
+        memory.keep_freed()
         self._hub = gevent.get_hub()
         self._loop = self._hub.loop
         self._wake = gevent.event.Event()
@@ -87,6 +89,8 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self.proxies = Proxies(server.trusted_proxies)
         self._heads = {listener: Heads(self._base_of(listener)) for listener in self.sockets}
         self._clients: set[Client] = set()
+        self._readers: set[Client] = set()
+        """Of those, who may still be taking an answer."""
         self._crowd = self.app.crowd
         self._gave_way = False
         self._acceptors: list[Any] = []
@@ -116,6 +120,10 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     def sleep(self) -> None:
         """Wait until somebody switches to this green thread."""
         self._hub.switch()
+
+    def sending(self, client: Client) -> None:
+        """Look often whether the client's time to take its answer is over."""
+        self._readers.add(client)
 
     def closed(self, client: object) -> None:
         """Forget a connection."""
@@ -179,6 +187,10 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         now = monotonic()
         self._watchdog.turn = now
         self._sleepers.sweep(now)
+        for reader in tuple(self._readers):
+            reader.sweep(now)
+            if reader.phase is not Phase.SENDING:
+                self._readers.discard(reader)
 
     def _sweep_clients(self) -> None:
         now = monotonic()

@@ -18,11 +18,10 @@ from gateway.errors import (
     UnknownQuery,
 )
 from gateway.node.plans import Plans
-from gateway.pool.queue import Client
 from gateway.postgres.connection import Connection, Result
-from gateway.postgres.waiting import ClientSocket
 from gateway.web import bodies, freshness, preferences
-from gateway.web.preferences import NONE, Preferences
+from gateway.web.callers import client_of, deadline_of
+from gateway.web.preferences import NONE
 from gateway.web.results import encode
 from gateway.web.running import Runner
 from gateway.web.works import Works
@@ -94,7 +93,7 @@ class QueryResource:
         asked = None if token is None and wishes is NONE else freshness.asked_for(wishes, token)
         plan, binder, _ = self._plans.get(query, bigint_as_string=wishes.bigint_as_string)
         literals = bind(binder)
-        deadline = self._deadline(request.context.arrived, query, wishes)
+        deadline = deadline_of(request, self._timeout if query.timeout is None else query.timeout, wishes)
         client = client_of(request)
 
         def run(connection: Connection, guard: str = "") -> Result:
@@ -116,19 +115,6 @@ class QueryResource:
         response.content_type = falcon.MEDIA_JSON
         if wishes is not NONE and wishes.applied:
             response.set_header("Preference-Applied", wishes.applied)
-
-    def _deadline(self, arrived: float, query: Query, wishes: Preferences) -> float:
-        seconds = query.timeout if query.timeout is not None else self._timeout
-        return arrived + (seconds if wishes.wait is None else min(seconds, wishes.wait))
-
-
-def client_of(request: falcon.Request) -> Client | None:
-    """Whoever waits for the answer, where the server we run under lets us see."""
-    client: Client | None = request.env.get("gateway.client")
-    if client is None:
-        sock = request.env.get("gunicorn.socket")
-        client = None if sock is None else ClientSocket(sock)
-    return client
 
 
 def query_string(text: str) -> Mapping[str, Sequence[str]]:

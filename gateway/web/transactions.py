@@ -17,9 +17,10 @@ from gateway.pool.pool import Pool
 from gateway.postgres.connection import Connection, Result
 from gateway.postgres.transaction import Step, Work
 from gateway.web import bodies, freshness, preferences
+from gateway.web.callers import client_of, deadline_of
 from gateway.web.committing import Committer
 from gateway.web.idempotency import claim_of
-from gateway.web.queries import client_of, require_json
+from gateway.web.queries import require_json
 from gateway.web.results import encode_all
 from gateway.web.steps import constant, of_step, refused
 
@@ -98,7 +99,7 @@ class TransactionResource:
             queries,
             response,
             group=self._group(queries, read_only=read_only, on_primary=isolation == "serializable"),
-            deadline=request.context.arrived + (seconds if wishes.wait is None else min(seconds, wishes.wait)),
+            deadline=deadline_of(request, seconds, wishes),
             client=client_of(request),
             asked=fresh,
             retry=any(query.retry_serialization for query in queries),

@@ -9,6 +9,7 @@ from gateway.node.plans import Plans, Ready
 from gateway.pool.queue import Client
 from gateway.postgres.transaction import Step, Work
 from gateway.web import freshness, preferences
+from gateway.web.callers import deadline_of
 from gateway.web.committing import Committer
 from gateway.web.idempotency import claim_of, has_key
 from gateway.web.results import encode, encode_all
@@ -53,7 +54,7 @@ class Works:
             [query] * len(work.steps),
             response,
             group=query.group,
-            deadline=request.context.arrived + (seconds if wishes.wait is None else min(seconds, wishes.wait)),
+            deadline=deadline_of(request, seconds, wishes),
             client=client,
             asked=asked,
             retry=query.retry_serialization,

@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import statistics
 import time
 from collections.abc import Iterator
@@ -326,6 +327,26 @@ def test_a_slow_query_is_answered_at_its_deadline(node: Node) -> None:
         status, code, took = timed(wire)
         assert (status, code) == (504, "deadline_exceeded")
         assert took < 0.6
+
+
+def test_an_answer_that_is_taken_too_slowly_is_given_up_at_the_deadline(node: Node) -> None:
+    with node.wire() as wire:
+        wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        began = time.monotonic()
+        wire.send(post("big", bytes=8_000_000))
+        took = got = 0.0
+        while not took and time.monotonic() < began + 5:  # at 2 MB/s: far more than the least rate
+            got += len(wire.sock.recv(50_000))
+            time.sleep(0.025)
+            if "did not take its answer in time" in node.log:
+                took = time.monotonic() - began
+        assert 1.0 <= took < 1.5
+        while piece := wire.sock.recv(1 << 20):
+            got += len(piece)
+    assert 1_000_000 < got < 8_000_000
+    with node.wire() as wire:
+        wire.send(post("big", bytes=8_000_000))
+        assert len(wire.answer().body) > 8_000_000
 
 
 def test_a_full_pool_is_answered_at_the_deadline(node: Node) -> None:
