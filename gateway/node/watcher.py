@@ -22,7 +22,7 @@ log = logging.getLogger("gateway.node")
 
 OUT_INTERVAL = 0.2
 """Seconds between two looks at an endpoint that is out, if ``[probe] interval`` is longer: it is missed."""
-REFUSED_INTERVAL = 0.1
+REFUSED_INTERVAL = 0.05
 """The same where a look costs next to nothing."""
 LISTEN = 0.25
 """Seconds between two glances at the idle connection: the server that closed it may be going."""
