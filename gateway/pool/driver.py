@@ -1,6 +1,6 @@
 """What the pool asks of a driver: five verbs on a connection and one way to get one.
 
-The real driver is ``postgres.connection``; ``tests/pool/fake.py`` has another, and both pass
+The real driver is ``postgres.session``; ``tests/pool/fake.py`` has another, and both pass
 ``tests/pool/conformance.py``.
 """
 

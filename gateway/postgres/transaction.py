@@ -20,10 +20,11 @@ from gateway.catalogue.wrapping import ACCUMULATOR, AFTER_COUNT, AFTER_RESULT
 from gateway.errors import GatewayError, Outcome
 from gateway.pool.queue import Client
 from gateway.postgres import guarding, idempotency
-from gateway.postgres.connection import SAFETY_MARGIN, Connection, Result
+from gateway.postgres.connection import Connection, Result
 from gateway.postgres.failures import Stage
 from gateway.postgres.idempotency import Claim
 from gateway.postgres.marks import FACTS, FACTS_AND_ORIGIN, Mark, Origin, mark_of
+from gateway.postgres.session import SAFETY_MARGIN
 from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 

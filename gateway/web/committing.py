@@ -26,8 +26,9 @@ from gateway.node.plans import Plans
 from gateway.pool.lease import Lease
 from gateway.pool.queue import Client
 from gateway.postgres import transaction
-from gateway.postgres.connection import SAFETY_MARGIN, Connection
+from gateway.postgres.connection import Connection
 from gateway.postgres.idempotency import KeyInUse
+from gateway.postgres.session import SAFETY_MARGIN
 from gateway.postgres.transaction import Answer, Unresolved, Work
 from gateway.postgres.waiting import closed_gate
 from gateway.web.freshness import Freshness

@@ -10,7 +10,7 @@ import pytest
 from gateway import errors
 from gateway.demo.cluster import Cluster
 from gateway.pool.driver import ConnectionBroken
-from gateway.postgres.connection import SILENT
+from gateway.postgres.session import SILENT
 from tests.live.databases import Desk, soon
 from tests.live.sessions import (
     SLEEP,
