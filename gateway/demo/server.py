@@ -112,6 +112,7 @@ class Server:
 
         Returns when the first was killed, of ``time.monotonic``: to find them all takes a while on a busy machine.
         """
+        self._stop_forking()
         processes = self._processes()
         began = time.monotonic()
         for process in processes:
@@ -124,8 +125,7 @@ class Server:
 
     def freeze(self) -> None:
         """SIGSTOP all of it: connects still succeed (the kernel answers), nothing else does."""
-        for process in self._processes()[:1]:
-            janitor.send(process, signal.SIGSTOP)  # first the postmaster, so that no child is born meanwhile
+        self._stop_forking()
         for process in self._processes()[1:]:
             janitor.send(process, signal.SIGSTOP)
 
@@ -195,6 +195,11 @@ class Server:
         if done.returncode:
             raise ClusterError(f"{self.name}: {done.stderr.strip()}")
         return done.stdout
+
+    def _stop_forking(self) -> None:
+        """SIGSTOP the postmaster, so that no child is born while we look for them: that one would go on."""
+        for process in self._processes()[:1]:
+            janitor.send(process, signal.SIGSTOP)
 
     def _processes(self) -> list[janitor.Process]:
         """The postmaster, then its children."""
