@@ -11,6 +11,8 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Container images like to set it; then each of the hundreds of processes that the tests start compiles the gateway anew.
+unexport PYTHONDONTWRITEBYTECODE
 # `check` runs its parts in their order, whatever -j says.
 .NOTPARALLEL:
 

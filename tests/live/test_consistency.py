@@ -152,7 +152,7 @@ def read_your_writes(running: Gateway, rounds: int, *, token: bool) -> tuple[int
 def test_a_read_with_the_token_of_a_write_sees_it_whatever_the_replicas_do(pair: Cluster, running: Gateway) -> None:
     with Staller(pair):
         stale, endpoints = read_your_writes(running, ROUNDS, token=True)
-        assert read_your_writes(running, ROUNDS, token=False)[0] > 0, "nothing was ever stale: this proves nothing"
+        assert read_your_writes(running, ROUNDS // 5, token=False)[0] > 0, "nothing was ever stale: this proves nothing"
     print(f"{stale} stale of {ROUNDS}; answered by {dict(endpoints)}")
     assert stale == 0
     assert endpoints["replica1"]

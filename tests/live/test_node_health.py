@@ -154,6 +154,10 @@ def test_a_stopped_worker_stays_with_the_time_when_it_was_last_heard_of(whole: C
         wait_until(lambda: _longest_unheard(client) < 1000, "it is heard of again")
 
 
+def _leased(node: Gateway) -> int:
+    return sum(int(group["leased"]) for group in node.health()["groups"].values())
+
+
 def _is_silent(client: httpx.Client) -> bool:
     try:
         client.get("/health/live", timeout=1)
@@ -232,6 +236,8 @@ class TestDraining:
             node.new_client() as client,
         ):
             assert client.get("/health/live").status_code == 200
+            # Stopped while it learns the queries, it would be at work for good.
+            wait_until(lambda: _leased(node) == 0, "nobody is at work")
             stopped = node.workers()[0]
             os.kill(stopped, signal.SIGSTOP)
             try:

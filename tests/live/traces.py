@@ -16,11 +16,15 @@ class Trace:
         root = janitor.identify(pid)
         assert root is not None
         processes = [process for process in janitor.descend([root]) if process != root]
-        self.commands = {process.pid: _command(process.pid) for process in processes}
+        self.commands: dict[int, list[str]] = {}
+        self._watches: dict[int, int] = {}
+        for process in processes:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended of itself since
+                self._watches[process.pid] = os.pidfd_open(process.pid)
+                self.commands[process.pid] = _command(process.pid)
         self.directories = {
             Path(words[words.index("-D") + 1]).parent for words in self.commands.values() if "-D" in words
         }
-        self._watches = {process.pid: os.pidfd_open(process.pid) for process in processes}
 
     def pids(self, word: str) -> list[int]:
         """Of the processes with this word somewhere in their command."""
@@ -31,7 +35,7 @@ class Trace:
         left = []
         for pid, watch in self._watches.items():
             if not select.select([watch], [], [], timeout)[0]:
-                left.append(self.commands[pid])
+                left.append(self.commands.get(pid, []))
         return left
 
     def close(self) -> None:
