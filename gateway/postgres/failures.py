@@ -31,6 +31,8 @@ _IF_LOST = {
 _ON_A_STANDBY = ("25006", "0A000")
 """What refuses a write there, or the serializable transaction it is to be in."""
 _MOST_IN_DETAIL = 3
+_JOINS = "enlargeStringInfo"
+"""The server's function that the rows of a result outgrow; its message may be in any language."""
 _EXPLAINED = {
     "22001": "is too long",
     "22003": "is out of range for {type}",
@@ -93,6 +95,8 @@ def refused(
         kind, detail = errors.BackendUnavailable, "writes are switched off on the primary"
     elif replica and kind is errors.SerializationFailure:
         kind, detail = errors.BackendUnavailable, "the replica cancelled the query to go on replaying"
+    elif sqlstate == "54000" and error.diag.source_function == _JOINS:
+        kind, detail = errors.ResultTooLarge, "the server does not put together more than 1 GB"
     elif kind is errors.Raised:
         title = error.diag.message_primary or detail
     elif sqlstate.startswith("23"):

@@ -1,5 +1,9 @@
 """What an interruption or a refusal is called, and what is known of a write."""
 
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg2
 import pytest
 
 from gateway import errors
@@ -7,7 +11,7 @@ from gateway.catalogue.query import Kind, Text
 from gateway.catalogue.types import Family, Form, Type
 from gateway.errors import GatewayError, Outcome
 from gateway.postgres.attributing import refused_arguments
-from gateway.postgres.failures import Stage, input_fault, interrupted, wrong_arguments
+from gateway.postgres.failures import Stage, input_fault, interrupted, refused, wrong_arguments
 from gateway.postgres.statement import Plan
 
 
@@ -27,6 +31,23 @@ def test_a_deadline_leaves_a_write_as_far_as_it_had_come(stage: Stage, outcome: 
 def test_an_interruption_is_the_deadlines_or_the_clients() -> None:
     assert isinstance(interrupted(deadline=True, write=False, stage=Stage.OPEN), errors.DeadlineExceeded)
     assert isinstance(interrupted(deadline=False, write=False, stage=Stage.OPEN), errors.ClientGone)
+
+
+class TooMuch(psycopg2.Error):
+    """What the server says when more than 1 GB is to be put together; the real one takes 2 GB of memory to raise."""
+
+    pgcode = "54000"
+    diag: Any = SimpleNamespace(source_function="enlargeStringInfo", message_primary="string buffer exceeds ...")
+
+
+def test_a_result_that_the_server_cannot_put_together_is_too_large() -> None:
+    error = TooMuch()
+    explained = refused(error, write=True, stage=Stage.COMMITTING, late=False, replica=False)
+    assert isinstance(explained, errors.ResultTooLarge)
+    assert explained.outcome is Outcome.ROLLED_BACK
+    error.diag = SimpleNamespace(source_function="repeat", message_primary="requested length too large")
+    explained = refused(error, write=False, stage=Stage.COMMITTING, late=False, replica=False)
+    assert isinstance(explained, errors.InvalidArguments)
 
 
 @pytest.mark.parametrize(

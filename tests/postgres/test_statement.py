@@ -37,7 +37,8 @@ def test_prepare_names_every_type_and_execute_gives_literals_in_order() -> None:
     plan = Plan.of(query(), signature())
     assert plan.prepare() == (
         f"/* reports.daily */ PREPARE {plan.name}(pg_catalog._int8, pg_catalog.text) AS"
-        " SELECT row_to_json(_gw.*)::text FROM (\nSELECT $1[1], $2 -- end\n) AS _gw"
+        " SELECT count(*), coalesce(string_agg(_gw._gw_c, ','), '') FROM"
+        " (SELECT row_to_json(_gw.*)::text FROM (\nSELECT $1[1], $2 -- end\n) AS _gw) AS _gw(_gw_c)"
     )
     assert plan.execute(["'{1}'", "NULL"]) == f"/* reports.daily */ EXECUTE {plan.name}('{{1}}', NULL)"
 
@@ -81,10 +82,10 @@ def test_big_numbers_become_text_by_family_domains_and_arrays_included() -> None
     ]
     plan = Plan.of(query(), signature(Form.WRAPPED, *columns), bigint_as_string=True)
     assert plan.text.render() == (
-        "SELECT row_to_json(_gw.*)::text FROM (SELECT"
+        "SELECT count(*), coalesce(string_agg(_gw._gw_c, ','), '') FROM (SELECT row_to_json(_gw.*)::text FROM (SELECT"
         ' _gw._gw_c1::text AS "id", _gw._gw_c2 AS "n", _gw._gw_c3::text AS "a ""b""",'
         ' _gw._gw_c4::text[] AS "all", _gw._gw_c5::text AS "c"'
-        " FROM (\nSELECT $1[1], $2 -- end\n) AS _gw(_gw_c1, _gw_c2, _gw_c3, _gw_c4, _gw_c5)) AS _gw"
+        " FROM (\nSELECT $1[1], $2 -- end\n) AS _gw(_gw_c1, _gw_c2, _gw_c3, _gw_c4, _gw_c5)) AS _gw) AS _gw(_gw_c)"
     )
 
 
