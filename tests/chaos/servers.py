@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psycopg2
 import psycopg2.extensions
@@ -71,8 +72,10 @@ def sessions(server: Server) -> list[int]:
     return [int(str(pid)) for (pid,) in ask(server, _SESSIONS)]
 
 
-def terminate_backends(servers: Sequence[Server]) -> int:
+def terminate_backends(servers: Sequence[Server], *, patience: float = 0.0) -> int:
     """End all of the gateway's sessions on all of these servers at the same moment; how many there were.
+
+    Waits ``patience`` seconds for them to be gone: what reaches one after its signal still breaks with it.
 
     NOTE: with the signal that ``pg_terminate_backend`` sends, but all within a millisecond: calls of that function on
     several servers are further apart than a read takes to be run again.
@@ -81,6 +84,9 @@ def terminate_backends(servers: Sequence[Server]) -> int:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
+    give_up = time.monotonic() + patience
+    while time.monotonic() < give_up and any(Path(f"/proc/{pid}").exists() for pid in pids):
+        time.sleep(0.001)
     return len(pids)
 
 

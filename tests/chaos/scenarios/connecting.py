@@ -128,7 +128,7 @@ def password_changed(stage: Stage) -> Iterator[Figure]:
             secret.write_text("the-second\n")
             cluster.wait_until_caught_up()
             changed = time.monotonic()
-            servers.terminate_backends(cluster.servers)
+            servers.terminate_backends(cluster.servers, patience=1.0)
             ended = time.monotonic()
             time.sleep(1.5)
             withdrawn = [one for one in node.watch.changes if one.at > changed and one.sight.reason == "auth"]
