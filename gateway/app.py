@@ -41,6 +41,7 @@ from gateway.web.middleware import RequestIdentity
 from gateway.web.outcomes import OutcomeResource, Outcomes
 from gateway.web.queries import QueryResource
 from gateway.web.readiness import Readiness
+from gateway.web.routes import Routes
 from gateway.web.running import Runner
 from gateway.web.standing import standing
 from gateway.web.transactions import TransactionResource
@@ -104,7 +105,7 @@ class _Worker:
 
     def front(self) -> "falcon.App[Any, Any]":
         """What answers requests."""
-        app: falcon.App[Any, Any] = falcon.App(middleware=[self._identity])
+        app: falcon.App[Any, Any] = falcon.App(middleware=[self._identity], router=Routes())
         app.req_options.strip_url_path_trailing_slash = False
         Failures(verbose=self._settings.server.verbose_errors).register(app)
         self._serve_queries(app)
