@@ -254,10 +254,11 @@ class Group(Generic[C]):
                 slot, behind = self._stock.take(want)  # nothing, if anybody waits whom it would suit
                 if slot is None:
                     waiter = self._enqueue(ticket, want, now)
-                elif behind is not None:
+                    ticket = waiter.ticket
+                elif not ticket:
+                    ticket = self._queue.draw()
+                if behind is not None:
                     self._exchange.enlist(self._growth.even_out(behind, now))
-                if not ticket:
-                    ticket = waiter.ticket if waiter is not None else self._queue.draw()
             if self._errands:
                 self._exchange.run_errands()
             if waiter is not None:
@@ -296,7 +297,7 @@ class Group(Generic[C]):
         fit = False
         try:
             fit = slot.connection.is_usable()
-            if fit and slot.rested_at < max(now - PING_AFTER, want.answered_since):
+            if fit and (slot.rested_at < now - PING_AFTER or slot.rested_at < want.answered_since):
                 fit = self._answers(slot, min(deadline, now + PING_TIMEOUT))
         finally:
             if not fit:

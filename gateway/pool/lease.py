@@ -43,7 +43,8 @@ class Lease(Generic[C]):
         self._client = client
 
     def __enter__(self) -> "Lease[C]":
-        self._slot, self.queued = slot, _ = self._lender.check_out(self._deadline, self._want, self._client)
+        slot, self.queued = self._lender.check_out(self._deadline, self._want, self._client)
+        self._slot = slot
         self.connection = slot.connection
         self.endpoint = slot.endpoint
         return self

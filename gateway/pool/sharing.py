@@ -26,6 +26,8 @@ class Sharing(Generic[C]):
         """``turn`` says with which endpoint to begin."""
         self.serving: Sequence[Shelf[C]] = ()
         self.turns: Turns[C] = ()
+        self.sole: Shelf[C] | None = None
+        """The one that serves, if no other does."""
         self.pick = self._pick_least_busy if balance == "least_busy" else self._pick_in_turn
         """Of some turns the shelf to take from, None if nothing is idle; and where another connection is wanted."""
         self.richest: Shelf[C] | None = None
@@ -43,6 +45,7 @@ class Sharing(Generic[C]):
     def arrange(self, serving: Sequence[Shelf[C]]) -> None:
         """Take over who serves."""
         self.serving = serving
+        self.sole = serving[0] if len(serving) == 1 else None
         self.turns = [[*serving[turn:], *serving[:turn]] for turn in range(len(serving))]
 
     def _pick_least_busy(self, turns: Turns[C]) -> tuple[Shelf[C] | None, Shelf[C] | None]:

@@ -139,14 +139,15 @@ class Stock(Generic[C]):
         The second value is the endpoint whose turn it really was, if it has nothing idle and fewer connections
         than the one that stood in for it: it wants another connection.
         """
-        turns: Turns[C] = self.sharing.turns if want is ANY else [self.usable(want)]
-        shelf: Shelf[C] | None
-        if len(turns) == 1 and len(turns[0]) == 1:  # PERF: nothing to choose
-            shelf, behind = turns[0][0], None
-        elif turns:
-            shelf, behind = self.sharing.pick(turns)
+        turns: Turns[C]
+        if want is ANY:
+            shelf, turns = self.sharing.sole, self.sharing.turns
         else:
-            return None, None
+            usable = self.usable(want)
+            shelf, turns = (usable[0] if len(usable) == 1 else None), [usable]
+        behind = None
+        if shelf is None and turns:
+            shelf, behind = self.sharing.pick(turns)
         if shelf is None or not shelf.idle:
             return None, None
         slot = shelf.idle.pop()
