@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from math import floor
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import psycopg2
 import psycopg2.extensions
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR
@@ -27,7 +28,7 @@ KEPT = 65536
 """Bytes of a result that an idle connection may hold on to."""
 
 
-class Result(NamedTuple):
+class Result(msgspec.Struct, frozen=True):
     """What a query gave."""
 
     text: bytes

@@ -127,7 +127,7 @@ class Client:
                 self.close()
         else:
             self._intake.feed(data)
-            if len(self._intake) >= PIPELINED:
+            if len(self._intake.buffer) >= PIPELINED:
                 self._watcher.stop()
                 self._is_paused = True
 
@@ -272,7 +272,7 @@ class Client:
         try:
             environ = self._environ(head, body)
             result = service.wsgi(environ, answer.start)
-            if not head.keep_alive or service.is_draining or (self._has_ended and not len(self._intake)):
+            if not head.keep_alive or service.is_draining or (self._has_ended and not self._intake.buffer):
                 self.is_last = True
             if isinstance(result, list):
                 is_head = head.environ["REQUEST_METHOD"] == "HEAD"
@@ -320,14 +320,14 @@ class Client:
     def _after_answer(self) -> None:
         if self.phase is Phase.CLOSED:
             return
-        if self.is_last or (self._has_ended and not len(self._intake)):
+        if self.is_last or (self._has_ended and not self._intake.buffer):
             self._linger()
             return
         self.phase = Phase.READING
         self._send_until = inf
         self._stage = Stage.NOTHING
         self.deadline = monotonic() + self._service.idle_timeout
-        if not len(self._intake):
+        if not self._intake.buffer:
             if self._is_paused:
                 self._resume()
         elif not self._is_scheduled:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import httptools
+import msgspec
 
 from gateway.server.proxies import FORWARDED
 
@@ -35,7 +36,7 @@ class BadRequest(Exception):
         self.detail = detail
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True):
     """What a head says, apart from whose connection it came over."""
 
     environ: dict[str, Any]

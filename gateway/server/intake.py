@@ -3,6 +3,8 @@
 from enum import Enum
 from typing import Any
 
+import msgspec
+
 from gateway.server.chunks import ChunkedBody
 from gateway.server.head import MAX_HEAD, MAX_LINE, BadRequest, Head, parse_head, parse_line
 
@@ -42,7 +44,7 @@ class Heads:
         head = self._known.get(raw)
         if head is None:
             head = parse_head(raw)
-            head = head._replace(environ=self._base | head.environ)
+            head = msgspec.structs.replace(head, environ=self._base | head.environ)
             if len(raw) > LONGEST_KEPT:
                 return head
             if len(self._known) >= HEADS_KEPT:
@@ -54,13 +56,14 @@ class Heads:
 class Intake:
     """The requests of one connection."""
 
-    __slots__ = ("_buffer", "_chunks", "_head", "_heads", "_judged", "_max_body", "stage", "wants_continue")
+    __slots__ = ("_chunks", "_head", "_heads", "_judged", "_max_body", "buffer", "stage", "wants_continue")
 
     def __init__(self, *, heads: Heads, max_body: int) -> None:
         """``max_body``: bytes of a body that are read."""
         self._heads = heads
         self._max_body = max_body
-        self._buffer = bytearray()
+        self.buffer = bytearray()
+        """What has arrived and is not part of a complete request yet; to be changed here only."""
         self._judged = 0
         """Bytes of an unfinished head that are known to be none but a head's."""
         self._head: Head | None = None
@@ -69,20 +72,16 @@ class Intake:
         self.wants_continue = False
         """The client waits for ``100 Continue`` before it sends the body."""
 
-    def __len__(self) -> int:
-        """Bytes that have arrived and are not part of a complete request yet."""
-        return len(self._buffer)
-
     def feed(self, data: bytes) -> None:
         """Take what has arrived."""
-        self._buffer += data
+        self.buffer += data
 
     def whole(self, data: bytes) -> tuple[Head, bytes] | None:
         """The request that ``data`` is, if it is just that: a head known already, its body, nothing before or after.
 
         PERF: so is nearly every request, and it need not go through the buffer. Anything else is for ``feed``.
         """
-        if self._buffer or self._head is not None:
+        if self.buffer or self._head is not None:
             return None
         end = data.find(b"\r\n\r\n") + 4
         head = self._heads.known(data[:end])
@@ -92,7 +91,7 @@ class Intake:
 
     def clear(self) -> None:
         """Forget what has arrived."""
-        self._buffer.clear()
+        self.buffer.clear()
         self._judged = 0
 
     def next(self) -> tuple[Head, bytes] | None:
@@ -110,7 +109,7 @@ class Intake:
         return head, body
 
     def _take_head(self) -> Head | None:
-        buffer = self._buffer
+        buffer = self.buffer
         start = 2 if buffer.startswith(b"\r\n") else 0  # RFC 9112 §2.2: an empty line before a request is ignored
         end = buffer.find(b"\r\n\r\n", max(start, self._judged - 3), MAX_HEAD)
         if end >= 0:
@@ -128,7 +127,7 @@ class Intake:
 
         Looks at what is new since it was last called only: a hostile client sends byte by byte.
         """
-        buffer, judged = self._buffer, self._judged
+        buffer, judged = self.buffer, self._judged
         if len(buffer) >= MAX_HEAD:
             raise BadRequest(431, f"the head has more than {MAX_HEAD} bytes")
         new = buffer[judged:]
@@ -152,17 +151,17 @@ class Intake:
             return b""
         if head.length > self._max_body:
             raise BadRequest(413, f"{head.length} bytes, at most {self._max_body} are read")
-        if len(self._buffer) < head.length:
+        if len(self.buffer) < head.length:
             self._begin_body(head)
             return None
-        body = bytes(self._buffer[: head.length])
-        del self._buffer[: head.length]
+        body = bytes(self.buffer[: head.length])
+        del self.buffer[: head.length]
         return body
 
     def _take_chunks(self, head: Head) -> bytes | None:
         if self._chunks is None:
             self._chunks = ChunkedBody(self._max_body)
-        body = self._chunks.feed(self._buffer)
+        body = self._chunks.feed(self.buffer)
         if body is None:
             self._begin_body(head)
         else:
@@ -172,4 +171,4 @@ class Intake:
     def _begin_body(self, head: Head) -> None:
         if self.stage is not Stage.BODY:
             self.stage = Stage.BODY
-            self.wants_continue = head.expects_continue and not self._buffer
+            self.wants_continue = head.expects_continue and not self.buffer

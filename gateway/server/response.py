@@ -31,9 +31,9 @@ class Answer:
 
     __slots__ = ("headers", "status")
 
-    def __init__(self) -> None:
-        self.status = ""
-        self.headers: list[tuple[str, str]] = []
+    status: str
+    headers: list[tuple[str, str]]
+    """Both once the application has begun to answer."""
 
     def start(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Callable[[bytes], object]:
         """``start_response`` (PEP 3333); the ``write`` callable of old is not offered."""

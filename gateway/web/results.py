@@ -33,7 +33,7 @@ def encode_all(queries: Sequence[Query], results: Sequence[Result], *, committed
 
 def encode_result(query: Query, result: Result) -> bytes:
     """What one query answered, without an outcome; raises ResultTooLarge."""
-    text, row_count = result
+    text, row_count = result.text, result.row_count
     match query.kind:
         case Kind.MANY:
             if query.max_rows is not None and row_count > query.max_rows:

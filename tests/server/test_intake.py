@@ -28,7 +28,7 @@ def test_a_request_with_a_known_head_needs_no_buffer(intake: Intake) -> None:
     assert request is not None
     head, body = request
     assert (body, head.environ["PATH_INFO"], head.environ["SERVER_NAME"]) == (b"{}", "/query/one", "here")
-    assert len(intake) == 0
+    assert not intake.buffer
 
 
 def test_the_shortcut_and_the_buffer_give_the_same_request(intake: Intake) -> None:
