@@ -59,7 +59,8 @@ class Text(msgspec.Struct, frozen=True):
 class Statement(msgspec.Struct, frozen=True):
     """One SQL statement, without a trailing semicolon, and how its result can be selected from.
 
-    The wrapped form is ``{prelude} SELECT <json of _gw> FROM {source} AS _gw`` (see ``catalogue.wrapping``).
+    What is wrapped around it is made of ``{prelude} SELECT <json of _gw> FROM {source} AS _gw``; see
+    ``catalogue.wrapping``.
     """
 
     verb: Verb

@@ -82,8 +82,8 @@ def read_reference(pointer: str, before: Sequence[Shape]) -> Reference:
 class Lookup:
     """Finds what references point at in the results of one run of the steps.
 
-    PERF: each piece is split once, however many references go through it, and of many rows only those that some
-    reference is about: a hundred references into a result of 1 MB took a quarter of a second otherwise.
+    PERF: each piece is split once, however many references go through it: a hundred references into a result of 1 MB
+    took a quarter of a second otherwise.
     """
 
     def __init__(self) -> None:
@@ -119,8 +119,11 @@ class Lookup:
     def _inside(self, piece: msgspec.Raw, step: int, path: tuple[str, ...], part: str) -> msgspec.Raw | None:
         where = step, path
         if where not in self._split:
-            items = json_text.elements(piece)
-            self._split[where] = json_text.members(piece) if items is None else items
+            try:
+                items = json_text.elements(piece)
+                self._split[where] = json_text.members(piece) if items is None else items
+            except RecursionError:  # json and jsonb may be nested deeper than what a request may send
+                raise Refused("refers to a part of a result that is nested too deep to be looked into") from None
         inside = self._split[where]
         if isinstance(inside, dict):
             return inside.get(part)

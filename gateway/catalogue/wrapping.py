@@ -54,7 +54,7 @@ def wrap(
         return None
     selection = _selection(kind, statement.source, max_rows, columns)
     if kind is Kind.MANY:
-        # PERF: fetched row by row, 100 rows of 12 columns cost the worker twice the processor time.
+        # PERF: fetched row by row, 1000 rows of 12 columns cost the worker 1.7 times the processor time.
         selection = ("SELECT count(*), ", _JOINED, " FROM ", *_as_source(selection))
     return joined(*_lead(statement.prelude), *selection)
 

@@ -26,6 +26,8 @@ from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdra
 
 KEPT = 65536
 """Bytes of a result that an idle connection may hold on to."""
+LARGEST = 4 << 20
+"""Bytes of a result after which a connection is not kept: libpq's buffer has room for all of it, and never shrinks."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -85,7 +87,7 @@ class Connection(Session):
             raise self._attributed(self.explained(error, write=plan.write), plan, literals) from error
         size = len(result.text)
         if size > KEPT:
-            self._cursor = None
+            self.outgrow(size)
         if max_bytes is not None and size > max_bytes:
             outcome = Outcome.COMMITTED if plan.write else None
             raise errors.ResultTooLarge(f"the result has more than {max_bytes} bytes", outcome=outcome)
@@ -103,6 +105,11 @@ class Connection(Session):
         self._wrote = self._wrote or writes
         self._reads = not writes
         self._silent_at = None
+
+    def outgrow(self, size: int) -> None:
+        """Hold on to nothing of a result of so many bytes."""
+        self._cursor = None
+        self._is_swollen = self._is_swollen or size > LARGEST
 
     def reach(self, stage: Stage) -> None:
         """Note how far the transaction has come, for the outcome should something go wrong."""

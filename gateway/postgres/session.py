@@ -93,6 +93,8 @@ class Session(psycopg2.extensions.connection):
         self._unclean = False
         """Whether a query of this lease may have left session state."""
         self._wrote = False
+        self._is_swollen = False
+        """Whether it holds more memory than one that is idle should."""
         self._sequences_stale = False
         """Whether ``lastval`` and ``currval`` may show what an earlier lease did; only a query that is not harmless
         can ask for them, so it is wiped in front of the next one."""
@@ -187,7 +189,7 @@ class Session(psycopg2.extensions.connection):
         """Make clean for the next lease: end what is open, wipe session state a query may have left."""
         self.client = None
         self._reads = False
-        if self.closed or self._is_abandoned:
+        if self.closed or self._is_abandoned or self._is_swollen:
             return False
         status = self.get_transaction_status()
         try:

@@ -369,7 +369,9 @@ class _Attempt:
         return is_the_keys or error.pgcode == "40001"
 
     def _weigh(self, results: Sequence[Result]) -> None:
-        self._bytes += sum(len(result.text) for result in results)
+        size = sum(len(result.text) for result in results)
+        self._connection.outgrow(size)
+        self._bytes += size
         if self._max_bytes is not None and self._bytes > self._max_bytes:
             raise self._too_large()
 

@@ -174,7 +174,7 @@ class Client:
             self._after_answer()
 
     def sweep(self, now: float) -> None:
-        """Called by the worker a few times a second: end what takes too long."""
+        """Called by the worker again and again: end what takes too long."""
         if self.phase is Phase.BUSY:
             if self._is_paused and self.gone_at is None:
                 self._look_for_end()

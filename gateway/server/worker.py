@@ -29,7 +29,7 @@ from gateway.server.transport import Plain, Tls
 from gateway.server.watchdog import Watchdog
 
 SWEEP = 0.02
-"""Seconds between two looks at deadlines of requests that wait for a server, and at clients that hung up."""
+"""Seconds between two looks at deadlines, of waits and of answers that are being taken, and at clients that hung up."""
 CLIENT_SWEEP = 0.25
 """Seconds between two looks at clients that are slow or idle."""
 PAUSE = 0.1

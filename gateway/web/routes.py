@@ -6,7 +6,8 @@ import falcon
 from falcon.routing import CompiledRouter
 
 KEPT = 1024
-"""Paths; a client that makes up names of queries cannot fill more."""
+LONGEST = 128
+"""Paths, and characters of one: a client that makes up names of queries cannot fill more."""
 
 
 class Routes(CompiledRouter):
@@ -29,7 +30,7 @@ class Routes(CompiledRouter):
         route = self._found.get(uri)
         if route is None:
             route = super().find(uri, req)
-            if route is not None:
+            if route is not None and len(uri) <= LONGEST:
                 if len(self._found) >= KEPT:
                     self._found.clear()
                 self._found[uri] = route

@@ -139,6 +139,12 @@ def test_where_there_is_nothing_that_is_told(pointer: str, rows: list[bytes]) ->
         look(pointer, *rows)
 
 
+def test_what_is_nested_too_deep_is_refused() -> None:
+    deep = b'{"id":%b1%b}' % (b"[" * 5000, b"]" * 5000)
+    with pytest.raises(Refused, match="too deep"):
+        look("/1/rows/1/id", deep, b'{"id":7}')
+
+
 def test_a_piece_is_split_once_however_many_references_go_through_it() -> None:
     lookup = Lookup()
     rows = [b'{"id":{"x":[10,20]}}', b'{"id":7}']

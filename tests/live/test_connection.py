@@ -12,7 +12,7 @@ import pytest
 from gateway import errors
 from gateway.demo.cluster import Cluster
 from gateway.pool.driver import ConnectError, Reason, Role
-from gateway.postgres.connection import Connection
+from gateway.postgres.connection import LARGEST, Connection
 from gateway.postgres.driver import Address, Driver
 from tests.live.databases import Desk, connect, database, driver, soon
 from tests.live.sessions import (
@@ -272,6 +272,19 @@ def test_a_connection_of_a_read_group_takes_no_writes(dsn: str, desk: Desk) -> N
     with pytest.raises(errors.BackendUnavailable):
         reader.run(plan, ["'1'"], deadline=soon())
     reader.close()
+
+
+def test_a_connection_is_not_kept_after_a_large_result(dsn: str, desk: Desk) -> None:
+    """The buffer of libpq never shrinks: each connection would have room for the largest result it has seen."""
+    connection = connect(dsn)
+    text = "-- name: q$\nSELECT repeat('x', :n::int)"
+    plan = desk.plan(text)
+    connection.run(plan, [str(LARGEST // 2)], deadline=soon())
+    assert connection.settle(soon())
+    with pytest.raises(errors.ResultTooLarge):
+        connection.run(plan, [str(LARGEST + 1)], deadline=soon(), max_bytes=LARGEST)
+    assert not connection.settle(soon())
+    connection.close()
 
 
 def test_an_idle_connection_holds_on_to_small_results_only(desk: Desk) -> None:

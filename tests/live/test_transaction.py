@@ -12,7 +12,7 @@ from gateway.catalogue.json_text import split_object
 from gateway.demo.cluster import Cluster
 from gateway.errors import GatewayError, Outcome
 from gateway.postgres import transaction
-from gateway.postgres.connection import Connection, Result
+from gateway.postgres.connection import LARGEST, Connection, Result
 from gateway.postgres.marks import Mark
 from gateway.postgres.outcomes import Verdict, ask, judge
 from gateway.postgres.sqlstate import APPENDIX_A, error_class
@@ -374,6 +374,18 @@ def test_results_that_are_far_too_large_together_stop_soon(bench: Bench, oracle:
     assert oracle.fetchall()[0][0] <= 10
     oracle.execute("DROP SEQUENCE made")
     assert logged(oracle) == []
+
+
+@pytest.mark.parametrize("piled", [True, False])
+def test_a_connection_is_not_kept_after_large_results(piled: bool, dsn: str, tmp_path: Path) -> None:
+    connection = connect(dsn)
+    text = "-- name: q$\n-- @param n int\nSELECT repeat('x', :n)"
+    bench = Bench(Desk(connection, tmp_path))
+    transaction.run(connection, bench.work((text, '{"n": 1000}'), piled=piled), deadline=soon())
+    assert connection.settle(soon())
+    transaction.run(connection, bench.work((text, f'{{"n": {LARGEST}}}'), piled=piled), deadline=soon())
+    assert not connection.settle(soon())
+    connection.close()
 
 
 @pytest.mark.parametrize("piled", [True, False])

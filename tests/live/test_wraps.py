@@ -111,7 +111,8 @@ EAGERLY_PARALLEL = """
 def test_many_rows_keep_the_order_asked_for_when_several_processes_find_them(
     limit: str, desk: Desk, oracle: psycopg2.extensions.cursor
 ) -> None:
-    oracle.execute("CREATE TABLE scattered AS SELECT i, md5(i::text) AS word FROM generate_series(1, 20000) i; ANALYZE")
+    oracle.execute("CREATE TABLE scattered AS SELECT i, md5(i::text) AS word FROM generate_series(1, 20000) i")
+    oracle.execute("ANALYZE scattered")
     desk.connection.ask(EAGERLY_PARALLEL, soon())
     try:
         text = f"-- name: q{limit}\nSELECT word FROM scattered WHERE i > 7 ORDER BY word"

@@ -3,7 +3,7 @@
 import falcon
 import falcon.testing
 
-from gateway.web.routes import KEPT, Routes
+from gateway.web.routes import KEPT, LONGEST, Routes
 
 
 class Echo:
@@ -47,3 +47,6 @@ def test_made_up_names_do_not_fill_the_memory() -> None:
     for number in range(KEPT + 10):
         assert caller.simulate_get(f"/echo/{number}").text == str(number)
     assert 0 < routes.remembered <= KEPT
+    before, long = routes.remembered, "x" * LONGEST
+    assert caller.simulate_get(f"/echo/{long}").text == long
+    assert routes.remembered == before
