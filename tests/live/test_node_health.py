@@ -246,9 +246,10 @@ class TestDraining:
                     stopped = node.workers()[1]
                     os.kill(stopped, signal.SIGSTOP)
                 late = client.post("/admin/endpoints/replica2/drain?wait=500ms")
-                assert problem(late, 504, "deadline_exceeded")["detail"] == (
-                    f"replica2 gets no new work, but after 0.5 s worker {stopped} has not been heard of since"
-                )
+                # It may have opened a connection when it was stopped, which then is at work for all one knows, too.
+                detail = problem(late, 504, "deadline_exceeded")["detail"]
+                assert detail.startswith("replica2 gets no new work, but after 0.5 s ")
+                assert detail.endswith(f"worker {stopped} has not been heard of since")
             finally:
                 os.kill(stopped, signal.SIGCONT)
             drained = client.post("/admin/endpoints/replica2/drain?wait=10s")
