@@ -15,6 +15,9 @@ ACCUMULATOR = "gateway.acc"
 AFTER_COUNT = b"\x1f"
 AFTER_RESULT = b"\x1e"
 
+_JOINED = f"coalesce(string_agg({ALIAS}.{ALIAS}_c, ','), '')"
+"""The texts of what ``_as_source`` names; its order is that of an ORDER BY inside."""
+
 
 def joined(*parts: str | Text) -> Text:
     """The parts one after the other, as one text."""
@@ -85,10 +88,6 @@ def accumulate(
         source = joined(*_as_source(_selection(kind, statement.source, max_rows, columns)))
     left = f"current_setting('{ACCUMULATOR}') || count(*) || chr({AFTER_COUNT[0]}){added} || chr({AFTER_RESULT[0]})"
     return joined(*lead, "SELECT ", f"set_config('{ACCUMULATOR}', {left}, true)", " FROM ", source)
-
-
-_JOINED = f"coalesce(string_agg({ALIAS}.{ALIAS}_c, ','), '')"
-"""The texts of what ``_as_source`` names; its order is that of an ORDER BY inside."""
 
 
 def _as_source(selection: Sequence[str | Text]) -> tuple[str | Text, ...]:

@@ -20,7 +20,7 @@ from gateway.catalogue.wrapping import ACCUMULATOR, AFTER_COUNT, AFTER_RESULT
 from gateway.errors import GatewayError, Outcome
 from gateway.pool.queue import Client
 from gateway.postgres import guarding, idempotency
-from gateway.postgres.connection import Connection, Result
+from gateway.postgres.connection import KEPT, Connection, Result
 from gateway.postgres.failures import Stage
 from gateway.postgres.idempotency import Claim
 from gateway.postgres.marks import FACTS, FACTS_AND_ORIGIN, Mark, Origin, mark_of
@@ -370,7 +370,8 @@ class _Attempt:
 
     def _weigh(self, results: Sequence[Result]) -> None:
         size = sum(len(result.text) for result in results)
-        self._connection.outgrow(size)
+        if size > KEPT:
+            self._connection.outgrow(size)
         self._bytes += size
         if self._max_bytes is not None and self._bytes > self._max_bytes:
             raise self._too_large()

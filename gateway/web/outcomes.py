@@ -15,6 +15,7 @@ from gateway.postgres.marks import Mark, NoMark
 from gateway.postgres.outcomes import Verdict, ask, judge
 from gateway.postgres.waiting import closed_gate
 from gateway.web import preferences
+from gateway.web.callers import deadline_of
 
 PAUSE_FIRST, PAUSE_LONGEST = 0.05, 0.5
 """Seconds between two questions, longer each time: what cannot be answered yet takes a connection every time."""
@@ -93,9 +94,7 @@ class OutcomeResource:
             known = Mark.read(mark)
         except NoMark:
             raise InvalidRequest("this is no mark of a transaction") from None
-        wait = preferences.parse(request.env.get("HTTP_PREFER")).wait
-        seconds = self._timeout if wait is None else min(wait, self._timeout)
-        deadline = request.context.arrived + seconds
+        deadline = deadline_of(request, self._timeout, preferences.parse(request.env.get("HTTP_PREFER")))
         outcome = self._outcomes.find(known, self._outcomes.groups, deadline, most=MOST_QUESTIONS)
         response.set_header("Cache-Control", "no-store")
         response.content_type = falcon.MEDIA_JSON
