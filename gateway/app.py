@@ -26,11 +26,11 @@ from gateway.node.sweeper import Sweeper
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
 from gateway.pool.road import Roads
-from gateway.pool.rotation import LocalViews, Rotation, Views
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.resolving import Resolver
 from gateway.postgres.waiting import closed_gate, open_lock
+from gateway.rotation.rotation import LocalViews, Rotation, Views
 from gateway.settings import GroupSettings, Settings
 from gateway.web.admin import EndpointAdminResource
 from gateway.web.catalogue import CatalogueResource

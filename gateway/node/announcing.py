@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Callable, Mapping
 
-from gateway.pool.endpoint import EndpointState, EndpointView
-from gateway.pool.rotation import Views
+from gateway.rotation.endpoint import EndpointState, EndpointView
+from gateway.rotation.rotation import Views
 
 log = logging.getLogger("gateway.node")
 
 
 class Announced:
-    """Views whose changes are told. Satisfies ``pool.rotation.Views``."""
+    """Views whose changes are told. Satisfies ``rotation.rotation.Views``."""
 
     def __init__(self, views: Views) -> None:
         self._views = views

@@ -1,6 +1,6 @@
 """The board: what the workers of a node know of their endpoints, in a file in memory that all of them map.
 
-Satisfies ``pool.rotation.Views``. Reading takes no lock and no system call. A change is a read-modify-write under a
+Satisfies ``rotation.rotation.Views``. Reading takes no lock and no system call. A change is a read-modify-write under a
 file lock, which the kernel frees when its holder dies; it lasts some 20 µs, and whoever dies in it leaves the record
 as it was (``records``). A holder that was stopped in it (SIGSTOP) holds up one change of each worker for
 ``PATIENCE``; then the others go on without the lock, and the stopped one, once it runs again, sees that they did and
@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from gateway import __version__
 from gateway.node.records import Record
-from gateway.pool.endpoint import EndpointView
+from gateway.rotation.endpoint import EndpointView
 
 log = logging.getLogger("gateway.node")
 

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from gateway.pool.moves import Resolved
-from gateway.pool.rotation import Rotation
+from gateway.rotation.moves import Resolved
+from gateway.rotation.rotation import Rotation
 
 log = logging.getLogger("gateway.node")
 

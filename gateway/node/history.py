@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gateway.pool.driver import Role
-from gateway.pool.endpoint import EndpointView
 from gateway.postgres.probing import Look
+from gateway.rotation.endpoint import EndpointView, Role
 
 SAMPLES = 1200
 """Positions kept: ten minutes of a busy primary, probed twice a second."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from gateway.node.places import AFTER_BREAK, AFTER_FAREWELL, Places
-from gateway.pool.driver import CapReached, ConnectError, Connection, Driver, Reason
+from gateway.pool.driver import CapReached, ConnectError, Connection, Driver
+from gateway.rotation.endpoint import Reason
 
 log = logging.getLogger("gateway.node")
 

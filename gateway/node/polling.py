@@ -5,8 +5,8 @@ import threading
 from time import monotonic
 
 from gateway.node.spawning import Spawn, spawn_thread
-from gateway.pool.rotation import Rotation
 from gateway.postgres.waiting import call_in_sweeps
+from gateway.rotation.rotation import Rotation
 
 log = logging.getLogger("gateway.node")
 

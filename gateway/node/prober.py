@@ -14,8 +14,8 @@ from gateway.node.polling import Polling
 from gateway.node.spawning import Spawn, spawn_thread
 from gateway.node.watcher import Watcher
 from gateway.pool.driver import Driver
-from gateway.pool.rotation import Rotation
 from gateway.postgres.connection import Connection
+from gateway.rotation.rotation import Rotation
 
 log = logging.getLogger("gateway.node")
 

@@ -11,12 +11,12 @@ from time import monotonic
 
 from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.node.history import History
-from gateway.pool.driver import ConnectError, Driver, Reason, Role
-from gateway.pool.endpoint import EndpointState
-from gateway.pool.moves import Probed, ProbeFailed
-from gateway.pool.rotation import Rotation
+from gateway.pool.driver import ConnectError, Driver
 from gateway.postgres.connection import Connection
 from gateway.postgres.probing import Look, identify, look
+from gateway.rotation.endpoint import EndpointState, Reason, Role
+from gateway.rotation.moves import Probed, ProbeFailed
+from gateway.rotation.rotation import Rotation
 
 log = logging.getLogger("gateway.node")
 

@@ -5,32 +5,9 @@ The real driver is ``postgres.session``; ``tests/pool/fake.py`` has another, and
 """
 
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Protocol, TypeVar
 
-
-class Role(StrEnum):
-    """What a server is at this moment; asked from it, never configured."""
-
-    PRIMARY = "primary"
-    REPLICA = "replica"
-
-
-class Reason(StrEnum):
-    """Why an endpoint is not in the rotation."""
-
-    REFUSED = "refused"
-    TIMEOUT = "timeout"
-    LOST = "lost"
-    LAGGING = "lagging"
-    NOT_STREAMING = "not_streaming"
-    WRONG_ROLE = "wrong_role"
-    OLD_TIMELINE = "old_timeline"
-    AUTH = "auth"
-    TLS = "tls"
-    STARTING_UP = "starting_up"
-    DRAINED = "drained"
-    UNKNOWN = "unknown"
+from gateway.rotation.endpoint import Reason, Role
 
 
 class ConnectError(Exception):

@@ -29,21 +29,21 @@ from typing import Generic
 import msgspec
 
 from gateway.errors import Draining, NoEndpoint, PoolTimeout, QueueFull
-from gateway.pool.choosing import Candidates, Fallback, Needs
-from gateway.pool.driver import ConnectionBroken, Driver, Reason
-from gateway.pool.endpoint import EndpointView
+from gateway.pool.driver import ConnectionBroken, Driver
 from gateway.pool.exchange import Exchange, Lock
 from gateway.pool.growth import Connector, Growth, start_thread
 from gateway.pool.lease import Lease
-from gateway.pool.moves import Connected, Lost, Silent
 from gateway.pool.opening import Opening
 from gateway.pool.queue import Client, Gate, Queue, ThreadGate, Waiter
 from gateway.pool.road import Roads
-from gateway.pool.rotation import Rotation
 from gateway.pool.sharing import Balance
 from gateway.pool.slot import EMPTY, IDLE, C, Slot
 from gateway.pool.stock import Stock
 from gateway.pool.want import ANY, Want
+from gateway.rotation.choosing import Candidates, Fallback, Needs
+from gateway.rotation.endpoint import EndpointView, Reason
+from gateway.rotation.moves import Connected, Lost, Silent
+from gateway.rotation.rotation import Rotation
 
 PING_AFTER = 30.0
 """Seconds of idleness after which a look at the socket is not enough."""

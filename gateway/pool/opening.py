@@ -4,13 +4,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic
 
-from gateway.pool.driver import CapReached, ConnectError, Driver, Reason
+from gateway.pool.driver import CapReached, ConnectError, Driver
 from gateway.pool.exchange import Exchange
 from gateway.pool.growth import Connector, Order
-from gateway.pool.moves import Connected, ConnectFailed
 from gateway.pool.queue import Gate
-from gateway.pool.rotation import Rotation
 from gateway.pool.slot import C, Slot
+from gateway.rotation.endpoint import Reason
+from gateway.rotation.moves import Connected, ConnectFailed
+from gateway.rotation.rotation import Rotation
 
 
 class Opening(Generic[C]):

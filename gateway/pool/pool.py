@@ -5,8 +5,8 @@ from types import MappingProxyType
 from typing import Generic
 
 from gateway.pool.group import Group, GroupStats
-from gateway.pool.rotation import Rotation
 from gateway.pool.slot import C
+from gateway.rotation.rotation import Rotation
 
 
 class Pool(Generic[C]):

@@ -13,7 +13,8 @@ Legal moves, and nothing else moves::
 from enum import StrEnum
 from typing import Generic, NoReturn, TypeVar
 
-from gateway.pool.driver import Connection, Role
+from gateway.pool.driver import Connection
+from gateway.rotation.endpoint import Role
 
 C = TypeVar("C", bound=Connection)
 
@@ -48,12 +49,13 @@ class Slot(Generic[C]):
 
     connection: C
     """The connection in this slot; asking for it raises IllegalMove where there is none."""
+    role: Role | None
+    """What this connection last said of its server; a difference to ``connection.role`` is news."""
 
     def __init__(self) -> None:
         self.state: SlotState = EMPTY
         self.endpoint = ""
-        self.role: Role | None = None
-        """What this connection last said of its server; a difference to ``connection.role`` is news."""
+        self.role = None
         self.opened_at = 0.0
         self.rested_at = 0.0
         """When the connection was last known to be good."""

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Generic
 
-from gateway.pool.choosing import Candidates
-from gateway.pool.driver import Reason, Role
-from gateway.pool.endpoint import EndpointState, EndpointView
 from gateway.pool.road import Roads
 from gateway.pool.sharing import Balance, Sharing, Turns
 from gateway.pool.shelf import Shelf
 from gateway.pool.slot import EMPTY, IDLE, LEASED, C, Slot
 from gateway.pool.want import ANY, Want
+from gateway.rotation.choosing import Candidates
+from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role
 
 _HOPELESS = frozenset({Reason.REFUSED, Reason.TIMEOUT, Reason.LOST, Reason.STARTING_UP, Reason.UNKNOWN})
 """Reasons of an endpoint's withdrawal for which reads in flight there had better be run elsewhere."""

@@ -15,7 +15,6 @@ from gateway.catalogue.arguments import literal
 from gateway.catalogue.query import Kind
 from gateway.catalogue.types import Form
 from gateway.errors import GatewayError, Outcome
-from gateway.pool.driver import Role
 from gateway.pool.queue import Client
 from gateway.postgres import failures, guarding
 from gateway.postgres.attributing import refused_arguments
@@ -23,6 +22,7 @@ from gateway.postgres.failures import Stage
 from gateway.postgres.session import SAFETY_MARGIN, Session, text_of
 from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
+from gateway.rotation.endpoint import Role
 
 KEPT = 65536
 """Bytes of a result that an idle connection may hold on to."""

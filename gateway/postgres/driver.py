@@ -9,12 +9,13 @@ import msgspec
 import psycopg2
 
 from gateway.errors import DeadlineExceeded, GatewayError
-from gateway.pool.driver import ConnectError, Reason
+from gateway.pool.driver import ConnectError
 from gateway.postgres import dsn as dsns
 from gateway.postgres import waiting
 from gateway.postgres.connection import Connection
 from gateway.postgres.resolving import Resolver
 from gateway.postgres.waiting import DeadlinePassed
+from gateway.rotation.endpoint import Reason
 from gateway.settings import EndpointSettings
 
 PINNED = {

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from time import monotonic
 
 from gateway.errors import Fault, GatewayError
-from gateway.pool.driver import ConnectError, Role
+from gateway.pool.driver import ConnectError
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.idempotency import DDL, TABLE
+from gateway.rotation.endpoint import Role
 from gateway.settings import Settings
 
 CONNECT_TIMEOUT = 5.0

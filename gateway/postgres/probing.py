@@ -5,10 +5,10 @@ from time import monotonic
 import msgspec
 
 from gateway.errors import DeadlineExceeded, GatewayError
-from gateway.pool.driver import Role
 from gateway.postgres.connection import Connection
 from gateway.postgres.positions import TIMELINE
 from gateway.postgres.tokens import written_to
+from gateway.rotation.endpoint import Role
 
 # NOTE: the timeline is never the control file's, which lags a checkpoint. A standby's is that of its receiver, which
 # only pg_monitor may see, as its status; others see that there is one. OFFSET 0: asked once, though a promotion comes.

@@ -14,9 +14,9 @@ import falcon
 
 from gateway.errors import DeadlineExceeded, Forbidden, InvalidRequest, NotFound
 from gateway.node.snapshots import Snapshots, leases_on, unaware
-from gateway.pool.endpoint import EndpointView
-from gateway.pool.moves import Drain, Resume
-from gateway.pool.rotation import Rotation
+from gateway.rotation.endpoint import EndpointView
+from gateway.rotation.moves import Drain, Resume
+from gateway.rotation.rotation import Rotation
 from gateway.settings.units import seconds
 from gateway.web.health import respond
 from gateway.web.standing import Standing

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gateway.errors import InvalidRequest, TooStale
-from gateway.pool.driver import Role
-from gateway.pool.endpoint import EndpointState, EndpointView
 from gateway.pool.want import Want
 from gateway.postgres import guarding
 from gateway.postgres.tokens import Token
+from gateway.rotation.endpoint import EndpointState, EndpointView, Role
 from gateway.web.preferences import Preferences
 
 

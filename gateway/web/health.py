@@ -10,8 +10,8 @@ import orjson
 from gateway import __version__
 from gateway.catalogue.query import Catalogue
 from gateway.node.snapshots import Snapshot, Snapshots, sum_of
-from gateway.pool.endpoint import EndpointView
 from gateway.pool.pool import Pool
+from gateway.rotation.endpoint import EndpointView
 from gateway.web.readiness import Readiness
 from gateway.web.standing import Standing, standing
 

@@ -8,10 +8,9 @@ import falcon
 from gateway.catalogue.query import Catalogue
 from gateway.errors import InvalidRequest
 from gateway.node.plans import Plans
-from gateway.pool.driver import Role
-from gateway.pool.endpoint import EndpointView
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
+from gateway.rotation.endpoint import EndpointView, Role
 from gateway.settings.units import seconds
 
 _KNOWN = ("group", "query", "max_lag", "min")

@@ -13,8 +13,6 @@ import falcon
 from msgspec.structs import replace
 
 from gateway.errors import ClientGone, ConnectionLost, GatewayError, NoEndpoint, Outcome, TooStale
-from gateway.pool.driver import Role
-from gateway.pool.endpoint import EndpointView
 from gateway.pool.group import Group
 from gateway.pool.lease import Lease
 from gateway.pool.pool import Pool
@@ -22,6 +20,7 @@ from gateway.pool.queue import Client
 from gateway.pool.want import ANY, Want
 from gateway.postgres.connection import Connection
 from gateway.postgres.positions import token_after_commit
+from gateway.rotation.endpoint import EndpointView, Role
 from gateway.web import freshness
 from gateway.web.freshness import Freshness
 from gateway.web.retries import MOST_ATTEMPTS, RetryBudget, did_not_execute, may_succeed_elsewhere

@@ -2,9 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from gateway.pool.driver import Reason
-from gateway.pool.endpoint import EndpointState, EndpointView
 from gateway.pool.pool import Pool
+from gateway.rotation.endpoint import EndpointState, EndpointView, Reason
 
 
 class Standing(NamedTuple):

@@ -11,9 +11,10 @@ import pytest
 
 from gateway import errors
 from gateway.demo.cluster import Cluster
-from gateway.pool.driver import ConnectError, Reason, Role
+from gateway.pool.driver import ConnectError
 from gateway.postgres.connection import LARGEST, Connection
 from gateway.postgres.driver import Address, Driver
+from gateway.rotation.endpoint import Reason, Role
 from tests.live.databases import Desk, connect, database, driver, soon
 from tests.live.sessions import (
     INSERT,

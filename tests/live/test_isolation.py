@@ -9,10 +9,10 @@ import pytest
 
 from gateway.demo.cluster import Cluster
 from gateway.errors import GatewayError, NoEndpoint, QueryBroken
-from gateway.pool.driver import Role
 from gateway.pool.group import Group
-from gateway.pool.moves import Probed
-from gateway.pool.rotation import LocalViews, Rotation
+from gateway.rotation.endpoint import Role
+from gateway.rotation.moves import Probed
+from gateway.rotation.rotation import LocalViews, Rotation
 from tests.live.databases import Desk, connect, database, driver, plain, soon
 
 TABLES = """

@@ -15,7 +15,7 @@ import pytest
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from gateway.node.board import Board
-from gateway.pool.endpoint import EndpointState, EndpointView
+from gateway.rotation.endpoint import EndpointState, EndpointView
 from gateway.settings import EndpointSettings
 from tests.live.gateways import Gateway, serving, wait_until
 

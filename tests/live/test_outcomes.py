@@ -9,8 +9,8 @@ import pytest
 from gateway import errors
 from gateway.demo.cluster import Cluster
 from gateway.errors import GatewayError
-from gateway.pool.driver import Role
 from gateway.postgres.sqlstate import APPENDIX_A, error_class
+from gateway.rotation.endpoint import Role
 from tests.live.databases import Desk, connect, soon
 from tests.live.sessions import (
     INSERT,

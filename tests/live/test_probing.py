@@ -13,13 +13,12 @@ from gateway.node.election import Election
 from gateway.node.history import History
 from gateway.node.polling import Polling
 from gateway.node.prober import Prober
-from gateway.pool.driver import Reason, Role
-from gateway.pool.endpoint import EndpointState, EndpointView
-from gateway.pool.moves import Lost, Silent
-from gateway.pool.rotation import LocalViews, Rotation
 from gateway.postgres.driver import Address, Driver
 from gateway.postgres.probing import identify, look
 from gateway.postgres.resolving import Resolver
+from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role
+from gateway.rotation.moves import Lost, Silent
+from gateway.rotation.rotation import LocalViews, Rotation
 from tests.live.databases import connect, soon
 from tests.live.sessions import wait_until
 

@@ -17,7 +17,7 @@ from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from gateway.demo.server import Server
 from gateway.errors import NoEndpoint, Outcome
-from gateway.pool.driver import Role
+from gateway.rotation.endpoint import Role
 from tests.live.databases import Desk, connect, plain, soon
 from tests.live.gateways import Gateway, problem, running_marked, serving_queries, wait_until
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from gateway.node.board import Board
-from gateway.pool.endpoint import EndpointView
+from gateway.rotation.endpoint import EndpointView
 
 ENDPOINTS = {"primary": "here", "replica1": "there"}
 

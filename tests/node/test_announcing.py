@@ -5,9 +5,9 @@ import logging
 import pytest
 
 from gateway.node.announcing import Announced
-from gateway.pool.driver import Reason, Role
-from gateway.pool.moves import Connected, Drain, Event, Lost, Probed, ProbeFailed, Resolved, Resume
-from gateway.pool.rotation import LocalViews, Rotation
+from gateway.rotation.endpoint import Reason, Role
+from gateway.rotation.moves import Connected, Drain, Event, Lost, Probed, ProbeFailed, Resolved, Resume
+from gateway.rotation.rotation import LocalViews, Rotation
 
 
 def good(role: Role = Role.REPLICA, lag_ms: float = 0) -> Probed:

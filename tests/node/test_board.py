@@ -10,10 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.node.board import LOCK, PATIENCE, Board
-from gateway.pool.driver import Reason, Role
-from gateway.pool.endpoint import EndpointState, EndpointView
-from gateway.pool.moves import Drain, Probed, ProbeFailed, Resolved
-from gateway.pool.rotation import Rotation
+from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role
+from gateway.rotation.moves import Drain, Probed, ProbeFailed, Resolved
+from gateway.rotation.rotation import Rotation
 from tests.node.boards import ENDPOINTS, board, count
 
 GOOD = Probed(role=Role.REPLICA, ping_ms=0.3, lag_ms=4.0, lag_bytes=17, system="7", timeline=2, position=2**60)

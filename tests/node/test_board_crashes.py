@@ -11,10 +11,9 @@ import pytest
 
 from gateway.node.board import PATIENCE
 from gateway.node.polling import Polling
-from gateway.pool.driver import Reason, Role
-from gateway.pool.endpoint import EndpointState, EndpointView
-from gateway.pool.moves import Probed, ProbeFailed
-from gateway.pool.rotation import Rotation
+from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role
+from gateway.rotation.moves import Probed, ProbeFailed
+from gateway.rotation.rotation import Rotation
 from tests.node.boards import assert_whole, board, count, counted, process
 
 KILLS = 40

@@ -3,9 +3,8 @@
 import pytest
 
 from gateway.node.history import SAMPLES, History, Lag
-from gateway.pool.driver import Role
-from gateway.pool.endpoint import EndpointView
 from gateway.postgres.probing import Look
+from gateway.rotation.endpoint import EndpointView, Role
 
 EPOCH = 1_700_000_000.0
 """The servers' clocks when ours is 0."""

@@ -16,13 +16,13 @@ from gateway.errors import BackendUnavailable, NoEndpoint
 from gateway.node import plans as plans_module
 from gateway.node.learner import Learner
 from gateway.node.plans import Learnt, Plans
-from gateway.pool.driver import Role
 from gateway.pool.group import Group
-from gateway.pool.moves import Probed
 from gateway.pool.pool import Pool
-from gateway.pool.rotation import LocalViews, Rotation
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Address, Driver
+from gateway.rotation.endpoint import Role
+from gateway.rotation.moves import Probed
+from gateway.rotation.rotation import LocalViews, Rotation
 from tests.live.databases import soon
 from tests.live.sessions import wait_until
 

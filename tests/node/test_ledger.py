@@ -6,7 +6,8 @@ import pytest
 
 from gateway.node.ledger import CountedDriver, Ledger
 from gateway.node.places import AFTER_BREAK, AFTER_FAREWELL, Places
-from gateway.pool.driver import ConnectError, Driver, Reason
+from gateway.pool.driver import ConnectError, Driver
+from gateway.rotation.endpoint import Reason
 from tests.node.clock import Clock
 from tests.pool.fake import FakeConnection, FakeServer
 

@@ -8,11 +8,10 @@ from time import monotonic
 import pytest
 
 from gateway.node.polling import Polling
-from gateway.pool.driver import Reason, Role
-from gateway.pool.endpoint import EndpointState
-from gateway.pool.moves import Probed, ProbeFailed
-from gateway.pool.rotation import LocalViews, Rotation
 from gateway.postgres import waiting
+from gateway.rotation.endpoint import EndpointState, Reason, Role
+from gateway.rotation.moves import Probed, ProbeFailed
+from gateway.rotation.rotation import LocalViews, Rotation
 
 
 @contextmanager

@@ -8,14 +8,14 @@ import pytest
 
 from gateway.demo.cluster import Cluster
 from gateway.node.sweeper import MOST, Sweeper
-from gateway.pool.driver import Role
 from gateway.pool.group import Group
-from gateway.pool.moves import Probed
 from gateway.pool.pool import Pool
-from gateway.pool.rotation import LocalViews, Rotation
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Address, Driver
 from gateway.postgres.idempotency import DDL, SWEPT_AT_ONCE
+from gateway.rotation.endpoint import Role
+from gateway.rotation.moves import Probed
+from gateway.rotation.rotation import LocalViews, Rotation
 from tests.live.databases import plain
 from tests.live.sessions import wait_until
 

@@ -10,11 +10,10 @@ import pytest
 from gateway.demo.ports import find_port
 from gateway.node.history import History
 from gateway.node.watcher import Watcher
-from gateway.pool.driver import Reason, Role
-from gateway.pool.endpoint import EndpointState
-from gateway.pool.rotation import LocalViews, Rotation
 from gateway.postgres.driver import Address, Driver
 from gateway.postgres.probing import Look
+from gateway.rotation.endpoint import EndpointState, Reason, Role
+from gateway.rotation.rotation import LocalViews, Rotation
 
 
 @contextmanager

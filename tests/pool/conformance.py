@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway.pool.driver import ConnectError, Connection, ConnectionBroken, Driver, Reason, Role
+from gateway.pool.driver import ConnectError, Connection, ConnectionBroken, Driver
+from gateway.rotation.endpoint import Reason, Role
 
 Deed = Callable[[Any], None]
 

@@ -4,15 +4,15 @@ import itertools
 import threading
 from collections.abc import Callable
 
-from gateway.pool.driver import ConnectError, ConnectionBroken, Reason, Role
-from gateway.pool.endpoint import EndpointState
+from gateway.pool.driver import ConnectError, ConnectionBroken
 from gateway.pool.group import Group
-from gateway.pool.moves import Probed, ProbeFailed
 from gateway.pool.queue import Gate, Queue, ThreadGate, Waiter
 from gateway.pool.road import Roads
-from gateway.pool.rotation import LocalViews, Rotation
 from gateway.pool.slot import Slot
 from gateway.pool.want import ANY, Want
+from gateway.rotation.endpoint import EndpointState, Reason, Role
+from gateway.rotation.moves import Probed, ProbeFailed
+from gateway.rotation.rotation import LocalViews, Rotation
 
 
 class FakeClock:

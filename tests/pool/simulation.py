@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from greenlet import getcurrent, greenlet
 
-from gateway.pool.driver import Reason, Role
 from gateway.pool.group import Group
-from gateway.pool.moves import Probed, ProbeFailed
 from gateway.pool.queue import Client
-from gateway.pool.rotation import LocalViews, Rotation
 from gateway.pool.sharing import Balance
+from gateway.rotation.endpoint import Reason, Role
+from gateway.rotation.moves import Probed, ProbeFailed
+from gateway.rotation.rotation import LocalViews, Rotation
 from tests.pool.fake import FakeConnection, FakeDriver, FakeServer
 
 

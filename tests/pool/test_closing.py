@@ -5,8 +5,8 @@ import traceback
 import pytest
 
 from gateway.errors import Draining
-from gateway.pool.driver import Role
 from gateway.pool.pool import Pool
+from gateway.rotation.endpoint import Role
 from tests.pool.borrowers import queue_up
 from tests.pool.fake import FakeServer, Rig
 

@@ -4,8 +4,9 @@ from contextlib import ExitStack
 import pytest
 
 from gateway.errors import NoEndpoint, PoolTimeout
-from gateway.pool.driver import ConnectError, Reason, Role
-from gateway.pool.moves import Lost
+from gateway.pool.driver import ConnectError
+from gateway.rotation.endpoint import Reason, Role
+from gateway.rotation.moves import Lost
 from tests.pool.borrowers import queue_up
 from tests.pool.fake import FakeServer, Rig
 

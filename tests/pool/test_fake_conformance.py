@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.pool.driver import ConnectError, Reason, Role
+from gateway.pool.driver import ConnectError
+from gateway.rotation.endpoint import Reason, Role
 from tests.pool.conformance import Deed, DriverConformance
 from tests.pool.fake import FakeClock, FakeConnection, FakeDriver, FakeServer
 

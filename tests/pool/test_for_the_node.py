@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.pool.driver import Reason
-from gateway.pool.moves import Drain
+from gateway.rotation.endpoint import Reason
+from gateway.rotation.moves import Drain
 from tests.pool.fake import FakeServer, Rig
 
 

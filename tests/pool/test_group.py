@@ -1,9 +1,9 @@
 import pytest
 
 from gateway.errors import PoolTimeout
-from gateway.pool.driver import Role
 from gateway.pool.group import PING_AFTER, PING_TIMEOUT, GroupStats
 from gateway.pool.growth import RETIRE_AFTER
+from gateway.rotation.endpoint import Role
 from tests.pool.fake import FakeServer, Rig
 
 

@@ -5,12 +5,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from gateway.pool.driver import Reason, Role
-from gateway.pool.endpoint import EndpointState
 from gateway.pool.group import PING_AFTER, PING_TIMEOUT
 from gateway.pool.growth import start_thread
-from gateway.pool.moves import Drain, Event, Lost, ProbeFailed, Resolved
 from gateway.pool.want import Want
+from gateway.rotation.endpoint import EndpointState, Reason, Role
+from gateway.rotation.moves import Drain, Event, Lost, ProbeFailed, Resolved
 from tests.pool.fake import FakeServer, Rig, WatchedGroup
 
 ONLY_S = Want(only=frozenset({"s"}))

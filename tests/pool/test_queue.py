@@ -6,9 +6,10 @@ from types import FrameType
 import pytest
 
 from gateway.errors import PoolTimeout, QueueFull
-from gateway.pool.driver import ConnectError, Role
+from gateway.pool.driver import ConnectError
 from gateway.pool.group import GroupStats
 from gateway.pool.growth import start_thread
+from gateway.rotation.endpoint import Role
 from tests.pool.borrowers import Borrower, queue_up
 from tests.pool.fake import FakeServer, Rig
 

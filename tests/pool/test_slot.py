@@ -2,8 +2,8 @@ import itertools
 
 import pytest
 
-from gateway.pool.driver import Role
 from gateway.pool.slot import IllegalMove, Slot, SlotState
+from gateway.rotation.endpoint import Role
 from tests.pool.fake import FakeClock, FakeConnection, FakeServer
 
 LEGAL = {

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gateway.pool.driver import ConnectError, Reason, Role
+from gateway.pool.driver import ConnectError
+from gateway.rotation.endpoint import Reason, Role
 from tests.pool.fake import FakeServer, Rig, WatchedGroup
 
 THREADS = 300

@@ -6,11 +6,12 @@ from contextlib import ExitStack
 import pytest
 
 from gateway.errors import ClientGone, NoEndpoint, PoolTimeout
-from gateway.pool.driver import ConnectError, Reason, Role
+from gateway.pool.driver import ConnectError
 from gateway.pool.growth import start_thread
-from gateway.pool.moves import Lost
 from gateway.pool.queue import Client, ThreadGate
 from gateway.pool.want import Want
+from gateway.rotation.endpoint import Reason, Role
+from gateway.rotation.moves import Lost
 from tests.pool.borrowers import Borrower, queue_up
 from tests.pool.fake import FakeServer, Rig, WatchedGroup
 

@@ -8,8 +8,9 @@ from time import monotonic
 import psycopg2
 import pytest
 
-from gateway.pool.driver import ConnectError, Reason
+from gateway.pool.driver import ConnectError
 from gateway.postgres.driver import Address, Driver, display_milliseconds, explained, read_secret
+from gateway.rotation.endpoint import Reason
 
 AT = 'connection to server at "db.example" (10.0.0.1), port 5432 failed: '
 SENTENCES: list[tuple[str, Reason | None]] = [

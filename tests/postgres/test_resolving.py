@@ -7,11 +7,12 @@ from time import monotonic
 
 import pytest
 
-from gateway.pool.driver import ConnectError, Reason
+from gateway.pool.driver import ConnectError
 from gateway.postgres import resolving
 from gateway.postgres.driver import Address, Driver
 from gateway.postgres.resolving import Resolver
 from gateway.postgres.waiting import DeadlinePassed
+from gateway.rotation.endpoint import Reason
 
 
 class Names:

@@ -9,10 +9,10 @@ import falcon.testing
 from gateway.catalogue.query import Catalogue
 from gateway.node.plans import Plans
 from gateway.node.snapshots import Snapshots
-from gateway.pool.driver import Role
-from gateway.pool.moves import Probed
 from gateway.pool.pool import Pool
-from gateway.pool.rotation import LocalViews, Rotation
+from gateway.rotation.endpoint import Role
+from gateway.rotation.moves import Probed
+from gateway.rotation.rotation import LocalViews, Rotation
 from gateway.web.admin import EndpointAdminResource
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource

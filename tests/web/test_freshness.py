@@ -3,10 +3,9 @@
 import pytest
 
 from gateway.errors import InvalidRequest, TooStale
-from gateway.pool.driver import Role
-from gateway.pool.endpoint import EndpointState, EndpointView
 from gateway.pool.want import Want
 from gateway.postgres.tokens import Token
+from gateway.rotation.endpoint import EndpointState, EndpointView, Role
 from gateway.web.freshness import Freshness, asked_for, check, lag_now, newest_timeline, refuse_foreign, want
 from gateway.web.preferences import Preferences
 

@@ -1,7 +1,7 @@
 import pytest
 
-from gateway.pool.driver import Reason
-from gateway.pool.moves import Drain, ProbeFailed
+from gateway.rotation.endpoint import Reason
+from gateway.rotation.moves import Drain, ProbeFailed
 from tests.web.rigs import HealthRig
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from gateway import errors
 from gateway.errors import GatewayError, Outcome
-from gateway.pool.driver import ConnectError, Reason, Role
-from gateway.pool.endpoint import EndpointState
-from gateway.pool.moves import Connected, Probed
+from gateway.pool.driver import ConnectError
 from gateway.pool.pool import Pool
 from gateway.postgres.tokens import Token
+from gateway.rotation.endpoint import EndpointState, Reason, Role
+from gateway.rotation.moves import Connected, Probed
 from gateway.web.freshness import Freshness
 from gateway.web.retries import MOST_ATTEMPTS
 from gateway.web.running import Runner

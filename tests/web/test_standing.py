@@ -1,7 +1,7 @@
 import pytest
 
-from gateway.pool.driver import Reason
-from gateway.pool.moves import Drain, ProbeFailed, Resume
+from gateway.rotation.endpoint import Reason
+from gateway.rotation.moves import Drain, ProbeFailed, Resume
 from gateway.web.standing import Standing
 from tests.web.rigs import HealthRig
 

@@ -4,7 +4,29 @@ from enum import StrEnum
 
 import msgspec
 
-from gateway.pool.driver import Reason, Role
+
+class Role(StrEnum):
+    """What a server is at this moment; asked from it, never configured."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
+class Reason(StrEnum):
+    """Why an endpoint is not in the rotation."""
+
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    LAGGING = "lagging"
+    NOT_STREAMING = "not_streaming"
+    WRONG_ROLE = "wrong_role"
+    OLD_TIMELINE = "old_timeline"
+    AUTH = "auth"
+    TLS = "tls"
+    STARTING_UP = "starting_up"
+    DRAINED = "drained"
+    UNKNOWN = "unknown"
 
 
 class EndpointState(StrEnum):

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from gateway.pool.choosing import Candidates, Needs, candidates, objection
-from gateway.pool.driver import Reason
-from gateway.pool.endpoint import EndpointView
-from gateway.pool.moves import Event, step
+from gateway.rotation.choosing import Candidates, Needs, candidates, objection
+from gateway.rotation.endpoint import EndpointView, Reason
+from gateway.rotation.moves import Event, step
 
 log = logging.getLogger("gateway.pool")
 

@@ -5,8 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from gateway.pool.driver import Reason, Role
-from gateway.pool.endpoint import EndpointState, EndpointView, same_system
+from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role, same_system
 
 Fallback = Literal["primary", "none"]
 

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 import pytest
 from msgspec.structs import replace
 
-from gateway.pool.choosing import DEAF_AFTER, Candidates, Needs, candidates, objection
-from gateway.pool.driver import Reason, Role
-from gateway.pool.endpoint import EndpointState, EndpointView
-from gateway.pool.moves import (
+from gateway.rotation.choosing import DEAF_AFTER, Candidates, Needs, candidates, objection
+from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role
+from gateway.rotation.moves import (
     ENTRIES,
     ENTRIES_WITHIN,
     Connected,
@@ -23,7 +22,7 @@ from gateway.pool.moves import (
     Silent,
     step,
 )
-from gateway.pool.rotation import LATELY, LocalViews, Rotation
+from gateway.rotation.rotation import LATELY, LocalViews, Rotation
 from tests.pool.fake import FakeClock
 
 UNKNOWN, IN, SUSPECT, OUT = EndpointState

@@ -24,8 +24,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from gateway.pool.driver import Reason, Role
-from gateway.pool.endpoint import EndpointState, EndpointView, same_system
+from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role, same_system
 
 ENTRIES = 3
 """How often an endpoint may come back within ``ENTRIES_WITHIN`` seconds before it is held."""
