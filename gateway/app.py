@@ -12,12 +12,12 @@ from typing import Any
 import falcon
 
 from gateway.catalogue.query import Catalogue
+from gateway.execution.plans import Plans
 from gateway.node.announcing import Announced
 from gateway.node.board import Board
 from gateway.node.election import Election
 from gateway.node.learner import Learner
 from gateway.node.ledger import Ledger
-from gateway.node.plans import Plans
 from gateway.node.polling import Polling
 from gateway.node.prober import Prober, stale_after
 from gateway.node.pulse import Pulse
@@ -79,13 +79,14 @@ class _Worker:
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
+        self._directory = directory
         self._is_draining = is_draining
         views, self._election = _shared(settings, directory)
         self._rotation = Rotation(
             views=Announced(views),
             max_lags={name: group.max_lag for name, group in settings.groups.items() if group.access == "read"},
         )
-        self._plans = Plans(catalogue=catalogue, directory=directory)
+        self._plans = Plans(catalogue)
         self._resolver, self._roads = Resolver(), Roads()
         self._ledger = None
         if directory is not None:
@@ -187,7 +188,7 @@ class _Worker:
             timeout=settings.probe.timeout,
         )
         prober.start()
-        Learner(plans=self._plans, pool=self._pool).start()
+        Learner(plans=self._plans, pool=self._pool, catalogue=self._catalogue, directory=self._directory).start()
         Sweeper(pool=self._pool, retention=settings.idempotency.retention, is_wanted=prober.is_elected).start()
 
     def _group(self, name: str, group: GroupSettings) -> Group[Connection]:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from gateway.catalogue.query import Catalogue
-from gateway.node.plans import Plans
+from gateway.execution.plans import Plans
 from gateway.node.processes import is_alive, my_start
 from gateway.pool.group import GroupStats
 from gateway.pool.pool import Pool
@@ -107,7 +107,7 @@ class Snapshots:
             leases=leases,
             catalogue=self._catalogue.hash,
             loaded=self._loaded,
-            faults=len(self._plans.faults),
+            faults=self._plans.faults,
         )
 
     def publish(self) -> None:

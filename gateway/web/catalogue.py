@@ -8,7 +8,7 @@ import orjson
 from gateway.catalogue.query import Catalogue, Parameter, Query
 from gateway.catalogue.types import Type
 from gateway.errors import UnknownQuery
-from gateway.node.plans import Plans
+from gateway.execution.plans import Plans
 
 HIDDEN_FAULT = "the database does not take it: see the gateway's log, or gateway check"
 
@@ -42,7 +42,7 @@ class CatalogueResource:
     on_head_one = on_get_one
 
     def _describe(self, query: Query) -> dict[str, Any]:
-        signature = self._plans.signature(query.name)
+        signature = self._plans.known(query.name).signature
         types: tuple[Type | None, ...] = (None,) * len(query.parameters) if signature is None else signature.parameters
         return {
             "name": query.name,
@@ -65,7 +65,7 @@ class CatalogueResource:
 
     def _fault(self, name: str) -> str | None:
         """SECURITY: the server's sentence quotes SQL, which is not for callers."""
-        fault = self._plans.faults.get(name)
+        fault = self._plans.known(name).fault
         return fault if fault is None or self._verbose else HIDDEN_FAULT
 
 

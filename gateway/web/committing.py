@@ -22,7 +22,7 @@ from gateway.errors import (
     QueryBroken,
     SerializationFailure,
 )
-from gateway.node.plans import Plans
+from gateway.execution.plans import Plans
 from gateway.pool.lease import Lease
 from gateway.pool.queue import Client
 from gateway.postgres import transaction

@@ -17,7 +17,7 @@ from gateway.errors import (
     QueryBroken,
     UnknownQuery,
 )
-from gateway.node.plans import Plans
+from gateway.execution.plans import Plans
 from gateway.postgres.connection import Connection, Result
 from gateway.web import bodies, freshness, preferences
 from gateway.web.callers import client_of, deadline_of

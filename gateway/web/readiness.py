@@ -7,7 +7,7 @@ import falcon
 
 from gateway.catalogue.query import Catalogue
 from gateway.errors import InvalidRequest
-from gateway.node.plans import Plans
+from gateway.execution.plans import Plans
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
 from gateway.rotation.endpoint import EndpointView, Role

@@ -12,7 +12,7 @@ from gateway.catalogue.query import Access, Catalogue, Query
 from gateway.catalogue.references import Lookup, Reference, Shape, plain, read_reference
 from gateway.catalogue.values import Refused
 from gateway.errors import ArgumentFault, InvalidArguments, InvalidRequest, UnknownQuery
-from gateway.node.plans import Plans, Ready
+from gateway.execution.plans import Plans, Ready
 from gateway.pool.pool import Pool
 from gateway.postgres.connection import Connection, Result
 from gateway.postgres.transaction import Step, Work

@@ -5,7 +5,7 @@ import falcon
 from gateway.catalogue.json_text import begins_list, split_list, split_object
 from gateway.catalogue.query import Access, Query
 from gateway.errors import InvalidRequest
-from gateway.node.plans import Plans, Ready
+from gateway.execution.plans import Plans, Ready
 from gateway.pool.queue import Client
 from gateway.postgres.transaction import Step, Work
 from gateway.web import freshness, preferences

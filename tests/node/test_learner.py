@@ -2,7 +2,6 @@
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -13,9 +12,10 @@ from gateway.catalogue.query import Catalogue
 from gateway.catalogue.types import Form, Signature
 from gateway.demo.cluster import Cluster
 from gateway.errors import BackendUnavailable, NoEndpoint
-from gateway.node import plans as plans_module
+from gateway.execution.plans import Plans
+from gateway.node import learnt as learnt_module
 from gateway.node.learner import Learner
-from gateway.node.plans import Learnt, Plans
+from gateway.node.learnt import Learnt
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
 from gateway.postgres.connection import Connection
@@ -23,10 +23,10 @@ from gateway.postgres.driver import Address, Driver
 from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation
-from tests.live.databases import soon
 from tests.live.sessions import wait_until
 
 SIGNATURE = Signature(parameters=(), columns=(), form=Form.PLAIN, harmless=True)
+LEARNT = Learnt({"q": (SIGNATURE, 1.0)}, {})
 
 
 @pytest.fixture
@@ -41,10 +41,6 @@ def catalogue(tmp_path: Path) -> Catalogue:
 def server() -> Iterator[Cluster]:
     with Cluster(replicas=0) as cluster:
         yield cluster
-
-
-def nobody() -> AbstractContextManager[Connection]:
-    raise NoEndpoint("there is no server")
 
 
 def published(directory: Path, catalogue: Catalogue) -> Path:
@@ -67,67 +63,75 @@ def pool_of(server: Cluster, *, probed: bool) -> Pool[Connection]:
     return Pool(rotation=rotation, groups=[group])
 
 
-def test_what_another_worker_has_learnt_is_known_from_the_start(tmp_path: Path, catalogue: Catalogue) -> None:
-    published(tmp_path, catalogue).write_bytes(msgspec.json.encode(Learnt({"q": SIGNATURE}, {})))
-    plans = Plans(catalogue=catalogue, directory=tmp_path)
+def learner_of(
+    directory: Path | None, catalogue: Catalogue, server: Cluster, *, probed: bool = True
+) -> tuple[Learner, Plans, Pool[Connection]]:
+    plans, pool = Plans(catalogue), pool_of(server, probed=probed)
+    return Learner(plans=plans, pool=pool, catalogue=catalogue, directory=directory), plans, pool
+
+
+def test_what_another_worker_has_learnt_is_known_from_the_start(
+    tmp_path: Path, catalogue: Catalogue, server: Cluster
+) -> None:
+    published(tmp_path, catalogue).write_bytes(msgspec.json.encode(LEARNT))
+    _, plans, _ = learner_of(tmp_path, catalogue, server, probed=False)
     assert plans.complete
-    assert plans.signature("q") == SIGNATURE
+    assert plans.known("q").signature == SIGNATURE
+    assert plans.known("q").learnt_at == 1.0
 
 
 def test_what_another_worker_learns_meanwhile_is_adopted_without_a_connection(
-    tmp_path: Path, catalogue: Catalogue
+    tmp_path: Path, catalogue: Catalogue, server: Cluster
 ) -> None:
-    plans = Plans(catalogue=catalogue, directory=tmp_path)
+    learner, plans, _ = learner_of(tmp_path, catalogue, server, probed=False)
     assert not plans.complete
-    published(tmp_path, catalogue).write_bytes(msgspec.json.encode(Learnt({"q": SIGNATURE}, {})))
-    plans.learn_all(nobody)
+    published(tmp_path, catalogue).write_bytes(msgspec.json.encode(LEARNT))
+    learner.learn()
     assert plans.complete
 
 
-def test_while_another_worker_is_at_it_no_connection_is_taken(tmp_path: Path, catalogue: Catalogue) -> None:
-    plans = Plans(catalogue=catalogue, directory=tmp_path)
+def test_while_another_worker_is_at_it_no_connection_is_taken(
+    tmp_path: Path, catalogue: Catalogue, server: Cluster
+) -> None:
+    learner, plans, _ = learner_of(tmp_path, catalogue, server, probed=False)
     with published(tmp_path, catalogue).with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        plans.learn_all(nobody)
+        learner.learn()
     with pytest.raises(NoEndpoint):
-        plans.learn_all(nobody)
+        learner.learn()
     assert not plans.complete
 
 
 def test_one_that_is_stopped_while_at_it_is_not_waited_for_for_ever(
-    tmp_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, catalogue: Catalogue, server: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plans_module, "PATIENCE", 0.0)
-    plans = Plans(catalogue=catalogue, directory=tmp_path)
+    monkeypatch.setattr(learnt_module, "PATIENCE", 0.0)
+    learner, _, _ = learner_of(tmp_path, catalogue, server, probed=False)
     with published(tmp_path, catalogue).with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(NoEndpoint):
-            plans.learn_all(nobody)
+            learner.learn()
 
 
 def test_queries_are_learnt_over_a_connection_of_the_pool(
     tmp_path: Path, catalogue: Catalogue, server: Cluster
 ) -> None:
-    pool = pool_of(server, probed=True)
-    plans = Plans(catalogue=catalogue, directory=tmp_path)
-    learner = Learner(plans=plans, pool=pool)
+    learner, plans, pool = learner_of(tmp_path, catalogue, server)
     learner.start()
     try:
         wait_until(lambda: plans.complete)
     finally:
         learner.stop()
-    assert plans.signature("q") is not None
+    assert plans.known("q").signature is not None
     assert pool["read"].stats().leased == 0
-    assert Plans(catalogue=catalogue, directory=tmp_path).complete
+    assert learner_of(tmp_path, catalogue, server, probed=False)[1].complete
     pool.close()
 
 
 def test_nothing_is_asked_before_a_server_has_answered(
     tmp_path: Path, catalogue: Catalogue, server: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pool = pool_of(server, probed=False)
-    plans = Plans(catalogue=catalogue, directory=tmp_path)
-    learner = Learner(plans=plans, pool=pool)
+    learner, plans, pool = learner_of(tmp_path, catalogue, server, probed=False)
     learner.start()
     try:
         pool.rotation.apply("primary", Probed(role=Role.PRIMARY, ping_ms=0.1))
@@ -138,14 +142,15 @@ def test_nothing_is_asked_before_a_server_has_answered(
     pool.close()
 
 
-def test_what_was_learnt_before_a_worker_died_is_not_learnt_again(tmp_path: Path, catalogue: Catalogue) -> None:
-    published(tmp_path, catalogue).write_bytes(msgspec.json.encode(Learnt({"q": SIGNATURE}, {}, complete=False)))
-    plans = Plans(catalogue=catalogue, directory=tmp_path)
-    assert plans.wants_another_look()
+def test_what_was_learnt_before_a_worker_died_is_not_learnt_again(
+    tmp_path: Path, catalogue: Catalogue, server: Cluster
+) -> None:
+    published(tmp_path, catalogue).write_bytes(msgspec.json.encode(msgspec.structs.replace(LEARNT, complete=False)))
+    learner, plans, _ = learner_of(tmp_path, catalogue, server, probed=False)
     assert plans.get(catalogue.queries["q"]).plan
-    plans.learn_all(nobody)  # nothing is left to be asked
+    learner.learn()  # nothing is left to be asked
     assert plans.complete
-    assert Plans(catalogue=catalogue, directory=tmp_path).complete
+    assert learner_of(tmp_path, catalogue, server, probed=False)[1].complete
 
 
 def test_what_is_asked_for_is_learnt_first(tmp_path: Path, server: Cluster) -> None:
@@ -153,19 +158,12 @@ def test_what_is_asked_for_is_learnt_first(tmp_path: Path, server: Cluster) -> N
     folder.mkdir()
     (folder / "q.sql").write_text("".join(f"-- name: q{number}$\nSELECT {number}\n\n" for number in range(9)))
     catalogue = compile_catalogue([folder], groups={"read": "read"})
-    plans = Plans(catalogue=catalogue, directory=None)
+    learner, plans, pool = learner_of(None, catalogue, server)
     for name in ("q7", "q5"):
         with pytest.raises(BackendUnavailable):
             plans.get(catalogue.queries[name])
-    pool = pool_of(server, probed=True)
-
-    @contextmanager
-    def lend() -> Iterator[Connection]:
-        with pool["read"].lease(soon()) as lease:
-            yield lease.connection
-
-    plans.learn_all(lend)
-    learnt = [name for name in catalogue.queries if plans.signature(name)]
-    assert set(learnt) == set(catalogue.queries)
-    assert set(list(plans._signatures)[:2]) == {"q5", "q7"}
+    learner.learn()
+    in_order = sorted(plans.all(), key=lambda known: known.tried_at)
+    assert {known.query.name for known in in_order[:2]} == {"q5", "q7"}
+    assert all(known.signature for known in in_order)
     pool.close()

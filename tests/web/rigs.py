@@ -7,7 +7,7 @@ import falcon
 import falcon.testing
 
 from gateway.catalogue.query import Catalogue
-from gateway.node.plans import Plans
+from gateway.execution.plans import Plans
 from gateway.node.snapshots import Snapshots
 from gateway.pool.pool import Pool
 from gateway.rotation.endpoint import Role
@@ -35,7 +35,7 @@ class HealthRig:
         self.is_draining = False
         self.pool = Pool(rotation=self.rotation, groups=groups)
         catalogue = Catalogue({}, "hash")
-        self.plans = Plans(catalogue=catalogue, directory=None)
+        self.plans = Plans(catalogue)
         self.plans.complete = True
         identity = RequestIdentity()
         self.snapshots = Snapshots(
