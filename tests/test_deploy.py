@@ -234,8 +234,8 @@ def test_systemd_confines_the_service(systemd_analyze: str, unit: Path) -> None:
 # Kubernetes
 
 
-def test_the_probes_of_the_readme_are_routes_of_the_app() -> None:
-    probes = re.findall(r"^  (\w+Probe): +(\{.*\})$", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_the_probes_of_the_documentation_are_routes_of_the_app() -> None:
+    probes = re.findall(r"^(\w+Probe): +(\{.*\})$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
     assert {name for name, _ in probes} == {"livenessProbe", "readinessProbe"}
     routes = yaml.safe_load((ROOT / "openapi.yaml").read_text())["paths"]
     for _, text in probes:
