@@ -11,7 +11,7 @@ import click
 from gateway import __version__
 from gateway.catalogue.query import Catalogue
 from gateway.errors import Fault, FaultsFound
-from gateway.settings import FIRST_QUERY, SETTINGS_TEMPLATE, Settings, examine, inherits_sockets
+from gateway.settings import FIRST_QUERY, Settings, examine, inherits_sockets, settings_template
 
 config_option = click.option(
     "-c",
@@ -95,7 +95,7 @@ def init(directory: Path) -> None:
     gateway init
     gateway init /etc/gateway
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
-    files = {directory / "gateway.toml": SETTINGS_TEMPLATE, directory / "queries" / "hello.sql": FIRST_QUERY}
+    files = {directory / "gateway.toml": settings_template(), directory / "queries" / "hello.sql": FIRST_QUERY}
     if existing := [file for file in files if file.exists() or file.is_symlink()]:
         _fail([Fault(str(file), 0, "is there already; nothing was written") for file in existing])
     try:

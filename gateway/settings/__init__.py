@@ -12,11 +12,10 @@ from gateway.settings.model import (
     ServerSettings,
     Settings,
 )
-from gateway.settings.template import FIRST_QUERY, SETTINGS_TEMPLATE
+from gateway.settings.template import FIRST_QUERY, settings_template
 
 __all__ = [
     "FIRST_QUERY",
-    "SETTINGS_TEMPLATE",
     "AuthSettings",
     "CatalogueSettings",
     "EndpointSettings",
@@ -30,4 +29,5 @@ __all__ = [
     "inherits_sockets",
     "is_local",
     "load_settings",
+    "settings_template",
 ]

@@ -3,10 +3,11 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import msgspec
 
+from gateway.settings.model import Key
 from gateway.settings.sources import Given, Source
 from gateway.settings.units import seconds, size
 
@@ -14,29 +15,16 @@ _TRUE = frozenset({"true", "on", "yes", "1"})
 _FALSE = frozenset({"false", "off", "no", "0"})
 
 
-def hints_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the type of every key of a section, with what is annotated to it."""
-    return get_type_hints(struct, include_extras=True)
-
-
-def kind_of(hint: Any) -> str:
-    """``duration``, ``size``, ``file``, ``paths`` or ``secret``; empty for a plain type."""
-    if get_origin(hint) is not Annotated:
-        return ""
-    return next((str(meta.extra["kind"]) for meta in hint.__metadata__ if meta.extra), "")
-
-
-def converted(given: Given, hint: Any) -> Any:
+def converted(given: Given, key: Key) -> Any:
     """Return the value in the type of its key; raises ValueError with a sentence that shows no secret."""
-    kind = kind_of(hint)
-    value = _parsed(given.value, _plain(hint), kind, is_text=given.source.is_text)
+    value = _parsed(given.value, key, is_text=given.source.is_text)
     try:
-        value = msgspec.convert(value, hint)
+        value = msgspec.convert(value, key.hint)
     except msgspec.ValidationError as error:
-        raise ValueError(_sentence(error, given.value, hint, is_shown=kind != "secret")) from None
-    if kind == "file":
+        raise ValueError(_sentence(error, given.value, key)) from None
+    if key.kind == "file":
         return str(_joined(given.source, value).absolute()) if value else ""
-    if kind == "paths":
+    if key.kind == "paths":
         return tuple(str(_joined(given.source, path)) for path in value)
     return value
 
@@ -45,18 +33,14 @@ def _joined(source: Source, path: str) -> Path:
     return Path(source.folder) / path
 
 
-def _plain(hint: Any) -> Any:
-    bare = hint.__origin__ if get_origin(hint) is Annotated else hint
-    return get_origin(bare) or bare
-
-
-def _parsed(value: Any, plain: Any, kind: str, *, is_text: bool) -> Any:
+def _parsed(value: Any, key: Key, *, is_text: bool) -> Any:
     """Make the value what msgspec expects: units read, text from the environment taken apart."""
-    if kind == "duration":
+    plain = key.plain
+    if key.kind == "duration":
         if not isinstance(value, str):
             raise ValueError('must be a duration in quotes, such as "250ms" or "5s"')
         return seconds(value)
-    if kind == "size":
+    if key.kind == "size":
         return size(value) if isinstance(value, str) else value
     if plain is tuple and isinstance(value, str):
         return _list(value) if is_text else (value,)
@@ -101,11 +85,12 @@ def _toml_or_json(text: str, message: str) -> Any:
         raise ValueError(message) from None
 
 
-def _sentence(error: msgspec.ValidationError, value: Any, hint: Any, *, is_shown: bool) -> str:
+def _sentence(error: msgspec.ValidationError, value: Any, key: Key) -> str:
     """Say in our words what msgspec says."""
+    is_shown = key.kind != "secret"
     said = str(error).partition(" - at `")[0]
     shown = f" (it is {value!r})" if is_shown and not isinstance(value, dict) else ""
     if said.startswith("Invalid enum value"):
-        words = ", ".join(f'"{word}"' for word in get_args(hint))
+        words = ", ".join(f'"{word}"' for word in key.choices)
         return f"must be one of {words}{shown}"
     return f"{said[0].lower()}{said[1:]}{shown}"

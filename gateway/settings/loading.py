@@ -10,16 +10,15 @@ import msgspec
 
 from gateway.errors import Fault, FaultsFound
 from gateway.settings.checking import faults_between
-from gateway.settings.converting import converted, hints_of, kind_of
+from gateway.settings.converting import converted
 from gateway.settings.model import (
-    AuthSettings,
+    NAMED_SECTIONS,
+    SECTIONS,
     CatalogueSettings,
     EndpointSettings,
     GroupSettings,
-    IdempotencySettings,
-    ProbeSettings,
-    ServerSettings,
     Settings,
+    keys_of,
 )
 from gateway.settings.sources import (
     Given,
@@ -34,6 +33,8 @@ from gateway.settings.sources import (
 DEFAULT_FILE = "gateway.toml"
 SECRET_FILE_LIMIT = 65_536
 NAME = "a name is a letter or _, then letters, digits, _ or -, at most 64 in all"
+
+_ENDPOINT_KEYS = keys_of(EndpointSettings)
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -111,17 +112,14 @@ class _Loading:
 
     def settings(self, processors: int) -> Settings:
         """Return the settings as a whole; what is wrong with them is added to ``faults``."""
-        endpoints = self._named("endpoints", EndpointSettings)
-        settings = Settings(
-            server=self._section(("server",), ServerSettings),
-            catalogue=self._section(("catalogue",), CatalogueSettings, paths=self._default_paths()),
-            probe=self._section(("probe",), ProbeSettings),
-            idempotency=self._section(("idempotency",), IdempotencySettings),
-            auth=self._section(("auth",), AuthSettings),
-            endpoints={name: self._unlocked(name, endpoint) for name, endpoint in endpoints.items()},
-            groups=self._groups(tuple(endpoints)),
-        )
-        settings = _with_workers(settings, processors)
+        defaults = {"catalogue": {"paths": self._default_paths()}}
+        plain: dict[str, Any] = {
+            name: self._section((name,), struct, **defaults.get(name, {})) for name, struct in SECTIONS.items()
+        }
+        named: dict[str, Any] = {name: self._named(name, struct) for name, struct in NAMED_SECTIONS.items()}
+        named["endpoints"] = {name: self._unlocked(name, endpoint) for name, endpoint in named["endpoints"].items()}
+        named["groups"] = _groups(named["groups"], tuple(named["endpoints"]))
+        settings = _with_workers(Settings(**plain, **named), processors)
         self.faults.extend(faults_between(settings, self._source_of))
         return settings
 
@@ -150,7 +148,7 @@ class _Loading:
             return None
         *table, key = path
         name = key.removesuffix("_file")
-        if kind_of(hints_of(EndpointSettings).get(name)) != "secret":
+        if (declared := _ENDPOINT_KEYS.get(name)) is None or declared.kind != "secret":
             return None
         return (*table, name if key != name else f"{name}_file")
 
@@ -171,19 +169,19 @@ class _Loading:
 
     def _section(self, table: KeyPath, struct: type[StructT], **defaults: Any) -> StructT:
         """Fill the struct of a table; a value that cannot be used is a fault and leaves the default."""
-        hints = hints_of(struct)
+        keys = keys_of(struct)
         values = dict(defaults)
         for path, given in self._given.items():
             if path[:-1] != table:
                 continue
             key = path[-1]
-            if key not in hints:
-                close = get_close_matches(key, hints, 1)
-                hint = f'; did you mean "{close[0]}"?' if close else f" (there are {', '.join(hints)})"
+            if key not in keys:
+                close = get_close_matches(key, keys, 1)
+                hint = f'; did you mean "{close[0]}"?' if close else f" (there are {', '.join(keys)})"
                 self.faults.append(given.source.fault(f"there is no setting {'.'.join(path)}{hint}"))
                 continue
             try:
-                values[key] = converted(given, hints[key])
+                values[key] = converted(given, keys[key])
             except ValueError as error:
                 self.faults.append(given.source.fault(f"{'.'.join(path)}: {error}"))
         return struct(**values)
@@ -195,26 +193,12 @@ class _Loading:
             if path[0] == section:
                 if not (path[1].replace("-", "_").isidentifier() and path[1].isascii() and len(path[1]) <= 64):
                     self.faults.append(source.fault(f"{'.'.join(path)}: {NAME}"))
-                tables[path[1]] = self._section(path, struct, **self._group_defaults(path))
+                tables[path[1]] = self._section(path, struct, **self._defaults(path))
         return tables
 
-    def _group_defaults(self, path: KeyPath) -> dict[str, Any]:
-        if path[0] != "groups":
-            return {}
+    def _defaults(self, path: KeyPath) -> dict[str, Any]:
         given = self._given.get((*path, "access"))
-        access = given.value if given and given.value in ("read", "write") else None
-        access = access or ("write" if path[1] == "write" else "read")
-        return {"access": access, "size": 8 if access == "write" else 16}
-
-    def _groups(self, endpoints: tuple[str, ...]) -> dict[str, GroupSettings]:
-        groups = self._named("groups", GroupSettings) or {
-            "read": GroupSettings(),
-            "write": GroupSettings(access="write", size=8),
-        }
-        return {
-            name: group if group.endpoints else msgspec.structs.replace(group, endpoints=endpoints)
-            for name, group in groups.items()
-        }
+        return GroupSettings.defaults_of(path[1], given and given.value) if path[0] == "groups" else {}
 
     def _unlocked(self, name: str, endpoint: EndpointSettings) -> EndpointSettings:
         """Put the content of its secret files in the place of the endpoint's secrets."""
@@ -227,6 +211,15 @@ class _Loading:
                     path = ("endpoints", name, f"{key}_file")
                     self.faults.append(self._source_of(*path).fault(f"{'.'.join(path)}: {error}"))
         return msgspec.structs.replace(endpoint, **read)
+
+
+def _groups(groups: dict[str, GroupSettings], endpoints: tuple[str, ...]) -> dict[str, GroupSettings]:
+    """Fill in ``read`` and ``write`` where no group is named, and all endpoints where a group names none."""
+    groups = groups or {name: GroupSettings(**GroupSettings.defaults_of(name)) for name in ("read", "write")}
+    return {
+        name: group if group.endpoints else msgspec.structs.replace(group, endpoints=endpoints)
+        for name, group in groups.items()
+    }
 
 
 def _secret(file: Path) -> str:

@@ -1,13 +1,18 @@
-"""What can be configured: one frozen struct a section of ``gateway.toml``, with the defaults of the contract.
+"""What can be configured: one frozen struct a section of ``gateway.toml``, one field a key.
 
-Durations are float seconds, sizes are int bytes; how their text is read is in ``converting``.
+A field is the only declaration of its key. Its name is the key, and with the section's name the environment variable;
+its type says how the value is read and what is refused; its default is the key's default; and its description is
+the comment that ``gateway init`` writes beside it. A key without a description is left out there.
+
+Durations are float seconds, sizes are int bytes.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from msgspec import Meta, Struct, field
 
 from gateway.settings.dsn import HIDDEN, masked
+from gateway.settings.units import seconds, size
 
 LONGEST_TIMEOUT = 2_147_483.0
 """Seconds; PostgreSQL counts ``statement_timeout`` in milliseconds, in an int4."""
@@ -27,99 +32,138 @@ Secret = Annotated[str, Meta(extra={"kind": "secret"})]
 class ServerSettings(Struct, frozen=True, kw_only=True):
     """``[server]``: how HTTP is served."""
 
-    bind: Annotated[tuple[str, ...], Meta(min_length=1)] = ("127.0.0.1:8080",)
+    bind: Annotated[
+        tuple[str, ...],
+        Meta(min_length=1, description='several: ["127.0.0.1:8080", "unix:/run/gateway.sock"]'),
+    ] = ("127.0.0.1:8080",)
     """``host:port``, ``[ipv6]:port`` or ``unix:/path``."""
-    reuse_port: bool = False
-    """Listen with SO_REUSEPORT: several gateways may serve one port, and each worker has a backlog of its own."""
-    workers: Annotated[int, Meta(ge=0, le=1024)] = 0
+    reuse_port: Annotated[bool, Meta(description="true: several gateways may listen on one port (SO_REUSEPORT)")] = (
+        False
+    )
+    """Each worker then has a backlog of its own."""
+    workers: Annotated[int, Meta(ge=0, le=1024, description="processes; 0: one a processor")] = 0
     """Never 0 once loaded: then it is one a processor, but no more than the smallest group has connections."""
-    worker: Literal["gateway", "gthread", "sync"] = "gateway"
-    threads: Annotated[int, Meta(ge=1, le=1000)] = 8
-    max_body: Size = 1024**2
-    max_result_bytes: Size = 64 * 1024**2
-    timeout: Timeout = 5.0
-    """Deadline of a query without ``@timeout``."""
-    max_batch: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
-    prepared: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
-    """Statements kept prepared per connection."""
-    time_zone: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[\x21-\x7e]+$")] = "UTC"
-    retry_budget: Annotated[float, Meta(ge=0, le=1)] = 0.1
-    head_timeout: Duration = 5.0
-    body_timeout: Duration = 10.0
-    idle_timeout: Duration = 75.0
-    certfile: File = ""
-    keyfile: File = ""
-    client_ca: File = ""
-    trusted_proxies: tuple[str, ...] = ()
-    """Addresses and networks whose ``X-Forwarded-*`` headers are believed."""
-    verbose_errors: bool = False
-    runtime_dir: File = ""
-    """Empty: a private folder in memory-backed storage, removed on exit."""
+    worker: Annotated[
+        Literal["gateway", "gthread", "sync"],
+        Meta(description='hundreds of requests at a time; or "gthread", or "sync": one at a time'),
+    ] = "gateway"
+    threads: Annotated[int, Meta(ge=1, le=1000, description="requests at a time in each process (gthread only)")] = 8
+    max_body: Annotated[Size, Meta(description="a longer request body is refused")] = size("1MB")
+    max_result_bytes: Annotated[Size, Meta(description="a longer answer is refused")] = size("64MB")
+    timeout: Annotated[Timeout, Meta(description="deadline of a query without @timeout")] = seconds("5s")
+    max_batch: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="objects in an array body, steps in a transaction")
+    ] = 1000
+    prepared: Annotated[int, Meta(ge=1, le=1_000_000, description="statements kept prepared per connection")] = 200
+    time_zone: Annotated[
+        str, Meta(min_length=1, max_length=100, pattern=r"^[\x21-\x7e]+$", description="of every session")
+    ] = "UTC"
+    retry_budget: Annotated[
+        float, Meta(ge=0, le=1, description="reads that may be run again, as a share of the reads of the last 10 s")
+    ] = 0.1
+    head_timeout: Annotated[Duration, Meta(description="in which the head of a request must have come")] = seconds("5s")
+    body_timeout: Annotated[
+        Duration,
+        Meta(description="in which its body must have come, and its answer be taken; 64 kB buy a second"),
+    ] = seconds("10s")
+    idle_timeout: Annotated[Duration, Meta(description="a connection without a request is closed after this")] = (
+        seconds("75s")
+    )
+    certfile: Annotated[File, Meta(description="TLS to clients: the server's certificate chain,")] = ""
+    keyfile: Annotated[File, Meta(description="its key,")] = ""
+    client_ca: Annotated[File, Meta(description="and, if clients must show a certificate, who may sign it")] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...], Meta(description="addresses or networks whose X-Forwarded-* headers are believed")
+    ] = ()
+    verbose_errors: Annotated[bool, Meta(description="true: answers may show SQL and the server's details")] = False
+    runtime_dir: Annotated[
+        File,
+        Meta(description="shared state of the processes; default: a private folder in memory-backed storage"),
+    ] = ""
+    """The private folder is removed on exit."""
 
 
 class CatalogueSettings(Struct, frozen=True, kw_only=True):
     """``[catalogue]``: where the query files are."""
 
-    paths: Paths = ("queries",)
+    paths: Annotated[Paths, Meta(description="files and folders of *.sql")] = ("queries",)
     """Joined to the folder of ``gateway.toml``, but left relative if that is, so that faults show short paths."""
 
 
 class EndpointSettings(Struct, frozen=True, kw_only=True):
     """``[endpoints.NAME]``: one PostgreSQL server. Its role is asked from it, never declared."""
 
-    dsn: Secret = ""
+    dsn: Annotated[Secret, Meta(examples=["host=127.0.0.1 dbname=postgres user=postgres"], description="")] = ""
     """URI or key=value pairs; what ``dsn_file`` holds, if that is given."""
-    dsn_file: File = ""
-    password: Secret = ""
+    password: Annotated[Secret, Meta(description="better: password_file")] = ""
     """Takes the place of a password in the dsn; what ``password_file`` held when the settings were loaded."""
-    password_file: File = ""
+    password_file: Annotated[File, Meta(description="a file with nothing but the password")] = ""
     """Kept, so that a changed password can be read again."""
-    prepare: bool = True
-    """False behind a transaction pooler."""
+    dsn_file: Annotated[File, Meta(description="or the whole dsn in a file, instead of dsn")] = ""
+    prepare: Annotated[bool, Meta(description="false behind a transaction pooler such as PgBouncer")] = True
 
     def __repr__(self) -> str:
         """Show the endpoint without its secrets."""
-        return (
-            f"EndpointSettings(dsn={masked(self.dsn)!r}, dsn_file={self.dsn_file!r}, "
-            f"password={HIDDEN if self.password else ''!r}, password_file={self.password_file!r}, "
-            f"prepare={self.prepare!r})"
-        )
+        shown = {key: getattr(self, key) for key in self.__struct_fields__}
+        shown["dsn"] = masked(self.dsn)
+        shown["password"] = HIDDEN if self.password else ""
+        return f"EndpointSettings({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
 
 class GroupSettings(Struct, frozen=True, kw_only=True):
     """``[groups.NAME]``: connections with one purpose."""
 
-    access: Literal["read", "write"] = "read"
-    """The default is ``write`` for the group of that name."""
-    endpoints: tuple[str, ...] = ()
+    access: Annotated[
+        Literal["read", "write"], Meta(description='the default is "write" for the group called write')
+    ] = "read"
+    endpoints: Annotated[tuple[str, ...], Meta(examples=[["primary"]], description="default: every endpoint")] = ()
     """Never empty once loaded: by default every endpoint, in the order they are written."""
-    fallback: Literal["primary", "none"] = "primary"
-    size: Annotated[int, Meta(ge=1, le=100_000)] = 16
-    """Connections of this node, split over the workers; the default is 8 for a group that writes."""
-    queue: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
-    max_lag: Duration = 10.0
-    balance: Literal["least_busy", "round_robin"] = "least_busy"
+    fallback: Annotated[
+        Literal["primary", "none"],
+        Meta(description='reads go to replicas; when none may answer: "primary" or "none"'),
+    ] = "primary"
+    size: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description='connections of all processes together (8 where access is "write")'),
+    ] = 16
+    queue: Annotated[int, Meta(ge=0, le=1_000_000, description="requests that may wait for a connection")] = 256
+    max_lag: Annotated[Duration, Meta(description="a replica that lags further behind serves no read")] = seconds("10s")
+    balance: Annotated[Literal["least_busy", "round_robin"], Meta(description='or "round_robin"')] = "least_busy"
+
+    @classmethod
+    def defaults_of(cls, name: str, access: object = None) -> dict[str, Any]:
+        """Those defaults that the group's name and the access it was given (None: none) change."""
+        access = access if access in ("read", "write") else "write" if name == "write" else "read"
+        return {"access": access, "size": 8} if access == "write" else {}
 
 
 class ProbeSettings(Struct, frozen=True, kw_only=True):
     """``[probe]``: how often servers are looked at."""
 
-    interval: Duration = 0.5
-    timeout: Timeout = 0.5
+    interval: Annotated[Duration, Meta(description="between two looks at a server")] = seconds("500ms")
+    timeout: Annotated[Timeout, Meta(description="a server that has not answered by then is unreachable")] = seconds(
+        "500ms"
+    )
 
 
 class IdempotencySettings(Struct, frozen=True, kw_only=True):
     """``[idempotency]``: how long answers are kept for their key."""
 
-    retention: Duration = 86_400.0
+    retention: Annotated[
+        Duration,
+        Meta(description="how long the answer to an Idempotency-Key is kept; `gateway init-db` makes the table"),
+    ] = seconds("24h")
 
 
 class AuthSettings(Struct, frozen=True, kw_only=True):
     """``[auth]``: who may call."""
 
-    mode: Literal["none", "keys", "jwt"] = "none"
+    mode: Annotated[
+        Literal["none", "keys", "jwt"],
+        Meta(description="nobody is asked who they are; serves loopback and unix sockets only,"),
+    ] = "none"
     """Only ``none`` can be served by this version; the others are faults when loading."""
-    allow_anonymous: bool = False
+    allow_anonymous: Annotated[bool, Meta(description="unless this is true")] = False
     keys_file: File = ""
     jwks_url: str = ""
     audience: str = ""
@@ -128,12 +172,79 @@ class AuthSettings(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything configured, checked as a whole, with every default filled in."""
+    """Everything configured, checked as a whole, with every default filled in.
+
+    A field is the only declaration of its section: a struct, or a dict of structs for tables that have names.
+    """
 
     server: ServerSettings = ServerSettings()
     catalogue: CatalogueSettings = CatalogueSettings()
-    endpoints: dict[str, EndpointSettings] = {}
-    groups: dict[str, GroupSettings] = {}
+    endpoints: Annotated[
+        dict[str, EndpointSettings],
+        Meta(
+            examples=["primary"],
+            description="One table for each PostgreSQL server, primaries and replicas alike: "
+            "the gateway asks them what they are.",
+        ),
+    ] = {}
+    groups: Annotated[
+        dict[str, GroupSettings],
+        Meta(
+            examples=["read", "write"],
+            description="Connections with one purpose. "
+            "A query runs in the group its @group names, else in `read` or `write` by what it does.",
+        ),
+    ] = {}
     probe: ProbeSettings = ProbeSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
     auth: AuthSettings = AuthSettings()
+
+
+class Key(Struct, frozen=True):
+    """What the declaration of one key says."""
+
+    hint: Any
+    """Its type, with everything that is annotated to it."""
+    kind: str
+    """``duration``, ``size``, ``file``, ``paths`` or ``secret``; empty for a plain type."""
+    description: str | None
+    examples: tuple[Any, ...]
+
+    @property
+    def bare(self) -> Any:
+        """The type without what is annotated to it."""
+        return self.hint.__origin__ if get_origin(self.hint) is Annotated else self.hint
+
+    @property
+    def plain(self) -> Any:
+        """The type without type arguments, too: ``int``, ``tuple``, ``Literal``."""
+        return get_origin(self.bare) or self.bare
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The words of a ``Literal``."""
+        return get_args(self.bare)
+
+
+def keys_of(struct: type[Struct]) -> dict[str, Key]:
+    """Return what is declared of every key of a section, in the order of the fields."""
+    return {name: _key(hint) for name, hint in get_type_hints(struct, include_extras=True).items()}
+
+
+def _key(hint: Any) -> Key:
+    metas: list[Meta] = [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta)]
+    kind = next((str(meta.extra["kind"]) for meta in metas if meta.extra), "")
+    description = next((meta.description for meta in reversed(metas) if meta.description is not None), None)
+    examples = next((tuple(meta.examples) for meta in reversed(metas) if meta.examples), ())
+    return Key(hint, kind, description, examples)
+
+
+def _sections(*, named: bool) -> dict[str, type[Struct]]:
+    keys = {name: key for name, key in keys_of(Settings).items() if (key.plain is dict) is named}
+    return {name: get_args(key.bare)[1] if named else key.bare for name, key in keys.items()}
+
+
+SECTIONS = _sections(named=False)
+"""``[NAME]``: the struct of every section that is one table."""
+NAMED_SECTIONS = _sections(named=True)
+"""``[SECTION.NAME]``: the struct of each table of every section whose tables have names."""

@@ -9,24 +9,8 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.errors import Fault
-from gateway.settings.model import (
-    AuthSettings,
-    CatalogueSettings,
-    EndpointSettings,
-    GroupSettings,
-    IdempotencySettings,
-    ProbeSettings,
-    ServerSettings,
-)
+from gateway.settings.model import NAMED_SECTIONS, SECTIONS
 
-SECTIONS: dict[str, type[Struct]] = {
-    "server": ServerSettings,
-    "catalogue": CatalogueSettings,
-    "probe": ProbeSettings,
-    "idempotency": IdempotencySettings,
-    "auth": AuthSettings,
-}
-NAMED_SECTIONS: dict[str, type[Struct]] = {"endpoints": EndpointSettings, "groups": GroupSettings}
 PREFIX = "GATEWAY_"
 
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")

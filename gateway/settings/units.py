@@ -40,3 +40,16 @@ def size(text: str) -> int:
     if match is None:
         raise ValueError('must be a size such as "64kB" or "1MB" (B, kB, MB, GB, TB)')
     return int(Decimal(match[1]) * _BYTES[match[2] or "B"])
+
+
+def duration_text(number: float) -> str:
+    """Write seconds as :func:`seconds` reads them, in the largest of ms, s and h that leaves a whole number."""
+    exact = Decimal(repr(number))
+    unit = next((unit for unit in ("h", "s", "ms") if exact and exact % _SECONDS[unit] == 0), "us")
+    return f"{exact / _SECONDS[unit]:.0f}{unit}"
+
+
+def size_text(number: int) -> str:
+    """Write bytes as :func:`size` reads them, in the largest unit that leaves a whole number."""
+    unit = next(unit for unit in reversed(_BYTES) if number % _BYTES[unit] == 0)
+    return f"{number // _BYTES[unit]}{unit}"
