@@ -5,7 +5,7 @@ Foreign exceptions are mapped to these at the border where they appear (``postgr
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar, Final, Self
 
 import msgspec
 
@@ -66,21 +66,36 @@ class GatewayError(Exception):
         faults: Sequence[ArgumentFault] = (),
         title: str | None = None,
         server_message: str | None = None,
+        step: int | None = None,
     ) -> None:
         super().__init__(detail)
-        self.detail = detail
-        self.outcome = outcome
-        self.sqlstate = sqlstate
-        self.faults = tuple(faults)
-        self.shown_title = title or self.title
-        self.endpoint: str | None = None
-        """On which endpoint a query failed; None where none was begun."""
-        self.step: int | None = None
+        self.detail: Final = detail
+        self.outcome: Final = outcome
+        self.sqlstate: Final = sqlstate
+        self.faults: Final = tuple(faults)
+        self.shown_title: Final = title or self.title
+        self.endpoint: Final[str | None] = None
+        """On which endpoint a query failed; None where no connection was available for it."""
+        self.step: Final = step
         """The failing step of a transaction, or index of an array body."""
-        self.transaction: str | None = None
+        self.transaction: Final[str | None] = None
         """The mark under which the outcome can be asked for later, where it is unknown now."""
-        self.server_message = server_message
+        self.server_message: Final = server_message
         """The server's own words, which may show values: for ``[server] verbose_errors`` only."""
+
+    def but(self, **context: Any) -> Self:
+        """Return the same error with some of its attributes replaced, for whoever knows more than who raised it.
+
+        An error is never changed: ``raise error.but(endpoint="replica1") from error``.
+        """
+        copy = type(self).__new__(type(self), *self.args)
+        copy.__dict__.update(self.__dict__ | context)
+        return copy
+
+    @property
+    def was_started(self) -> bool:
+        """Whether a connection was available, so that the query was begun on some server."""
+        return self.endpoint is not None
 
     def __repr__(self) -> str:
         """Class, code and detail, as logs show it."""
@@ -248,6 +263,22 @@ class BackendUnavailable(GatewayError):
 
     code = "backend_unavailable"
     title = "The database is not available"
+    retryable = True
+
+
+class CatalogueStale(GatewayError):
+    """The database has changed since the query was learnt; it is being learnt anew."""
+
+    code = "catalogue_stale"
+    title = "The database has changed"
+    retryable = True
+
+
+class Overloaded(GatewayError):
+    """The bodies of requests in progress use as much memory as they may on this node."""
+
+    code = "overloaded"
+    title = "Too much is in progress"
     retryable = True
 
 

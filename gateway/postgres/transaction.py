@@ -352,12 +352,10 @@ class _Attempt:
             if isinstance(error, psycopg2.Error) and self._is_ours(error):
                 raise
             blamed = connection.blamed(error, plan, literals, write=self._writes)
-            blamed.step = index if work.numbered else None
-            raise blamed from error
+            raise blamed.but(step=index if work.numbered else None) from error
         except GatewayError as error:
-            error.step = index if work.numbered else None
-            error.outcome = Outcome.ROLLED_BACK if self._writes else None
-            raise
+            outcome = Outcome.ROLLED_BACK if self._writes else None
+            raise error.but(step=index if work.numbered else None, outcome=outcome) from error
 
     def _is_ours(self, error: psycopg2.Error) -> bool:
         """Whether this is for ``run`` to look at, whichever step met it."""
@@ -384,8 +382,7 @@ class _Attempt:
         try:
             return self._work.encode(results)
         except GatewayError as error:
-            error.outcome = Outcome.ROLLED_BACK if self._writes else None
-            raise
+            raise error.but(outcome=Outcome.ROLLED_BACK if self._writes else None) from error
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -415,8 +412,7 @@ class _Attempt:
             self._connection.ask("ROLLBACK", self._deadline)
             kept = idempotency.look_up(self._connection, claim, self._deadline)
         except GatewayError as error:
-            error.outcome = Outcome.UNKNOWN  # of the first request with this key
-            raise
+            raise error.but(outcome=Outcome.UNKNOWN) from error  # of the first request with this key
         if kept is None:
             return None
         if kept.request_hash != claim.request_hash:

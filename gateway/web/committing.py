@@ -116,8 +116,8 @@ class Committer:
             except Unresolved as lost:
                 if work.claim is None:
                     return self._resolve(lost, response, group, deadline)
-                doubt = error = lost.error  # the key keeps the next attempt from running it twice
-                error.transaction = None if lost.mark is None else lost.mark.token()
+                # The key keeps the next attempt from running it twice.
+                doubt = error = lost.error.but(transaction=None if lost.mark is None else lost.mark.token())
                 losses += 1
                 is_worth_it = losses < MOST_LOSSES
             except KeyInUse as waited:
@@ -128,9 +128,8 @@ class Committer:
                     continue
                 is_worth_it = False
             except GatewayError as failure:
-                error = failure
-                if failure.outcome is None:
-                    failure.outcome = Outcome.NOT_EXECUTED  # the pool's errors know nothing of writes
+                # The pool's errors know nothing of writes.
+                error = failure.but(outcome=failure.outcome or Outcome.NOT_EXECUTED)
                 losses += isinstance(failure, ConnectionLost)
                 is_worth_it = losses < MOST_LOSSES and _may_be_repeated(failure, work, retry=retry)
             else:
@@ -157,10 +156,8 @@ class Committer:
             outcome = Outcome.UNKNOWN
         if outcome is Outcome.COMMITTED:
             return lost.body
-        lost.error.outcome = outcome
-        if outcome is Outcome.UNKNOWN:
-            lost.error.transaction = lost.mark.token()
-        raise lost.error
+        transaction = lost.mark.token() if outcome is Outcome.UNKNOWN else None
+        raise lost.error.but(outcome=outcome, transaction=transaction)
 
 
 def _may_be_repeated(error: GatewayError, work: Work, *, retry: bool) -> bool:

@@ -109,7 +109,7 @@ class QueryResource:
             if isinstance(error, QueryBroken):
                 self._plans.doubt(query)
             if plan.write and error.outcome is None:
-                error.outcome = Outcome.NOT_EXECUTED  # the pool's errors know nothing of writes
+                raise error.but(outcome=Outcome.NOT_EXECUTED) from error  # the pool's errors know nothing of writes
             raise
         response.data = encode(query, result, committed=plan.write)
         response.content_type = falcon.MEDIA_JSON

@@ -14,8 +14,7 @@ def encode(query: Query, result: Result, *, committed: bool) -> bytes:
     try:
         body = encode_result(query, result)
     except ResultTooLarge as error:
-        error.outcome = Outcome.COMMITTED if committed else None
-        raise
+        raise error.but(outcome=Outcome.COMMITTED if committed else None) from error
     return b"%b,%b" % (body[:-1], COMMITTED) if committed else body
 
 
@@ -26,8 +25,7 @@ def encode_all(queries: Sequence[Query], results: Sequence[Result], *, committed
         try:
             bodies.append(encode_result(query, result))
         except ResultTooLarge as error:
-            error.step = step
-            raise
+            raise error.but(step=step) from error
     return b'{"results":[%b]%b' % (b",".join(bodies), b"," + COMMITTED if committed else b"}")
 
 

@@ -73,9 +73,9 @@ class Runner:
                 return self._attempt(response, group, work, deadline, client)
             return self._read_fresh(response, group, work, deadline, client, asked)
         except GatewayError as error:
-            if error.endpoint is None or not may_succeed_elsewhere(error) or not budget.spend(monotonic()):
+            if not error.was_started or not may_succeed_elsewhere(error) or not budget.spend(monotonic()):
                 raise
-            first, left = error, frozenset({error.endpoint})
+            first, left = error, frozenset(filter(None, [error.endpoint]))
         if isinstance(first, ConnectionLost):
             time.sleep(max(0.0, min(SETTLING, deadline - monotonic())))
         try:
@@ -84,7 +84,7 @@ class Runner:
                 return self._attempt(response, group, work, deadline, client, want, attempt=2)
             return self._read_fresh(response, group, work, deadline, client, asked, left, attempt=2)
         except GatewayError as error:
-            if error.endpoint is None:  # nobody was found to run it
+            if not error.was_started:
                 raise first from error
             raise
 
@@ -105,8 +105,7 @@ class Runner:
             try:
                 return work(lease.connection, "" if asked is None else self._check(asked, view, started))
             except GatewayError as error:
-                error.endpoint = lease.endpoint
-                raise
+                raise error.but(endpoint=lease.endpoint) from error
             finally:
                 _tell(response, lease, started, attempt)
                 lag = freshness.lag_now(view, started, self._interval) if view.role is Role.REPLICA else None
@@ -199,7 +198,7 @@ class Runner:
             try:
                 return self._attempt_write(response, group, work, deadline, client, attempt)
             except GatewayError as error:
-                if first is not None and error.endpoint is None:  # nobody was found to do it
+                if first is not None and not error.was_started:
                     raise first from error
                 if attempt == MOST_ATTEMPTS or not did_not_execute(error):
                     raise
@@ -220,10 +219,9 @@ class Runner:
             try:
                 done = work(lease.connection)
             except GatewayError as error:
-                error.endpoint = lease.endpoint
                 if error.outcome is Outcome.COMMITTED:
                     self.give_token(response, lease, deadline)
-                raise
+                raise error.but(endpoint=lease.endpoint) from error
             finally:
                 _tell(response, lease, started, attempt)
             self.give_token(response, lease, deadline)

@@ -27,9 +27,7 @@ def refused(faults: Sequence[ArgumentFault]) -> InvalidArguments:
     shown = list(faults[:MOST_FAULTS])
     if len(faults) > MOST_FAULTS:
         shown.append(ArgumentFault(None, f"{len(faults) - MOST_FAULTS} more faults are not told"))
-    error = InvalidArguments(detail, faults=shown)
-    error.step = faults[0].step
-    return error
+    return InvalidArguments(detail, faults=shown, step=faults[0].step)
 
 
 def bind_all(binder: Binder, elements: Sequence[msgspec.Raw]) -> list[list[str]]:

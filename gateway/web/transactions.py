@@ -141,8 +141,7 @@ class TransactionResource:
         try:
             return self._read(raw)
         except (InvalidRequest, UnknownQuery) as error:
-            error.step = step
-            raise
+            raise error.but(step=step) from error
 
     def _read(self, raw: msgspec.Raw) -> tuple[Query, dict[str, msgspec.Raw]]:
         members = json_text.members(raw)
@@ -184,9 +183,7 @@ class TransactionResource:
 
 
 def _misplaced(sentence: str, step: int) -> InvalidRequest:
-    error = InvalidRequest(f"the query of step {step}: {sentence}")
-    error.step = step
-    return error
+    return InvalidRequest(f"the query of step {step}: {sentence}", step=step)
 
 
 def _member(members: Mapping[str, msgspec.Raw], name: str, kind: type[Any], default: Any) -> Any:

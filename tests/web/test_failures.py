@@ -38,6 +38,8 @@ CONTRACT = {
         "draining",
         "lock_timeout",
         "cancelled",
+        "catalogue_stale",
+        "overloaded",
     },
     504: {"deadline_exceeded"},
     507: {"result_too_large"},

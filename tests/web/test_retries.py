@@ -120,8 +120,7 @@ def test_a_read_is_run_again_where_its_server_is_to_blame(error: GatewayError, e
     ],
 )
 def test_a_write_is_done_again_only_where_it_did_not_execute(error: GatewayError, again: bool) -> None:
-    error.endpoint = "primary"
-    assert did_not_execute(error) is again
+    assert did_not_execute(error.but(endpoint="primary")) is again
 
 
 def test_a_write_for_which_nobody_was_found_was_waited_for_already() -> None:

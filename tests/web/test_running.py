@@ -64,15 +64,11 @@ def lost(connection: FakeConnection) -> GatewayError:
 
 
 def lost_before_sending(connection: FakeConnection) -> GatewayError:
-    error = lost(connection)
-    error.outcome = Outcome.NOT_EXECUTED
-    return error
+    return lost(connection).but(outcome=Outcome.NOT_EXECUTED)
 
 
 def lost_with_it(connection: FakeConnection) -> GatewayError:
-    error = lost(connection)
-    error.outcome = Outcome.UNKNOWN
-    return error
+    return lost(connection).but(outcome=Outcome.UNKNOWN)
 
 
 def became_a_replica(connection: FakeConnection) -> GatewayError:
