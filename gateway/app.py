@@ -29,9 +29,9 @@ from gateway.pool.road import Roads
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.resolving import Resolver
-from gateway.postgres.waiting import closed_gate, open_lock
 from gateway.rotation.rotation import LocalViews, Rotation, Views
 from gateway.settings import GroupSettings, Settings
+from gateway.waiting import ThreadWaits, Waits
 from gateway.web.admin import EndpointAdminResource
 from gateway.web.catalogue import CatalogueResource
 from gateway.web.committing import Committer
@@ -59,13 +59,15 @@ def create_app(
     catalogue: Catalogue,
     directory: Path | None,
     is_draining: Callable[[], bool] = lambda: False,
+    waits: Waits | None = None,
 ) -> "falcon.App[Any, Any]":
     """Make the app of one worker and start looking at its servers.
 
     ``directory`` is the node's runtime directory, None where nothing is shared; ``is_draining`` tells whether the
-    worker was told to end. Cannot fail on user input: settings and catalogue were checked when they were compiled.
+    worker was told to end; ``waits`` is how it waits, as threads do if left out.
+    Cannot fail on user input: settings and catalogue were checked when they were compiled.
     """
-    worker = _Worker(settings, catalogue, directory, is_draining)
+    worker = _Worker(settings, catalogue, directory, is_draining, waits or ThreadWaits())
     app = worker.front()
     worker.start()
     return app
@@ -75,8 +77,14 @@ class _Worker:
     """All that one worker is made of."""
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, directory: Path | None, is_draining: Callable[[], bool]
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        directory: Path | None,
+        is_draining: Callable[[], bool],
+        waits: Waits,
     ) -> None:
+        self._waits = waits
         self._settings = settings
         self._catalogue = catalogue
         self._directory = directory
@@ -116,8 +124,14 @@ class _Worker:
     def _serve_queries(self, app: "falcon.App[Any, Any]") -> None:
         server, pool, plans, catalogue = self._settings.server, self._pool, self._plans, self._catalogue
         runner = Runner(pool=pool, retry_budget=server.retry_budget, probe_interval=self._settings.probe.interval)
-        outcomes = Outcomes(pool=pool)
-        committer = Committer(runner=runner, plans=plans, outcomes=outcomes, max_result_bytes=server.max_result_bytes)
+        outcomes = Outcomes(pool=pool, waits=self._waits)
+        committer = Committer(
+            runner=runner,
+            plans=plans,
+            outcomes=outcomes,
+            max_result_bytes=server.max_result_bytes,
+            waits=self._waits,
+        )
         queries = QueryResource(
             catalogue=catalogue,
             plans=plans,
@@ -175,7 +189,7 @@ class _Worker:
         # Before the first request: who drains an endpoint must know of all who may be at work on it.
         self._snapshots.publish()
         pulse.start()
-        polling = Polling(rotation=self._rotation)
+        polling = Polling(rotation=self._rotation, waits=self._waits)
         polling.start()
         driver = self._driver(read_only=True)
         prober = Prober(
@@ -207,8 +221,7 @@ class _Worker:
             rotation=self._rotation,
             fallback=group.fallback,
             balance=group.balance,
-            gate=closed_gate,
-            lock=open_lock,
+            waits=self._waits,
             roads=self._roads,
         )
         if ledger is not None:

@@ -5,8 +5,8 @@ import threading
 from time import monotonic
 
 from gateway.node.spawning import Spawn, spawn_thread
-from gateway.postgres.waiting import call_in_sweeps
 from gateway.rotation.rotation import Rotation
+from gateway.waiting import Waits
 
 log = logging.getLogger("gateway.node")
 
@@ -19,7 +19,8 @@ LATE = 0.1
 class Polling:
     """One thread (a green one on a loop) that polls a rotation. It also knows when the process itself stood still."""
 
-    def __init__(self, *, rotation: Rotation, spawn: Spawn = spawn_thread) -> None:
+    def __init__(self, *, rotation: Rotation, waits: Waits, spawn: Spawn = spawn_thread) -> None:
+        self._waits = waits
         self._rotation = rotation
         self._spawn = spawn
         self._stopped = threading.Event()
@@ -30,7 +31,7 @@ class Polling:
     def start(self) -> None:
         """Begin."""
         self._turned_at = monotonic()
-        self._spawn(self._wait_for_news if call_in_sweeps(self._turn) else self._turn_by_turn)
+        self._spawn(self._wait_for_news if self._waits.on_sweep(self._turn) else self._turn_by_turn)
 
     def stop(self) -> None:
         """End after the poll under way."""

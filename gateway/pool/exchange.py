@@ -6,17 +6,14 @@ after it by whoever comes to ``run_errands`` first.
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Generic
+from typing import Generic
 
 from gateway.pool.growth import Connector, Growth
 from gateway.pool.queue import Queue
 from gateway.pool.slot import C, Slot
 from gateway.pool.stock import Stock
-
-Lock = AbstractContextManager[Any]
-"""Held for microseconds, by code that never waits and never switches to another green thread."""
+from gateway.waiting import Lock
 
 
 class Exchange(Generic[C]):

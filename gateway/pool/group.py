@@ -18,7 +18,6 @@ Requests wait for leases, never for a connect: connections are opened by connect
 
 import os
 import random
-import threading
 import time
 import weakref
 from collections import deque
@@ -30,11 +29,11 @@ import msgspec
 
 from gateway.errors import Draining, NoEndpoint, PoolTimeout, QueueFull
 from gateway.pool.driver import ConnectionBroken, Driver
-from gateway.pool.exchange import Exchange, Lock
+from gateway.pool.exchange import Exchange
 from gateway.pool.growth import Connector, Growth, start_thread
 from gateway.pool.lease import Lease
 from gateway.pool.opening import Opening
-from gateway.pool.queue import Client, Gate, Queue, ThreadGate, Waiter
+from gateway.pool.queue import Queue, Waiter
 from gateway.pool.road import Roads
 from gateway.pool.sharing import Balance
 from gateway.pool.slot import EMPTY, IDLE, C, Slot
@@ -44,6 +43,7 @@ from gateway.rotation.choosing import Candidates, Fallback, Needs
 from gateway.rotation.endpoint import EndpointView, Reason
 from gateway.rotation.moves import Connected, Lost, Silent
 from gateway.rotation.rotation import Rotation
+from gateway.waiting import Client, Waits
 
 PING_AFTER = 30.0
 """Seconds of idleness after which a look at the socket is not enough."""
@@ -69,8 +69,8 @@ class Group(Generic[C]):
     """Slots, a queue, and leases on connections to the endpoints of one purpose.
 
     ``fallback`` says whether reads may go to a primary when no replica is in the rotation. ``queue_limit`` bounds
-    the requests that wait beyond those for which a connection can be opened. ``gate`` makes what one of them waits
-    at, ``lock`` makes locks, ``jitter`` gives numbers in [0, 1). ``roads`` are shared by all groups of a process.
+    the requests that wait beyond those for which a connection can be opened. ``waits``: how this process
+    waits, ``jitter`` gives numbers in [0, 1). ``roads`` are shared by all groups of a process.
     """
 
     def __init__(
@@ -83,13 +83,12 @@ class Group(Generic[C]):
         queue_limit: int,
         driver: Driver[C],
         rotation: Rotation,
+        waits: Waits,
         fallback: Fallback = "primary",
         balance: Balance = "least_busy",
         connect_timeout: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
         spawn: Callable[[Callable[[], None]], None] = start_thread,
-        gate: Callable[[], Gate] = ThreadGate,
-        lock: Callable[[], Lock] = threading.Lock,
         jitter: Callable[[], float] = random.random,
         roads: Roads | None = None,
     ) -> None:
@@ -104,8 +103,7 @@ class Group(Generic[C]):
         self._balance: Balance = balance
         self._rotation = rotation
         self._clock = clock
-        self._gate = gate
-        self._new_lock = lock
+        self._waits = waits
         self._jitter = jitter
         self._roads = roads or Roads()
         self._opening = Opening(
@@ -114,7 +112,7 @@ class Group(Generic[C]):
             connect_timeout=connect_timeout,
             clock=clock,
             spawn=spawn,
-            gate=gate,
+            waits=waits,
             equip=self._equip,
         )
         self._closed = False
@@ -124,7 +122,7 @@ class Group(Generic[C]):
         os.register_at_fork(after_in_child=lambda: (method := forked()) and method())
 
     def _start_afresh(self) -> None:
-        self._lock = self._new_lock()
+        self._lock = self._waits.lock()
         errands = deque[Callable[[], None]]()
         self._stock = Stock[C](
             self.endpoints,
@@ -149,7 +147,7 @@ class Group(Generic[C]):
         self.refresh()
 
     def _new_queue(self) -> Queue[C]:
-        return Queue(gate=self._gate)
+        return Queue(gate=self._waits.gate)
 
     def _start(self, connector: Connector[C]) -> None:
         self._opening.start(self._exchange, connector)

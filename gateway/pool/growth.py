@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import Generic, NamedTuple
 
-from gateway.pool.queue import Gate, Queue
+from gateway.pool.queue import Queue
 from gateway.pool.shelf import Shelf
 from gateway.pool.slot import C, Slot
 from gateway.pool.stock import Stock
 from gateway.pool.want import ANY
+from gateway.waiting import Gate
 
 CONNECTORS = 4
 """How many connections a group opens at once."""
@@ -38,6 +39,9 @@ class Connector(Generic[C]):
 
     __slots__ = ("gate", "order", "pause", "took", "watched_from", "written_off")
 
+    gate: Gate | None
+    """Where it pauses."""
+
     def __init__(self) -> None:
         self.order: Order[C] | None = None
         """What it is at; None between two connections."""
@@ -49,8 +53,7 @@ class Connector(Generic[C]):
         """Seconds to watch the queue for, before another connection is opened."""
         self.watched_from: int | None = None
         """How many slots the queue had been granted when the pause began."""
-        self.gate: Gate | None = None
-        """Where it pauses."""
+        self.gate = None
 
 
 class Growth(Generic[C]):

@@ -3,10 +3,10 @@
 from types import TracebackType
 from typing import Generic, Protocol
 
-from gateway.pool.queue import Client
 from gateway.pool.slot import C, Slot
 from gateway.pool.want import Want
 from gateway.rotation.endpoint import EndpointView
+from gateway.waiting import Client
 
 
 class Lender(Protocol[C]):

@@ -7,11 +7,11 @@ from typing import Generic
 from gateway.pool.driver import CapReached, ConnectError, Driver
 from gateway.pool.exchange import Exchange
 from gateway.pool.growth import Connector, Order
-from gateway.pool.queue import Gate
 from gateway.pool.slot import C, Slot
 from gateway.rotation.endpoint import Reason
 from gateway.rotation.moves import Connected, ConnectFailed
 from gateway.rotation.rotation import Rotation
+from gateway.waiting import Waits
 
 
 class Opening(Generic[C]):
@@ -25,16 +25,16 @@ class Opening(Generic[C]):
         connect_timeout: float,
         clock: Callable[[], float],
         spawn: Callable[[Callable[[], None]], None],
-        gate: Callable[[], Gate],
+        waits: Waits,
         equip: Callable[[Slot[C]], None],
     ) -> None:
-        """``gate`` makes what a connector that pauses waits at; ``equip`` is shown every slot with a new connection."""
+        """``waits``: how a connector pauses; ``equip`` is shown every slot with a new connection."""
         self._driver = driver
         self._rotation = rotation
         self._connect_timeout = connect_timeout
         self._clock = clock
         self._spawn = spawn
-        self._gate = gate
+        self._waits = waits
         self._equip = equip
 
     def start(self, exchange: Exchange[C], me: Connector[C]) -> None:
@@ -63,7 +63,7 @@ class Opening(Generic[C]):
                 wait = exchange.growth.next(me, exchange.queue, self._clock())
                 if wait is None:
                     break
-                gate = me.gate = self._gate()
+                gate = me.gate = self._waits.gate()
             gate.wait(wait)
         exchange.run_errands()  # it may have made room
         return me.order

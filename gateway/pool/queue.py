@@ -1,55 +1,13 @@
 """Who waits for a connection, in the order of coming; bookkeeping without a wait, under the lock of its group."""
 
-import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, Protocol
+from typing import Generic
 
 from gateway.errors import GatewayError
 from gateway.pool.slot import C, Slot
 from gateway.pool.want import ANY, Want
-
-HALF_CLOSE_GRACE = 0.3
-"""Seconds in which an answer still goes to a client that has shut down its sending side."""
-
-
-class Client(Protocol):
-    """Whoever waits for the answer."""
-
-    gone_at: float | None
-    """When its request is given up, if it has hung up."""
-
-
-class Gate(Protocol):
-    """What one request waits at, once."""
-
-    def open(self) -> None:
-        """Let the request through, now or when it comes."""
-
-    def wait(self, seconds: float, client: Client | None = None) -> None:
-        """Wait until the gate opens, or for so long; raises ClientGone if the client hangs up meanwhile."""
-
-
-class ThreadGate:
-    """A gate for threads. It looks at no client (``postgres.waiting`` has one that does)."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def open(self) -> None:
-        """Let the request through, now or when it comes."""
-        self._lock.release()
-
-    def wait(self, seconds: float, client: Client | None = None) -> None:  # noqa: ARG002 -- see above
-        """Wait until the gate opens, or for so long."""
-        self.is_open_within(seconds)
-
-    def is_open_within(self, seconds: float) -> bool:
-        """Wait until the gate opens, or for so long; True if it did."""
-        return self._lock.acquire(timeout=max(0.0, seconds))
+from gateway.waiting import Gate
 
 
 class Waiter(Generic[C]):

@@ -15,7 +15,6 @@ from gateway.catalogue.arguments import literal
 from gateway.catalogue.query import Kind
 from gateway.catalogue.types import Form
 from gateway.errors import GatewayError, Outcome
-from gateway.pool.queue import Client
 from gateway.postgres import failures, guarding
 from gateway.postgres.attributing import refused_arguments
 from gateway.postgres.failures import Stage
@@ -23,6 +22,7 @@ from gateway.postgres.session import SAFETY_MARGIN, Session, text_of
 from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 from gateway.rotation.endpoint import Role
+from gateway.waiting import Client
 
 KEPT = 65536
 """Bytes of a result that an idle connection may hold on to."""

@@ -17,9 +17,9 @@ import gevent.monkey
 from greenlet import getcurrent, greenlet
 
 from gateway.errors import ClientGone
-from gateway.pool.queue import Client
 from gateway.postgres import waiting
 from gateway.postgres.waiting import READABLE, ClientLeft, DeadlinePassed, EndpointWithdrawn
+from gateway.waiting import Client, Lock
 
 _READ, _WRITE = 1, 2
 LAST_WORDS = 0.02
@@ -102,7 +102,7 @@ def _has_ended(fd: int) -> bool:
 
 
 class LoopGate:
-    """What a green thread waits at for its turn in a queue. Satisfies ``pool.queue.Gate``.
+    """What a green thread waits at for its turn in a queue. Satisfies ``waiting.Gate``.
 
     PERF: the sweep watches the deadline; a lock of gevent's with a time-out costs twice as much, a timer included.
     """
@@ -144,7 +144,10 @@ class LoopGate:
 
 
 class Sleepers:
-    """Everybody in this process who waits for a server, or for their turn; the worker sweeps over them."""
+    """Everybody in this process who waits for a server, or for their turn; the worker sweeps over them.
+
+    Satisfies ``waiting.Waits``.
+    """
 
     def __init__(self) -> None:
         self._asleep: dict[greenlet, Any] = {}
@@ -153,13 +156,27 @@ class Sleepers:
         """PERF: all of them, asleep or not, so that a wait for an answer is not entered anywhere."""
         self._calls: list[Callable[[], None]] = []
 
-    def on_sweep(self, call: Callable[[], None]) -> None:
+    def on_sweep(self, call: Callable[[], None]) -> bool:
         """Call this too in every sweep."""
         self._calls.append(call)
+        return True
 
     def gate(self) -> LoopGate:
         """A closed gate."""
         return LoopGate(self)
+
+    def lock(self) -> Lock:
+        """Return a lock that is free.
+
+        PERF: it is never held by a green thread that waits, so that the plain one of the interpreter will do: it costs
+        half of gevent's.
+        """
+        lock: Lock = gevent.monkey.get_original("_thread", "allocate_lock")()
+        return lock
+
+    def pause(self, seconds: float, client: Client | None = None) -> None:
+        """Wait for so long; raises ClientGone if the client hangs up meanwhile."""
+        LoopGate(self).wait(seconds, client)
 
     def sleep(self, me: greenlet, cause: Any) -> None:
         """Sleep until switched to; raises DeadlinePassed at the cause's ``deadline``."""
@@ -216,8 +233,5 @@ def _wake_if_over(sleeper: greenlet, cause: Any, now: float) -> None:
 def install() -> Sleepers:
     """Make psycopg2 wait in this process's loop."""
     sleepers = Sleepers()
-    # PERF: a group's lock is never held by a green thread that sleeps, so that the plain one of the interpreter will
-    # do: it costs half of gevent's.
-    plain = gevent.monkey.get_original("_thread", "allocate_lock")
-    waiting.install(sleepers.park, sleepers.gate, sleepers.on_sweep, plain)
+    waiting.install(sleepers.park)
     return sleepers

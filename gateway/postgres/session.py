@@ -16,13 +16,13 @@ from gateway.catalogue.arguments import literal
 from gateway.catalogue.types import Form
 from gateway.errors import GatewayError
 from gateway.pool.driver import ConnectionBroken
-from gateway.pool.queue import Client
 from gateway.postgres import failures, guarding
 from gateway.postgres.failures import Stage
 from gateway.postgres.marks import ORIGIN, POSITION, Origin
 from gateway.postgres.statement import NAME, Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 from gateway.rotation.endpoint import Role
+from gateway.waiting import Client
 
 SAFETY_MARGIN = 0.05
 """Seconds before our deadline at which the server gives up a write: its end is then known, not guessed."""

@@ -18,7 +18,6 @@ from gateway import errors
 from gateway.catalogue.query import Kind
 from gateway.catalogue.wrapping import ACCUMULATOR, AFTER_COUNT, AFTER_RESULT
 from gateway.errors import GatewayError, Outcome
-from gateway.pool.queue import Client
 from gateway.postgres import guarding, idempotency
 from gateway.postgres.connection import KEPT, Connection, Result
 from gateway.postgres.failures import Stage
@@ -27,6 +26,7 @@ from gateway.postgres.marks import FACTS, FACTS_AND_ORIGIN, Mark, Origin, mark_o
 from gateway.postgres.session import SAFETY_MARGIN
 from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
+from gateway.waiting import Client
 
 AT_ONCE = 100
 """Statements that accumulate in one message: each one copies what was there before."""

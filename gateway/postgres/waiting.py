@@ -9,8 +9,6 @@ How a wait waits is one function, ``park``: here with ``poll(2)``, for threads; 
 """
 
 import select
-import socket
-import threading
 from collections.abc import Callable
 from math import ceil
 from time import monotonic
@@ -18,17 +16,9 @@ from typing import Any
 
 import psycopg2.extensions
 
-from gateway.errors import ClientGone
-from gateway.pool.exchange import Lock
-from gateway.pool.queue import HALF_CLOSE_GRACE, Client, Gate, ThreadGate
-
-LOOK = 0.1
-"""Seconds between two looks at what a wait in a thread is not woken by."""
+from gateway.waiting import HANG_UP, LOOK, ClientSocket
 
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT
-
-_HANG_UP = select.POLLRDHUP
-_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
 class DeadlinePassed(Exception):
@@ -43,73 +33,21 @@ class EndpointWithdrawn(Exception):
     """The endpoint left the rotation while a read waited for it."""
 
 
-class ClientSocket:
-    """The socket of the client whose query runs, looked at while the server is waited for."""
-
-    __slots__ = ("fd", "gone_at")
-
-    def __init__(self, client: socket.socket) -> None:
-        self.fd = client.fileno()
-        self.gone_at: float | None = None
-
-    def hung_up(self, what: int) -> bool:
-        """Judge a poll result: a reset is gone at once, a plain end may be a half-close and gets some grace."""
-        if what & _GONE:
-            return True
-        if self.gone_at is None:
-            self.gone_at = monotonic() + HALF_CLOSE_GRACE
-        return monotonic() >= self.gone_at
-
-    def look(self) -> None:
-        """Notice a hang-up while nobody waits for a server on its behalf. Raises ClientGone if it is to be obeyed."""
-        if self.gone_at is None:
-            poller = select.poll()
-            poller.register(self.fd, _HANG_UP)
-            for _, what in poller.poll(0):
-                if self.hung_up(what):
-                    self.gone_at = monotonic()
-        if self.gone_at is not None and monotonic() >= self.gone_at:
-            raise ClientGone("the client hung up while its request waited for a connection")
-
-
-class PollingGate(ThreadGate):
-    """What a request of a thread waits at in a queue; between two looks at its client."""
-
-    def wait(self, seconds: float, client: Client | None = None) -> None:
-        """Wait until the gate opens, or for so long; raises ClientGone if the client hangs up meanwhile."""
-        until = monotonic() + seconds
-        while not self.is_open_within(min(LOOK / 2, until - monotonic())):
-            if isinstance(client, ClientSocket):
-                client.look()
-            if monotonic() >= until:
-                return
-
-
 Park = Callable[[Any, int], None]
 """Waits until a connection's socket is READABLE or WRITABLE; raises DeadlinePassed or ClientLeft instead."""
 
-# psycopg2's callback is process-wide, and so are these.
 _park: Park | None = None
-_gate: Callable[[], Gate] = PollingGate
-_on_sweep: Callable[[Callable[[], None]], None] | None = None
-_lock: Callable[[], Lock] = threading.Lock
+"""As psycopg2's callback is process-wide, so is this."""
 
 
-def install(
-    park: Park | None = None,
-    gate: Callable[[], Gate] = PollingGate,
-    on_sweep: Callable[[Callable[[], None]], None] | None = None,
-    lock: Callable[[], Lock] = threading.Lock,
-) -> None:
+def install(park: Park | None = None) -> None:
     """Make every psycopg2 connection of this process wait by ``park``.
 
-    ``gate`` makes what a request waits at in a queue, ``lock`` the locks of groups; ``on_sweep`` is for
-    :func:`call_in_sweeps`. Without ``park`` it is all as for threads (``poll(2)``), unless another way was installed
-    before.
+    Without ``park`` it is as for threads (``poll(2)``), unless another way was installed before.
     """
-    global _gate, _lock, _on_sweep, _park
+    global _park
     if park is not None or _park is None:
-        _park, _gate, _on_sweep, _lock = park or park_in_poll, gate, on_sweep, lock
+        _park = park or park_in_poll
         psycopg2.extensions.set_wait_callback(_waiting_by(_park))
 
 
@@ -134,27 +72,6 @@ def _waiting_by(park: Park) -> Callable[[Any], None]:
             raise
 
     return wait
-
-
-def closed_gate() -> Gate:
-    """What one request of this process waits at in a queue."""
-    return _gate()
-
-
-def call_in_sweeps(call: Callable[[], None]) -> bool:
-    """Have a loop that waits for us call this in its sweeps, every 20 ms; False where there are threads instead.
-
-    ``call`` takes microseconds, does not wait and does not raise. PERF: a timer of its own costs 0.5 % of a processor.
-    """
-    if _on_sweep is None:
-        return False
-    _on_sweep(call)
-    return True
-
-
-def open_lock() -> Lock:
-    """What guards the state of a group in this process."""
-    return _lock()
 
 
 def _call(what: Callable[[], None]) -> None:
@@ -189,7 +106,7 @@ def wait_for(
     poller = select.poll()
     poller.register(fd, event)
     if client is not None and client.gone_at is None:
-        poller.register(client.fd, _HANG_UP)
+        poller.register(client.fd, HANG_UP)
     while True:
         until = deadline
         if client is not None and client.gone_at is not None:

@@ -14,13 +14,16 @@ from gateway.server.application import serve
 from gateway.server.closing import closing_after_refusals
 from gateway.server.runtime import Runtime
 from gateway.settings import Settings
+from gateway.waiting import Waits
 
 
-def _create_app(settings: Settings, catalogue: Catalogue, directory: Path, is_draining: Callable[[], bool]) -> Any:
+def _create_app(
+    settings: Settings, catalogue: Catalogue, directory: Path, is_draining: Callable[[], bool], waits: Waits
+) -> Any:
     # Imported by each worker: psycopg2's wait callback and everything else of the data path stay out of the master.
     from gateway.app import create_app
 
-    app = create_app(settings, catalogue, directory, is_draining)
+    app = create_app(settings, catalogue, directory, is_draining, waits)
     return app if settings.server.worker == "gateway" else closing_after_refusals(app)
 
 

@@ -20,12 +20,14 @@ from gateway.server.crowd import Crowd
 from gateway.server.options import options_of
 from gateway.server.runtime import Runtime, remove
 from gateway.settings import Settings, is_local
+from gateway.waiting import ThreadWaits, Waits
 
 _TIME = r"[%Y-%m-%d %H:%M:%S %z]"
 """As gunicorn's ``Logger.datefmt``."""
 
-CreateApp = Callable[[Settings, Catalogue, Path, Callable[[], bool]], Any]
-"""Makes the WSGI application of one worker, which may ask whether it was told to end: ``gateway.app.create_app``."""
+CreateApp = Callable[[Settings, Catalogue, Path, Callable[[], bool], Waits], Any]
+"""Makes the WSGI application of one worker, which may ask whether it was told to end, and waits as the worker does:
+``gateway.app.create_app``."""
 
 
 class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no types
@@ -37,6 +39,8 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         self._create_app = create_app
         self._bind = compiled.settings.server.bind
         self.crowd = Crowd()
+        self.waits: Waits = ThreadWaits()
+        """How a worker of this process waits; one with an event loop sets its own before the app is made."""
         self._worker: Any = None
         super().__init__()
 
@@ -56,8 +60,8 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
 
     def load(self) -> Any:
         """Make the WSGI application; runs in each worker."""
-        compiled = self._compiled
-        return self._create_app(compiled.settings, compiled.catalogue, self._directory, self._is_draining)
+        settings, catalogue = self._compiled.settings, self._compiled.catalogue
+        return self._create_app(settings, catalogue, self._directory, self._is_draining, self.waits)
 
     def _is_draining(self) -> bool:
         """Whether this worker was told to end; every class of gunicorn's has that flag."""

@@ -16,13 +16,13 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from gateway.pool.queue import HALF_CLOSE_GRACE
 from gateway.server.head import BadRequest, Head
 from gateway.server.intake import Heads, Intake, Stage
 from gateway.server.refusal import refusal
 from gateway.server.response import LAST_CHUNK, Answer, chunk, close
 from gateway.server.service import Service
 from gateway.server.transport import Gone, Plain
+from gateway.waiting import HALF_CLOSE_GRACE
 
 log = logging.getLogger("gateway.server")
 

@@ -75,7 +75,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         # Imported by each worker: nothing of the data path is in the master.
         from gateway.postgres import looping
 
-        self._sleepers = looping.install()
+        self._sleepers = self.app.waits = looping.install()
         super().load_wsgi()
 
     def run(self) -> None:

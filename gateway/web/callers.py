@@ -2,8 +2,7 @@
 
 import falcon
 
-from gateway.pool.queue import Client
-from gateway.postgres.waiting import ClientSocket
+from gateway.waiting import Client, ClientSocket
 from gateway.web.preferences import Preferences
 
 

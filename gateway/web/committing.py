@@ -24,13 +24,12 @@ from gateway.errors import (
 )
 from gateway.execution.plans import Plans
 from gateway.pool.lease import Lease
-from gateway.pool.queue import Client
 from gateway.postgres import transaction
 from gateway.postgres.connection import Connection
 from gateway.postgres.idempotency import KeyInUse
 from gateway.postgres.session import SAFETY_MARGIN
 from gateway.postgres.transaction import Answer, Unresolved, Work
-from gateway.postgres.waiting import closed_gate
+from gateway.waiting import Client, Waits
 from gateway.web.freshness import Freshness
 from gateway.web.outcomes import Outcomes
 from gateway.web.running import Runner
@@ -50,8 +49,11 @@ Attempt = Callable[..., Answer]
 class Committer:
     """Runs works before their deadline."""
 
-    def __init__(self, *, runner: Runner, plans: Plans, outcomes: Outcomes, max_result_bytes: int) -> None:
+    def __init__(
+        self, *, runner: Runner, plans: Plans, outcomes: Outcomes, max_result_bytes: int, waits: Waits
+    ) -> None:
         self._runner = runner
+        self._waits = waits
         self._plans = plans
         self._outcomes = outcomes
         self._max_result_bytes = max_result_bytes
@@ -124,7 +126,7 @@ class Committer:
                 error = waited
                 doubt = doubt or error
                 waits += 1
-                if _paused_for_key(waits, deadline):
+                if self._paused_for_key(waits, deadline):
                     continue
                 is_worth_it = False
             except GatewayError as failure:
@@ -136,7 +138,7 @@ class Committer:
                 if answer.replayed:
                     response.set_header("Idempotency-Replayed", "true")
                 return answer.body
-            if not is_worth_it or not _paused(number, deadline):
+            if not is_worth_it or not self._paused(number, deadline):
                 if doubt is None or doubt is error or isinstance(error, IdempotencyMismatch):
                     raise error
                 raise doubt from error
@@ -159,6 +161,24 @@ class Committer:
         transaction = lost.mark.token() if outcome is Outcome.UNKNOWN else None
         raise lost.error.but(outcome=outcome, transaction=transaction)
 
+    def _paused(self, attempt: int, deadline: float) -> bool:
+        """Wait a little, at random, longer each time; False if the deadline is too near for another attempt."""
+        pause = random.uniform(0.5, 1.0) * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempt, 10))  # noqa: S311 - jitter
+        if monotonic() + pause + 2 * _FIRST_PAUSE >= deadline:
+            return False
+        self._waits.pause(pause)
+        return True
+
+    def _paused_for_key(self, waits: int, deadline: float) -> bool:
+        """The same where somebody else holds the key; shorter towards the deadline, where the last looks count."""
+        left = deadline - monotonic()
+        longest = min(_LONGEST_KEY_PAUSE, _FIRST_KEY_PAUSE * 2 ** min(waits, 10), left / 4)
+        pause = random.uniform(0.5, 1.0) * longest  # noqa: S311 - jitter
+        if pause + SAFETY_MARGIN >= left:
+            return False
+        self._waits.pause(pause)
+        return True
+
 
 def _may_be_repeated(error: GatewayError, work: Work, *, retry: bool) -> bool:
     """Whether the same request may succeed now, with nothing of it having happened."""
@@ -166,23 +186,3 @@ def _may_be_repeated(error: GatewayError, work: Work, *, retry: bool) -> bool:
         return retry or error.sqlstate is None  # without one it is ours: the key came free meanwhile
     known = error.outcome in (Outcome.NOT_EXECUTED, Outcome.ROLLED_BACK)
     return isinstance(error, ConnectionLost) and (work.claim is not None or known)
-
-
-def _paused(attempt: int, deadline: float) -> bool:
-    """Wait a little, at random, longer each time; False if the deadline is too near for another attempt."""
-    pause = random.uniform(0.5, 1.0) * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempt, 10))  # noqa: S311 - jitter
-    if monotonic() + pause + 2 * _FIRST_PAUSE >= deadline:
-        return False
-    closed_gate().wait(pause)
-    return True
-
-
-def _paused_for_key(waits: int, deadline: float) -> bool:
-    """The same where somebody else holds the key; shorter towards the deadline, where the last looks count."""
-    left = deadline - monotonic()
-    longest = min(_LONGEST_KEY_PAUSE, _FIRST_KEY_PAUSE * 2 ** min(waits, 10), left / 4)
-    pause = random.uniform(0.5, 1.0) * longest  # noqa: S311 - jitter
-    if pause + SAFETY_MARGIN >= left:
-        return False
-    closed_gate().wait(pause)
-    return True

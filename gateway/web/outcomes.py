@@ -13,7 +13,7 @@ from gateway.pool.pool import Pool
 from gateway.postgres.connection import Connection
 from gateway.postgres.marks import Mark, NoMark
 from gateway.postgres.outcomes import Verdict, ask, judge
-from gateway.postgres.waiting import closed_gate
+from gateway.waiting import Waits
 from gateway.web import preferences
 from gateway.web.callers import deadline_of
 
@@ -28,8 +28,9 @@ _TO_ANSWER = 0.02
 class Outcomes:
     """Finds out what became of writes."""
 
-    def __init__(self, *, pool: Pool[Connection]) -> None:
+    def __init__(self, *, pool: Pool[Connection], waits: Waits) -> None:
         self._pool = pool
+        self._waits = waits
         self.groups = tuple(name for name, group in pool.groups.items() if group.access_write)
         """Where writes run, and where can be asked for them."""
 
@@ -75,7 +76,7 @@ class Outcomes:
                 if trouble is not None:
                     raise trouble
                 return Outcome.UNKNOWN
-            closed_gate().wait(pause)
+            self._waits.pause(pause)
             pause = min(2 * pause, PAUSE_LONGEST)
         raise NotFound("no server of this gateway's write groups is of the cluster this mark is from")
 

@@ -16,11 +16,11 @@ from gateway.errors import ClientGone, ConnectionLost, GatewayError, NoEndpoint,
 from gateway.pool.group import Group
 from gateway.pool.lease import Lease
 from gateway.pool.pool import Pool
-from gateway.pool.queue import Client
 from gateway.pool.want import ANY, Want
 from gateway.postgres.connection import Connection
 from gateway.postgres.positions import token_after_commit
 from gateway.rotation.endpoint import EndpointView, Role
+from gateway.waiting import Client
 from gateway.web import freshness
 from gateway.web.freshness import Freshness
 from gateway.web.retries import MOST_ATTEMPTS, RetryBudget, did_not_execute, may_succeed_elsewhere

@@ -6,8 +6,8 @@ from gateway.catalogue.json_text import begins_list, split_list, split_object
 from gateway.catalogue.query import Access, Query
 from gateway.errors import InvalidRequest
 from gateway.execution.plans import Plans, Ready
-from gateway.pool.queue import Client
 from gateway.postgres.transaction import Step, Work
+from gateway.waiting import Client
 from gateway.web import freshness, preferences
 from gateway.web.callers import deadline_of
 from gateway.web.committing import Committer

@@ -23,6 +23,7 @@ from gateway.server.application import serve
 from gateway.server.artefact import Compiled, write
 from gateway.server.runtime import Runtime, open_runtime
 from gateway.settings import Settings, load_settings
+from gateway.waiting import Waits
 
 
 def become_server(file: Path) -> NoReturn:
@@ -38,7 +39,9 @@ def become_server(file: Path) -> NoReturn:
     os.execv(sys.executable, words)  # noqa: S606 - our own interpreter
 
 
-def create_app(settings: Settings, catalogue: Catalogue, directory: Path, is_draining: Callable[[], bool]) -> Any:
+def create_app(
+    settings: Settings, catalogue: Catalogue, directory: Path, is_draining: Callable[[], bool], waits: Waits
+) -> Any:
     """Make the app of one worker. As in ``gateway.server`` the data path is imported here, not by the master."""
     from gateway import app
     from gateway.pool.group import Group
@@ -73,7 +76,7 @@ def create_app(settings: Settings, catalogue: Catalogue, directory: Path, is_dra
     Sleepers.sweep = sweep  # type: ignore[assignment, method-assign]
     Runner.read = read  # type: ignore[assignment, method-assign]
     Runner.write = change  # type: ignore[assignment, method-assign]
-    return app.create_app(settings, catalogue, directory, is_draining)
+    return app.create_app(settings, catalogue, directory, is_draining, waits)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 from gateway import errors
 from gateway.demo.cluster import Cluster
 from gateway.pool.driver import ConnectError, ConnectionBroken
-from gateway.postgres.waiting import ClientSocket
+from gateway.waiting import ClientSocket
 from tests.live.databases import Desk, connect, driver, plain, soon
 from tests.live.sessions import (
     INSERT,

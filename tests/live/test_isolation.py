@@ -13,6 +13,7 @@ from gateway.pool.group import Group
 from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation
+from gateway.waiting import ThreadWaits
 from tests.live.databases import Desk, connect, database, driver, plain, soon
 
 TABLES = """
@@ -259,6 +260,7 @@ def test_leases_of_a_real_group_do_not_see_each_others_sessions(dsn: str, desk: 
         queue_limit=10,
         driver=driver(dsn),
         rotation=rotation,
+        waits=ThreadWaits(),
     )
     act, look = desk.plan(WRITE), desk.plan(LOOK)
     seen = []

@@ -19,6 +19,7 @@ from gateway.postgres.resolving import Resolver
 from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role
 from gateway.rotation.moves import Lost, Silent
 from gateway.rotation.rotation import LocalViews, Rotation
+from gateway.waiting import ThreadWaits
 from tests.live.databases import connect, soon
 from tests.live.sessions import wait_until
 
@@ -40,7 +41,7 @@ class Probing:
     def __init__(self, cluster: Cluster, driver: Driver | None = None) -> None:
         addresses = {server.name: Address(dsn=server.dsn()) for server in cluster.servers}
         self.rotation = Rotation(views=LocalViews(addresses), max_lags={"read": 1.0})
-        self.polling = Polling(rotation=self.rotation)
+        self.polling = Polling(rotation=self.rotation, waits=ThreadWaits())
         driver = driver or Driver(addresses, read_only=True)
         self.prober = Prober(
             driver=driver,

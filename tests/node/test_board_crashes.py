@@ -14,6 +14,7 @@ from gateway.node.polling import Polling
 from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role
 from gateway.rotation.moves import Probed, ProbeFailed
 from gateway.rotation.rotation import Rotation
+from gateway.waiting import ThreadWaits
 from tests.node.boards import assert_whole, board, count, counted, process
 
 KILLS = 40
@@ -114,7 +115,7 @@ def test_a_withdrawal_reaches_the_other_processes_within_100_ms(tmp_path: Path) 
                 os.write(sending, f"{monotonic()}\n".encode())
 
         theirs.subscribe(note)
-        Polling(rotation=theirs).start()
+        Polling(rotation=theirs, waits=ThreadWaits()).start()
         os.write(sending, b"ready\n")
         signal.pause()
 

@@ -23,6 +23,7 @@ from gateway.postgres.driver import Address, Driver
 from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation
+from gateway.waiting import ThreadWaits
 from tests.live.sessions import wait_until
 
 SIGNATURE = Signature(parameters=(), columns=(), form=Form.PLAIN, harmless=True)
@@ -59,6 +60,7 @@ def pool_of(server: Cluster, *, probed: bool) -> Pool[Connection]:
         queue_limit=0,
         driver=Driver({"primary": Address(dsn=server.primary.dsn())}, read_only=True),
         rotation=rotation,
+        waits=ThreadWaits(),
     )
     return Pool(rotation=rotation, groups=[group])
 

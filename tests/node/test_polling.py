@@ -8,15 +8,15 @@ from time import monotonic
 import pytest
 
 from gateway.node.polling import Polling
-from gateway.postgres import waiting
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Probed, ProbeFailed
 from gateway.rotation.rotation import LocalViews, Rotation
+from gateway.waiting import ThreadWaits, Waits
 
 
 @contextmanager
-def polling(rotation: Rotation) -> Iterator[Polling]:
-    poll = Polling(rotation=rotation)
+def polling(rotation: Rotation, waits: Waits | None = None) -> Iterator[Polling]:
+    poll = Polling(rotation=rotation, waits=waits or ThreadWaits())
     poll.start()
     try:
         yield poll
@@ -24,12 +24,15 @@ def polling(rotation: Rotation) -> Iterator[Polling]:
         poll.stop()
 
 
-@pytest.fixture
-def sweeps(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
-    """What a loop would call; this test is the loop."""
-    calls: list[Callable[[], None]] = []
-    monkeypatch.setattr(waiting, "_on_sweep", calls.append)
-    return calls
+class Sweeps(ThreadWaits):
+    """Keeps what a loop would call; a test is the loop."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+
+    def on_sweep(self, call: Callable[[], None]) -> bool:
+        self.calls.append(call)
+        return True
 
 
 def test_a_thread_takes_over_what_others_learn() -> None:
@@ -61,15 +64,16 @@ def test_a_listener_that_fails_does_not_end_it(caplog: pytest.LogCaptureFixture)
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_on_a_loop_the_sweep_only_says_that_there_is_news(sweeps: list[Callable[[], None]]) -> None:
+def test_on_a_loop_the_sweep_only_says_that_there_is_news() -> None:
+    sweeps = Sweeps()
     shared = LocalViews(["r"])
     mine = Rotation(views=shared)
     told_by: list[int] = []
     told = threading.Event()
     mine.subscribe(lambda: told_by.append(threading.get_ident()))
     mine.subscribe(told.set)
-    with polling(mine):
-        (sweep,) = sweeps
+    with polling(mine, sweeps):
+        (sweep,) = sweeps.calls
         sweep()
         assert not told.wait(0.05)
         Rotation(views=shared).apply("r", ProbeFailed(Reason.LOST, "gone"))
@@ -78,9 +82,10 @@ def test_on_a_loop_the_sweep_only_says_that_there_is_news(sweeps: list[Callable[
     assert told_by[0] != threading.get_ident()
 
 
-def test_a_process_that_stood_still_knows_it(sweeps: list[Callable[[], None]]) -> None:
-    with polling(Rotation(views=LocalViews(["r"]))) as poll:
-        (sweep,) = sweeps
+def test_a_process_that_stood_still_knows_it() -> None:
+    sweeps = Sweeps()
+    with polling(Rotation(views=LocalViews(["r"])), sweeps) as poll:
+        (sweep,) = sweeps.calls
         sweep()
         before = monotonic()
         assert not poll.stood_still_since(before)

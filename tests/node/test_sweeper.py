@@ -16,6 +16,7 @@ from gateway.postgres.idempotency import DDL, SWEPT_AT_ONCE
 from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation
+from gateway.waiting import ThreadWaits
 from tests.live.databases import plain
 from tests.live.sessions import wait_until
 
@@ -47,6 +48,7 @@ def pool(server: Cluster) -> Iterator[Pool[Connection]]:
             queue_limit=2,
             driver=Driver({"primary": Address(dsn=server.primary.dsn())}, read_only=name == "read"),
             rotation=rotation,
+            waits=ThreadWaits(),
         )
         for name in ("read", "write")
     ]

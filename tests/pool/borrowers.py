@@ -4,8 +4,8 @@ import threading
 from types import TracebackType
 
 from gateway.pool.group import Group
-from gateway.pool.queue import Client
 from gateway.pool.want import ANY, Want
+from gateway.waiting import Client
 from tests.pool.fake import FakeConnection, WatchedGroup
 
 PATIENCE = 10.0

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 from gateway.pool.driver import ConnectError, ConnectionBroken
 from gateway.pool.group import Group
-from gateway.pool.queue import Gate, Queue, ThreadGate, Waiter
+from gateway.pool.queue import Queue, Waiter
 from gateway.pool.road import Roads
 from gateway.pool.slot import Slot
 from gateway.pool.want import ANY, Want
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Probed, ProbeFailed
 from gateway.rotation.rotation import LocalViews, Rotation
+from gateway.waiting import Gate, ThreadGate, ThreadWaits
 
 
 class FakeClock:
@@ -164,6 +165,16 @@ class FakeDriver:
         return sum(len(server.connections) for server in self.servers.values())
 
 
+class WaitsAt(ThreadWaits):
+    """Waits as threads do, but for the gates."""
+
+    def __init__(self, gate: Callable[[], Gate]) -> None:
+        self._make_gate = gate
+
+    def gate(self) -> Gate:
+        return self._make_gate()
+
+
 class WatchedQueue(Queue[FakeConnection]):
     """Notes, under the group's lock and so in the true order, every ticket that joins and every one that is served."""
 
@@ -195,7 +206,7 @@ class WatchedGroup(Group[FakeConnection]):
     """A group whose queue can be looked at."""
 
     def _new_queue(self) -> Queue[FakeConnection]:
-        self.watched = WatchedQueue(self._gate)
+        self.watched = WatchedQueue(self._waits.gate)
         return self.watched
 
     def _enqueue(self, ticket: int, want: Want, now: float) -> Waiter[FakeConnection]:
@@ -265,7 +276,7 @@ class Rig:
             spawn=lambda work: self.spawn(work),
             jitter=self.jitter,
             roads=self.roads,
-            gate=self.gate,
+            waits=WaitsAt(self.gate),
         )
 
     def probe(self, name: str) -> None:

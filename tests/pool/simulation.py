@@ -9,12 +9,12 @@ from collections.abc import Callable
 from greenlet import getcurrent, greenlet
 
 from gateway.pool.group import Group
-from gateway.pool.queue import Client
 from gateway.pool.sharing import Balance
 from gateway.rotation.endpoint import Reason, Role
 from gateway.rotation.moves import Probed, ProbeFailed
 from gateway.rotation.rotation import LocalViews, Rotation
-from tests.pool.fake import FakeConnection, FakeDriver, FakeServer
+from gateway.waiting import Client
+from tests.pool.fake import FakeConnection, FakeDriver, FakeServer, WaitsAt
 
 
 class Simulation:
@@ -114,7 +114,7 @@ class Town:
             balance=balance,
             clock=clock,
             spawn=self.simulation.spawn,
-            gate=lambda: SimulatedGate(self.simulation),
+            waits=WaitsAt(lambda: SimulatedGate(self.simulation)),
             jitter=self.dice.random,
         )
         self.errors: list[Exception] = []

@@ -1,12 +1,13 @@
 import pytest
 
 from gateway.pool.growth import CONNECTORS, Connector, Growth
-from gateway.pool.queue import Queue, ThreadGate
+from gateway.pool.queue import Queue
 from gateway.pool.road import Road
 from gateway.pool.shelf import Shelf
 from gateway.pool.stock import Stock
 from gateway.rotation.choosing import Candidates
 from gateway.rotation.endpoint import Role
+from gateway.waiting import ThreadGate
 from tests.pool.fake import FakeClock, FakeConnection, FakeServer
 
 NOW = 100.0

@@ -8,11 +8,11 @@ from gateway.errors import NoEndpoint, PoolTimeout, QueueFull
 from gateway.pool.driver import ConnectError
 from gateway.pool.growth import RETIRE_AFTER
 from gateway.pool.lease import Lease
-from gateway.pool.queue import Client
 from gateway.pool.want import ANY, Want
 from gateway.rotation.choosing import Candidates, Fallback, Needs
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Drain, Event, Resolved, Resume, Silent
+from gateway.waiting import Client
 from tests.pool.fake import FakeClock, FakeConnection, FakeServer, Rig
 
 SIZE = 4

@@ -8,10 +8,10 @@ import pytest
 from gateway.errors import ClientGone, NoEndpoint, PoolTimeout
 from gateway.pool.driver import ConnectError
 from gateway.pool.growth import start_thread
-from gateway.pool.queue import Client, ThreadGate
 from gateway.pool.want import Want
 from gateway.rotation.endpoint import Reason, Role
 from gateway.rotation.moves import Lost
+from gateway.waiting import Client, ThreadGate
 from tests.pool.borrowers import Borrower, queue_up
 from tests.pool.fake import FakeServer, Rig, WatchedGroup
 

@@ -10,15 +10,8 @@ from time import monotonic
 import pytest
 
 from gateway.errors import ClientGone
-from gateway.pool.queue import HALF_CLOSE_GRACE
-from gateway.postgres.waiting import (
-    ClientLeft,
-    ClientSocket,
-    DeadlinePassed,
-    EndpointWithdrawn,
-    PollingGate,
-    wait_for,
-)
+from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn, wait_for
+from gateway.waiting import HALF_CLOSE_GRACE, ClientSocket, ThreadGate
 
 
 @pytest.fixture
@@ -149,13 +142,13 @@ def test_a_wait_asks_again_and_again_whether_to_give_up(server: Pair) -> None:
 
 
 def test_a_gate_of_a_thread_lets_through_and_gives_up_at_its_time() -> None:
-    gate = PollingGate()
+    gate = ThreadGate()
     opening = threading.Timer(0.02, gate.open)
     opening.start()
     gate.wait(5)
     opening.join()
     began = monotonic()
-    PollingGate().wait(0.12)
+    ThreadGate().wait(0.12)
     assert 0.12 <= monotonic() - began < 2
 
 
@@ -164,11 +157,11 @@ def test_who_waits_at_a_gate_leaves_with_the_client_at_once_or_after_the_grace_o
     far.shutdown(socket.SHUT_WR)
     began = monotonic()
     with pytest.raises(ClientGone):
-        PollingGate().wait(5, ClientSocket(near))
+        ThreadGate().wait(5, ClientSocket(near))
     assert HALF_CLOSE_GRACE <= monotonic() - began < 2
     far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     far.close()
     began = monotonic()
     with pytest.raises(ClientGone):
-        PollingGate().wait(5, ClientSocket(near))
+        ThreadGate().wait(5, ClientSocket(near))
     assert monotonic() - began < 2

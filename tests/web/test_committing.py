@@ -13,6 +13,7 @@ from gateway.errors import GatewayError, Outcome
 from gateway.postgres.idempotency import Claim, KeyInUse
 from gateway.postgres.marks import Mark
 from gateway.postgres.transaction import Answer, Step, Unresolved, Work
+from gateway.waiting import ThreadWaits
 from gateway.web.committing import Committer
 
 MARK = Mark(system=1, timeline=1, xid=3, position=1, life=0, taken=0)
@@ -67,7 +68,7 @@ def end_of(*happenings: Happening) -> GatewayError:
     work = Work([Step(plan, lambda _: [])], lambda _: b"", claim=Claim("", "k", "h"))
     runner: Any = Scripted(*happenings)
     nobody: Any = None
-    committer = Committer(runner=runner, plans=nobody, outcomes=nobody, max_result_bytes=1)
+    committer = Committer(runner=runner, plans=nobody, outcomes=nobody, max_result_bytes=1, waits=ThreadWaits())
     with pytest.raises(GatewayError) as caught:
         committer.run(work, [], falcon.Response(), group="g", deadline=monotonic() + 5)
     assert runner.left == []

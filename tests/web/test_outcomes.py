@@ -10,6 +10,7 @@ import falcon
 import falcon.testing
 
 from gateway.postgres.marks import Mark
+from gateway.waiting import ThreadWaits
 from gateway.web.outcomes import MOST_QUESTIONS, OutcomeResource, Outcomes
 
 MARK = Mark(system=7, timeline=3, xid=3, position=1, life=100, taken=0)
@@ -53,7 +54,7 @@ def outcome(**servers: Server) -> str:
     """What the route answers who would wait for twenty seconds."""
     pool: Any = Servers(servers)
     app: falcon.App[Any, Any] = falcon.App(middleware=[Arrival()])
-    app.add_route("/outcome/{mark}", OutcomeResource(outcomes=Outcomes(pool=pool), timeout=20.0))
+    app.add_route("/outcome/{mark}", OutcomeResource(outcomes=Outcomes(pool=pool, waits=ThreadWaits()), timeout=20.0))
     answer: str = falcon.testing.TestClient(app).simulate_get(f"/outcome/{MARK.token()}").json["outcome"]
     return answer
 
