@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
+from gateway.catalogue.dependencies import Dependencies
+
 
 class Family(StrEnum):
     """How a JSON value becomes a literal of a type."""
@@ -40,6 +42,7 @@ class Type(msgspec.Struct, frozen=True):
     """Of a COMPOSITE, in order."""
     labels: tuple[str, ...] = ()
     """Of an ENUM, in order."""
+    oid: int = 0
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -66,5 +69,19 @@ class Signature(msgspec.Struct, frozen=True):
     parameters: tuple[Type, ...]
     columns: tuple[Column, ...]
     form: Form
-    harmless: bool
-    """Every function is builtin and not volatile: it can neither write nor leave session state behind."""
+    unproven: str = ""
+    """Why it is not proven that the query leaves nothing in its session and writes nothing it does not say; empty
+    where that is proven."""
+    dependencies: Dependencies = Dependencies()
+    """What to watch, as this signature is true only until it changes."""
+    guard: str = ""
+    """For a write: a statement to go in front of it, which fails where the types it was learnt with have changed."""
+    check: str = ""
+    """For a write: the same for what no statement in front can tell, to go after it in its transaction."""
+    primary_only: bool = False
+    """Whether a standby cannot run it, as for reads of unlogged tables."""
+
+    @property
+    def harmless(self) -> bool:
+        """Whether it needs neither a read-only transaction around it nor a reset of the session after it."""
+        return not self.unproven

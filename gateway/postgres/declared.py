@@ -9,6 +9,10 @@ class CannotLearn(Exception):
     """The server does not take a query, or not say what its parameters are; the message is for its author."""
 
 
+class TryLater(Exception):
+    """The server cannot tell now, as somebody holds a lock, and may a moment later; the message says what it was."""
+
+
 def declared_oid(connection: Connection, parameter: Parameter, deadline: float) -> int | None:
     """The OID of a declared type, None if none was; a modifier (``numeric(10,2)``) is the column's business.
 

@@ -11,18 +11,21 @@ from collections.abc import Sequence
 import psycopg2
 
 from gateway.catalogue.arguments import Binder
+from gateway.catalogue.dependencies import Dependencies
 from gateway.catalogue.query import Kind, Query, Text, Verb
 from gateway.catalogue.types import Column, Form, Signature
 from gateway.catalogue.wrapping import wrap
-from gateway.errors import Fault
+from gateway.errors import Fault, GatewayError
 from gateway.postgres.connection import Connection
-from gateway.postgres.declared import CannotLearn, declared_oid
+from gateway.postgres.declared import CannotLearn, TryLater, declared_oid
 from gateway.postgres.describing import Description, Undescribed, describe
 from gateway.postgres.harmlessness import is_harmless
 from gateway.postgres.types import TypeBook
 from gateway.postgres.waiting import DeadlinePassed
 
 _UNTYPABLE = frozenset({"42P08", "42P18", "42P38", "42883", "42804", "42725"})
+_PASSING = frozenset({"55P03", "57014", "40", "53"})
+"""Codes, and classes of codes, of what may be otherwise in a moment: a lock, a cancellation, missing resources."""
 _NOT_SUPPORTED = "0A000"
 _WIDEST_FIRST = (1700, 701, 700, 20, 23, 21, 1184, 1114, 1082, 1043, 1042, 25)
 """Of types that one parameter may have: numeric before float8 before int8 …, timestamptz before date, text last."""
@@ -36,12 +39,17 @@ _RECORDS = frozenset({2249, 2287})
 def learn(connection: Connection, query: Query, book: TypeBook, deadline: float) -> Signature:
     """Ask the server for the signature of a query, without running it.
 
-    Raises CannotLearn where the query is at fault, and a GatewayError where the connection is.
+    Raises CannotLearn where the query is at fault, TryLater where the server cannot tell now, and a GatewayError where
+    the connection is gone.
     """
     try:
         signature = _learn(connection, query, book, deadline)
     except Undescribed as error:
-        raise CannotLearn(str(error)) from error
+        raise _unlearnt(error.sqlstate, str(error)) from error
+    except GatewayError as error:
+        if connection.closed or error.sqlstate is None:
+            raise
+        raise _unlearnt(error.sqlstate, error.server_message or error.detail) from error
     except (psycopg2.Error, DeadlinePassed) as error:
         raise connection.explained(error) from error
     try:
@@ -49,6 +57,12 @@ def learn(connection: Connection, query: Query, book: TypeBook, deadline: float)
     except ValueError as error:
         raise CannotLearn(str(error)) from error
     return signature
+
+
+def _unlearnt(sqlstate: str, message: str) -> CannotLearn | TryLater:
+    if sqlstate in _PASSING or sqlstate[:2] in _PASSING:
+        return TryLater(message)
+    return CannotLearn(message)
 
 
 def fault(query: Query, error: CannotLearn) -> Fault:
@@ -67,7 +81,13 @@ def _learn(connection: Connection, query: Query, book: TypeBook, deadline: float
         parameters=tuple(map(book.type, description.parameters)),
         columns=tuple(Column(name, book.type(oid)) for name, oid in description.columns),
         form=_form(connection, query, description.parameters, deadline),
-        harmless=query.statement.verb is not Verb.CALL and is_harmless(connection, query, deadline),
+        unproven=""
+        if query.statement.verb is not Verb.CALL and is_harmless(connection, query, deadline)
+        else "not proven",
+        dependencies=Dependencies(
+            relation_names=frozenset(name.rpartition(".")[2] for name in query.statement.relations),
+            function_names=frozenset(name.rpartition(".")[2] for name in query.statement.functions),
+        ),
     )
 
 

@@ -26,7 +26,7 @@ from gateway.rotation.rotation import LocalViews, Rotation
 from gateway.waiting import ThreadWaits
 from tests.live.sessions import wait_until
 
-SIGNATURE = Signature(parameters=(), columns=(), form=Form.PLAIN, harmless=True)
+SIGNATURE = Signature(parameters=(), columns=(), form=Form.PLAIN)
 LEARNT = Learnt({"q": (SIGNATURE, 1.0)}, {})
 
 

@@ -30,7 +30,7 @@ def query(kind: Kind = Kind.MANY, *, access: Access = Access.READ, name: str = "
 
 
 def signature(form: Form = Form.WRAPPED, *columns: Column, second: Type = TEXT) -> Signature:
-    return Signature(parameters=(INT8S, second), columns=columns, form=form, harmless=True)
+    return Signature(parameters=(INT8S, second), columns=columns, form=form)
 
 
 def test_prepare_names_every_type_and_execute_gives_literals_in_order() -> None:
@@ -45,7 +45,7 @@ def test_prepare_names_every_type_and_execute_gives_literals_in_order() -> None:
 
 def test_a_statement_without_parameters_has_no_parentheses() -> None:
     bare = Query("q", Kind.EXEC, Access.READ, Statement(Verb.SELECT, Text(("SELECT 1",))))
-    plan = Plan.of(bare, Signature((), (), Form.PLAIN, harmless=True))
+    plan = Plan.of(bare, Signature((), (), Form.PLAIN))
     assert plan.prepare() == f"/* q */ PREPARE {plan.name} AS SELECT 1"
     assert plan.execute([]) == f"/* q */ EXECUTE {plan.name}"
 

@@ -1,0 +1,44 @@
+"""What a query means depends on objects of the server's catalogue; these are what has to be watched for it."""
+
+from collections.abc import Set as AbstractSet
+
+import msgspec
+
+SETTINGS = "settings"
+"""The part of a look that holds what is set for the role or the database. It changes no query, but sessions keep what
+was set when they began."""
+_OF_ALL = frozenset({"operators", "casts", "memberships", "path"})
+"""Parts of a look that concern every query."""
+
+
+class Dependencies(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Objects of a database, by OID where the server has resolved them and by name where it might resolve others.
+
+    A name is watched because an object that is created under it may take the place of the one that was found.
+    """
+
+    relations: frozenset[int] = frozenset()
+    types: frozenset[int] = frozenset()
+    relation_names: frozenset[str] = frozenset()
+    type_names: frozenset[str] = frozenset()
+    function_names: frozenset[str] = frozenset()
+    schemas: frozenset[str] = frozenset()
+    """Schemas, besides those of the search path, in which names are looked for."""
+
+    def __or__(self, other: "Dependencies") -> "Dependencies":
+        """All that either depends on."""
+        return Dependencies(*(getattr(self, field) | getattr(other, field) for field in self.__struct_fields__))
+
+    def touched_by(self, changed: AbstractSet[str]) -> bool:
+        """Whether any of these parts of a look concerns what depends on this."""
+        return not changed.isdisjoint(_OF_ALL) or not changed.isdisjoint(self._parts())
+
+    def _parts(self) -> set[str]:
+        return {
+            *(f"relation {oid}" for oid in self.relations),
+            *(f"type {oid}" for oid in self.types),
+            *(f"relation {name}" for name in self.relation_names),
+            *(f"type {name}" for name in self.type_names),
+            *(f"function {name}" for name in self.function_names),
+            *(f"schema {name}" for name in self.schemas),
+        }
