@@ -23,9 +23,10 @@ from gateway.node.prober import Prober, stale_after
 from gateway.node.pulse import Pulse
 from gateway.node.snapshots import Snapshots
 from gateway.node.sweeper import Sweeper
+from gateway.pool.backoff import ConnectBackoffs
+from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
-from gateway.pool.road import Roads
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.resolving import Resolver
@@ -95,7 +96,7 @@ class _Worker:
             max_lags={name: group.max_lag for name, group in settings.groups.items() if group.access == "read"},
         )
         self._plans = Plans(catalogue)
-        self._resolver, self._roads = Resolver(), Roads()
+        self._resolver, self._backoffs = Resolver(), ConnectBackoffs()
         self._ledger = None
         if directory is not None:
             self._ledger = Ledger(directory, workers=settings.server.workers, is_draining=is_draining)
@@ -212,17 +213,19 @@ class _Worker:
         timeouts = [query.timeout for query in queries if query.group == name and query.timeout]
         driver = self._driver(read_only=not write, longest=max([server.timeout, *timeouts]))
         made = Group(
-            name=name,
-            access_write=write,
-            endpoints=group.endpoints,
-            size=ledger.slots(group.size) if ledger else max(1, group.size // server.workers),
-            queue_limit=-(-group.queue // server.workers),
+            GroupConfig(
+                name=name,
+                access_write=write,
+                endpoints=tuple(group.endpoints),
+                size=ledger.slots(group.size) if ledger else max(1, group.size // server.workers),
+                queue_limit=-(-group.queue // server.workers),
+                fallback=group.fallback,
+                balance=group.balance,
+            ),
             driver=ledger.for_group(name, driver, size=group.size, endpoints=group.endpoints) if ledger else driver,
             rotation=self._rotation,
-            fallback=group.fallback,
-            balance=group.balance,
             waits=self._waits,
-            roads=self._roads,
+            backoffs=self._backoffs,
         )
         if ledger is not None:
             ledger.enlist(name, made)

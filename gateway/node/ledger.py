@@ -117,8 +117,8 @@ class CountedDriver(Generic[C]):
 class Lender(Protocol):
     """A group of connections that can do with fewer."""
 
-    def part_with(self, count: int, *, leased: bool) -> None:
-        """Close so many idle connections; with ``leased``, where none is idle, one more when it comes home."""
+    def close_idle(self, count: int, *, or_leased: bool) -> None:
+        """Close so many idle connections; ``or_leased``: if none is idle, one more when it is returned."""
 
 
 class Ledger:
@@ -201,9 +201,9 @@ class Ledger:
             return
         if self._is_draining():
             if places.wants_first() or places.wants_share():
-                lender.part_with(mine, leased=False)
+                lender.close_idle(mine, or_leased=False)
         elif places.wants_first() or (mine > places.share and places.wants_share()):
-            lender.part_with(1, leased=mine > places.share)
+            lender.close_idle(1, or_leased=mine > places.share)
 
     def _open(self, purpose: str, *, size: int, share: int) -> Places:
         name = hashlib.blake2b(purpose.encode(), digest_size=8).hexdigest()  # names may hold anything

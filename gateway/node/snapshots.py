@@ -17,7 +17,7 @@ import msgspec
 from gateway.catalogue.query import Catalogue
 from gateway.execution.plans import Plans
 from gateway.node.processes import is_alive, my_start
-from gateway.pool.group import GroupStats
+from gateway.pool.exchange import GroupStats
 from gateway.pool.pool import Pool
 
 log = logging.getLogger("gateway.node")

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Generic
 
-from gateway.pool.group import Group, GroupStats
+from gateway.pool.exchange import GroupStats
+from gateway.pool.group import Group
 from gateway.pool.slot import C
 from gateway.rotation.rotation import Rotation
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gateway.errors import InvalidRequest, TooStale
-from gateway.pool.want import Want
+from gateway.pool.lease import LeaseRequest
 from gateway.postgres import guarding
 from gateway.postgres.tokens import Token
 from gateway.rotation.endpoint import EndpointState, EndpointView, Role
@@ -71,7 +71,7 @@ def want(
     late: frozenset[str],
     now: float,
     interval: float,
-) -> Want | None:
+) -> LeaseRequest | None:
     """Which endpoints may be asked now; None: nobody who may answer is fresh enough.
 
     ``patient``: replicas that have not come as far as the token by all that is known are still worth asking. Where
@@ -93,7 +93,7 @@ def want(
         if ahead or (primaries and not patient):
             replicas = ahead
     chosen = replicas or primaries
-    return Want(only=frozenset(view.name for view in chosen), avoid=late) if chosen else None
+    return LeaseRequest(only=frozenset(view.name for view in chosen), avoid=late) if chosen else None
 
 
 def check(asked: Freshness, view: EndpointView, *, newest: int | None, now: float, interval: float) -> str:

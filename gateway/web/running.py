@@ -14,9 +14,8 @@ from msgspec.structs import replace
 
 from gateway.errors import ClientGone, ConnectionLost, GatewayError, NoEndpoint, Outcome, TooStale
 from gateway.pool.group import Group
-from gateway.pool.lease import Lease
+from gateway.pool.lease import ANY, Lease, LeaseRequest
 from gateway.pool.pool import Pool
-from gateway.pool.want import ANY, Want
 from gateway.postgres.connection import Connection
 from gateway.postgres.positions import token_after_commit
 from gateway.rotation.endpoint import EndpointView, Role
@@ -80,7 +79,7 @@ class Runner:
             time.sleep(max(0.0, min(SETTLING, deadline - monotonic())))
         try:
             if asked is None:
-                want = Want(avoid=left, answered_since=monotonic())
+                want = LeaseRequest(avoid=left, answered_since=monotonic())
                 return self._attempt(response, group, work, deadline, client, want, attempt=2)
             return self._read_fresh(response, group, work, deadline, client, asked, left, attempt=2)
         except GatewayError as error:
@@ -95,7 +94,7 @@ class Runner:
         work: Callable[[Connection, str], T],
         deadline: float,
         client: Client | None,
-        want: Want = ANY,
+        want: LeaseRequest = ANY,
         asked: Freshness | None = None,
         attempt: int = 1,
     ) -> T:
@@ -157,7 +156,7 @@ class Runner:
 
     def _want(
         self, group: Group[Connection], asked: Freshness, *, patient: bool, late: frozenset[str], now: float
-    ) -> Want | None:
+    ) -> LeaseRequest | None:
         rotation = self._pool.rotation
         candidates = group.candidates
         if not candidates.serving:

@@ -51,10 +51,7 @@ def create_app(
     from gateway.web.running import Runner
 
     def put_back(group: Group[Connection], slot: Slot[Connection], now: float, *, keep: bool) -> None:
-        with group._lock:
-            group._exchange.put_back(slot, now, keep=keep)
-        if group._errands:
-            group._exchange.run_errands()
+        group.exchange.put_back(slot, now, keep=keep)
 
     def sweep(sleepers: Sleepers, _now: float) -> None:
         for call in sleepers._calls:  # its share of the connections, its part of /health

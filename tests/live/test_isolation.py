@@ -9,6 +9,7 @@ import pytest
 
 from gateway.demo.cluster import Cluster
 from gateway.errors import GatewayError, NoEndpoint, QueryBroken
+from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
 from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
@@ -253,11 +254,7 @@ def test_leases_of_a_real_group_do_not_see_each_others_sessions(dsn: str, desk: 
     rotation = Rotation(views=LocalViews(["here"]))
     rotation.apply("here", Probed(role=Role.PRIMARY, ping_ms=1.0))
     group = Group(
-        name="write",
-        access_write=True,
-        endpoints=["here"],
-        size=1,
-        queue_limit=10,
+        GroupConfig(name="write", access_write=True, endpoints=("here",), size=1, queue_limit=10),
         driver=driver(dsn),
         rotation=rotation,
         waits=ThreadWaits(),

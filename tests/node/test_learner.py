@@ -16,6 +16,7 @@ from gateway.execution.plans import Plans
 from gateway.node import learnt as learnt_module
 from gateway.node.learner import Learner
 from gateway.node.learnt import Learnt
+from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
 from gateway.postgres.connection import Connection
@@ -53,11 +54,7 @@ def pool_of(server: Cluster, *, probed: bool) -> Pool[Connection]:
     if probed:
         rotation.apply("primary", Probed(role=Role.PRIMARY, ping_ms=0.1))
     group = Group(
-        name="read",
-        access_write=False,
-        endpoints=["primary"],
-        size=1,
-        queue_limit=0,
+        GroupConfig(name="read", access_write=False, endpoints=("primary",), size=1, queue_limit=0),
         driver=Driver({"primary": Address(dsn=server.primary.dsn())}, read_only=True),
         rotation=rotation,
         waits=ThreadWaits(),

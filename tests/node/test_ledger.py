@@ -159,8 +159,8 @@ class FakeLender:
     def __init__(self) -> None:
         self.asked: list[tuple[int, bool]] = []
 
-    def part_with(self, count: int, *, leased: bool) -> None:
-        self.asked.append((count, leased))
+    def close_idle(self, count: int, *, or_leased: bool) -> None:
+        self.asked.append((count, or_leased))
 
 
 class Worker:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from gateway.node.processes import start_of
 from gateway.node.snapshots import READ_EVERY, Snapshot, Snapshots, leases_on, sum_of, unaware
-from gateway.pool.group import GroupStats
+from gateway.pool.exchange import GroupStats
 from gateway.rotation.moves import Drain
 from tests.web.rigs import HealthRig
 

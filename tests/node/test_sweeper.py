@@ -8,6 +8,7 @@ import pytest
 
 from gateway.demo.cluster import Cluster
 from gateway.node.sweeper import MOST, Sweeper
+from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
 from gateway.postgres.connection import Connection
@@ -41,11 +42,7 @@ def pool(server: Cluster) -> Iterator[Pool[Connection]]:
     rotation.apply("primary", Probed(role=Role.PRIMARY, ping_ms=0.1))
     groups = [
         Group(
-            name=name,
-            access_write=name == "write",
-            endpoints=["primary"],
-            size=1,
-            queue_limit=2,
+            GroupConfig(name=name, access_write=name == "write", endpoints=("primary",), size=1, queue_limit=2),
             driver=Driver({"primary": Address(dsn=server.primary.dsn())}, read_only=name == "read"),
             rotation=rotation,
             waits=ThreadWaits(),

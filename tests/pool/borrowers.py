@@ -4,7 +4,7 @@ import threading
 from types import TracebackType
 
 from gateway.pool.group import Group
-from gateway.pool.want import ANY, Want
+from gateway.pool.lease import ANY, LeaseRequest
 from gateway.waiting import Client
 from tests.pool.fake import FakeConnection, WatchedGroup
 
@@ -16,14 +16,14 @@ class Borrower:
     """A request: leases in its own thread, keeps the connection until told to go, and notes what became of it."""
 
     def __init__(
-        self, group: Group[FakeConnection], deadline: float, want: Want = ANY, client: Client | None = None
+        self, group: Group[FakeConnection], deadline: float, request: LeaseRequest = ANY, client: Client | None = None
     ) -> None:
         self.connection: FakeConnection | None = None
         self.error: BaseException | None = None
         self.endpoint = ""
         self._group = group
         self._deadline = deadline
-        self._want = want
+        self._request = request
         self._client = client
         self._has = threading.Event()
         self._go = threading.Event()
@@ -32,7 +32,7 @@ class Borrower:
 
     def _run(self) -> None:
         try:
-            with self._group.lease(self._deadline, self._want, self._client) as lease:
+            with self._group.lease(self._deadline, self._request, self._client) as lease:
                 self.connection, self.endpoint = lease.connection, lease.endpoint
                 self._has.set()
                 self._go.wait(PATIENCE)
@@ -73,8 +73,10 @@ class Borrower:
         self.leave()
 
 
-def queue_up(group: WatchedGroup, deadline: float, want: Want = ANY, client: Client | None = None) -> Borrower:
+def queue_up(
+    group: WatchedGroup, deadline: float, request: LeaseRequest = ANY, client: Client | None = None
+) -> Borrower:
     """A borrower that is in the queue when this returns."""
-    borrower = Borrower(group, deadline, want, client)
+    borrower = Borrower(group, deadline, request, client)
     assert group.watched.came.acquire(timeout=PATIENCE)
     return borrower

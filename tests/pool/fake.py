@@ -4,12 +4,13 @@ import itertools
 import threading
 from collections.abc import Callable
 
+from gateway.pool.backoff import ConnectBackoffs
+from gateway.pool.configuration import GroupConfig
 from gateway.pool.driver import ConnectError, ConnectionBroken
 from gateway.pool.group import Group
+from gateway.pool.lease import ANY, LeaseRequest
 from gateway.pool.queue import Queue, Waiter
-from gateway.pool.road import Roads
 from gateway.pool.slot import Slot
-from gateway.pool.want import ANY, Want
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Probed, ProbeFailed
 from gateway.rotation.rotation import LocalViews, Rotation
@@ -165,16 +166,6 @@ class FakeDriver:
         return sum(len(server.connections) for server in self.servers.values())
 
 
-class WaitsAt(ThreadWaits):
-    """Waits as threads do, but for the gates."""
-
-    def __init__(self, gate: Callable[[], Gate]) -> None:
-        self._make_gate = gate
-
-    def gate(self) -> Gate:
-        return self._make_gate()
-
-
 class WatchedQueue(Queue[FakeConnection]):
     """Notes, under the group's lock and so in the true order, every ticket that joins and every one that is served."""
 
@@ -190,10 +181,11 @@ class WatchedQueue(Queue[FakeConnection]):
         """Of every wait that ended with a slot: the moments when it began and ended."""
         self._since: dict[int, int] = {}
 
-    def join(self, ticket: int, now: float, want: Want = ANY) -> Waiter[FakeConnection]:
-        waiter = super().join(ticket, now, want)
+    def join(self, ticket: int, now: float, request: LeaseRequest = ANY) -> Waiter[FakeConnection]:
+        waiter = super().join(ticket, now, request)
         self.joined.append(ticket)
         self._since[ticket] = next(self.moments)
+        self.came.release()
         return waiter
 
     def grant(self, waiter: Waiter[FakeConnection], slot: Slot[FakeConnection]) -> None:
@@ -205,14 +197,17 @@ class WatchedQueue(Queue[FakeConnection]):
 class WatchedGroup(Group[FakeConnection]):
     """A group whose queue can be looked at."""
 
-    def _new_queue(self) -> Queue[FakeConnection]:
-        self.watched = WatchedQueue(self._waits.gate)
-        return self.watched
+    watched: WatchedQueue
 
-    def _enqueue(self, ticket: int, want: Want, now: float) -> Waiter[FakeConnection]:
-        waiter = super()._enqueue(ticket, want, now)
-        self.watched.came.release()
-        return waiter
+
+class GateWaits(ThreadWaits):
+    """Waits as threads do, at gates of the test's own."""
+
+    def __init__(self, gate: Callable[[], Gate]) -> None:
+        self._gate = gate
+
+    def gate(self) -> Gate:
+        return self._gate()
 
 
 class Rig:
@@ -239,7 +234,7 @@ class Rig:
         self.rotation = Rotation(
             views=LocalViews(self.servers, clock=self.clock, wall=lambda: 1.0), clock=self.clock, wall=lambda: 1.0
         )
-        self.roads = Roads()
+        self.backoffs = ConnectBackoffs()
         self.gate = gate
         self.is_probing = True
         """Whether suspects are looked at, at once."""
@@ -262,22 +257,26 @@ class Rig:
         fallback: bool = True,
         round_robin: bool = True,
     ) -> "WatchedGroup":
-        return WatchedGroup(
-            name=name,
-            access_write=write,
-            endpoints=tuple(self.servers),
-            size=size,
-            queue_limit=queue,
+        group = WatchedGroup(
+            GroupConfig(
+                name=name,
+                access_write=write,
+                endpoints=tuple(self.servers),
+                size=size,
+                queue_limit=queue,
+                fallback="primary" if fallback else "none",
+                balance="round_robin" if round_robin else "least_busy",
+            ),
             driver=self.driver,
             rotation=self.rotation,
-            fallback="primary" if fallback else "none",
-            balance="round_robin" if round_robin else "least_busy",
+            waits=GateWaits(self.gate),
+            backoffs=self.backoffs,
             clock=self.clock,
             spawn=lambda work: self.spawn(work),
             jitter=self.jitter,
-            roads=self.roads,
-            waits=WaitsAt(self.gate),
         )
+        group.watched = group.exchange.queue = WatchedQueue(self.gate)
+        return group
 
     def probe(self, name: str) -> None:
         """A good probe of what the server is now."""

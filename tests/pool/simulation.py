@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 from greenlet import getcurrent, greenlet
 
+from gateway.pool.balancing import Balance
+from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
-from gateway.pool.sharing import Balance
 from gateway.rotation.endpoint import Reason, Role
 from gateway.rotation.moves import Probed, ProbeFailed
 from gateway.rotation.rotation import LocalViews, Rotation
 from gateway.waiting import Client
-from tests.pool.fake import FakeConnection, FakeDriver, FakeServer, WaitsAt
+from tests.pool.fake import FakeConnection, FakeDriver, FakeServer, GateWaits
 
 
 class Simulation:
@@ -104,17 +105,19 @@ class Town:
         for name in names:
             self.admit(name)
         self.group = Group[FakeConnection](
-            name="read",
-            access_write=False,
-            endpoints=tuple(names),
-            size=size,
-            queue_limit=1000,
+            GroupConfig(
+                name="read",
+                access_write=False,
+                endpoints=tuple(names),
+                size=size,
+                queue_limit=1000,
+                balance=balance,
+            ),
             driver=self.driver,
             rotation=self.rotation,
-            balance=balance,
+            waits=GateWaits(lambda: SimulatedGate(self.simulation)),
             clock=clock,
             spawn=self.simulation.spawn,
-            waits=WaitsAt(lambda: SimulatedGate(self.simulation)),
             jitter=self.dice.random,
         )
         self.errors: list[Exception] = []

@@ -2,9 +2,9 @@
 
 import pytest
 
+from gateway.pool.balancing import SHIFT_EVERY, Balance
 from gateway.pool.driver import ConnectError
-from gateway.pool.sharing import SHIFT_EVERY, Balance
-from gateway.pool.shelf import TRIAL
+from gateway.pool.endpoint_slots import TRIAL
 from tests.pool.simulation import Town
 
 BALANCES: tuple[Balance, ...] = ("least_busy", "round_robin")

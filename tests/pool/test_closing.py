@@ -71,7 +71,7 @@ def test_a_forked_child_forgets_its_parents_connections_queue_and_lock_and_opens
         pass
     with group.lease(rig.soon()) as lease:
         parents = list(rig.driver.open)
-        with group._lock:  # as if another thread were at work in there
+        with group.exchange._lock:
             child = os.fork()
             if child == 0:
                 try:

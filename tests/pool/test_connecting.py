@@ -4,8 +4,9 @@ import time
 from contextlib import ExitStack
 
 from gateway.errors import NoEndpoint
+from gateway.pool.connecting import start_thread
+from gateway.pool.connectors import CONNECTORS
 from gateway.pool.driver import CapReached, ConnectError
-from gateway.pool.growth import CONNECTORS, start_thread
 from gateway.rotation.endpoint import Reason, Role
 from tests.pool.borrowers import PATIENCE, Borrower, queue_up
 from tests.pool.fake import FakeServer, Rig

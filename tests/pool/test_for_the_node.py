@@ -29,32 +29,32 @@ def test_a_group_says_why_an_endpoint_may_not_serve_it(rig: Rig) -> None:
     assert rig.group("write", write=True).objection("two") is Reason.WRONG_ROLE
 
 
-def test_idle_connections_can_be_parted_with(rig: Rig) -> None:
+def test_idle_connections_can_be_closed_for_others(rig: Rig) -> None:
     group = rig.group()
     with group.lease(rig.soon()), group.lease(rig.soon()), group.lease(rig.soon()):
         pass
-    group.part_with(2, leased=True)
+    group.close_idle(2, or_leased=True)
     assert repr(group) == "<Group read [4 slots: 0 leased, 1 idle, 3 empty | 0 waiting]>"
     assert len(rig.driver.open) == 1
-    group.part_with(9, leased=False)
+    group.close_idle(9, or_leased=False)
     assert rig.driver.open == []
 
 
-def test_one_on_lease_is_parted_with_when_it_comes_home_and_only_one(rig: Rig) -> None:
+def test_one_that_is_leased_is_closed_when_it_is_returned_and_only_one(rig: Rig) -> None:
     group = rig.group()
     with group.lease(rig.soon()) as first, group.lease(rig.soon()) as second:
-        group.part_with(1, leased=False)
-        group.part_with(1, leased=True)
-        group.part_with(1, leased=True)
+        group.close_idle(1, or_leased=False)
+        group.close_idle(1, or_leased=True)
+        group.close_idle(1, or_leased=True)
         assert not first.connection.closed
         assert not second.connection.closed
     assert len(rig.driver.open) == 1
     assert repr(group) == "<Group read [4 slots: 0 leased, 1 idle, 3 empty | 0 waiting]>"
 
 
-def test_a_group_without_connections_parts_with_nothing(rig: Rig) -> None:
+def test_a_group_without_connections_closes_nothing(rig: Rig) -> None:
     group = rig.group()
-    group.part_with(1, leased=True)
+    group.close_idle(1, or_leased=True)
     with group.lease(rig.soon()):
         pass
     assert len(rig.driver.open) == 1

@@ -1,8 +1,9 @@
 import pytest
 
 from gateway.errors import PoolTimeout
-from gateway.pool.group import PING_AFTER, PING_TIMEOUT, GroupStats
-from gateway.pool.growth import RETIRE_AFTER
+from gateway.pool.connectors import RETIRE_AFTER
+from gateway.pool.exchange import GroupStats
+from gateway.pool.group import PING_AFTER, PING_TIMEOUT
 from gateway.rotation.endpoint import Role
 from tests.pool.fake import FakeServer, Rig
 

@@ -5,14 +5,14 @@ from contextlib import ExitStack
 
 import pytest
 
+from gateway.pool.connecting import start_thread
 from gateway.pool.group import PING_AFTER, PING_TIMEOUT
-from gateway.pool.growth import start_thread
-from gateway.pool.want import Want
+from gateway.pool.lease import LeaseRequest
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Drain, Event, Lost, ProbeFailed, Resolved
 from tests.pool.fake import FakeServer, Rig, WatchedGroup
 
-ONLY_S = Want(only=frozenset({"s"}))
+ONLY_S = LeaseRequest(only=frozenset({"s"}))
 
 
 def replica(name: str = "r") -> FakeServer:
@@ -186,26 +186,3 @@ def test_a_connection_that_was_under_way_when_the_name_moved_is_not_used() -> No
     with group.lease(rig.soon()) as lease:
         assert lease.connection.address == "10.0.0.2"
     assert [connection.closed for connection in server.connections] == [True, False]
-
-
-def test_idle_connections_can_be_parted_with_and_one_on_lease_when_it_comes_home() -> None:
-    rig, group = two()
-    with group.lease(rig.soon()), group.lease(rig.soon()), group.lease(rig.soon()):
-        pass
-    group.part_with(2, leased=True)
-    assert repr(group) == "<Group read [4 slots: 0 leased, 1 idle, 3 empty | 0 waiting]>"
-    group.part_with(9, leased=False)
-    with group.lease(rig.soon()), group.lease(rig.soon()):
-        for leased in (False, True, True):
-            group.part_with(1, leased=leased)
-        assert len(rig.driver.open) == 2
-    assert repr(group) == "<Group read [4 slots: 0 leased, 1 idle, 3 empty | 0 waiting]>"
-    assert len(rig.driver.open) == 1
-
-
-def test_a_group_says_why_an_endpoint_may_not_serve_it() -> None:
-    rig, group = two()
-    assert group.objection("r") is None
-    rig.withdraw("r")
-    assert group.objection("r") is Reason.TIMEOUT
-    assert rig.group("write", write=True).objection("s") is Reason.WRONG_ROLE

@@ -5,10 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.errors import NoEndpoint, PoolTimeout, QueueFull
+from gateway.pool.connectors import RETIRE_AFTER
 from gateway.pool.driver import ConnectError
-from gateway.pool.growth import RETIRE_AFTER
-from gateway.pool.lease import Lease
-from gateway.pool.want import ANY, Want
+from gateway.pool.lease import ANY, Lease, LeaseRequest
 from gateway.rotation.choosing import Candidates, Fallback, Needs
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Drain, Event, Resolved, Resume, Silent
@@ -48,28 +47,28 @@ class GroupMachine(RuleBasedStateMachine):
         self.group = self.rig.group(size=SIZE, queue=0, round_robin=round_robin, fallback=fallback)
         self.leases: list[Lease[FakeConnection]] = []
 
-    @rule(want=st.one_of(st.just(ANY), st.builds(Want, only=st.none() | some, avoid=some)))
-    def lease(self, want: Want) -> None:
-        lease = self.group.lease(self.rig.soon(), want)
+    @rule(request=st.one_of(st.just(ANY), st.builds(LeaseRequest, only=st.none() | some, avoid=some)))
+    def lease(self, request: LeaseRequest) -> None:
+        lease = self.group.lease(self.rig.soon(), request)
         try:
             lease.__enter__()
         except QueueFull:
             assert len(self.leases) == SIZE
         except PoolTimeout:
-            assert any(want.allows(name) for name in self.candidates().suspect)
+            assert any(request.allows(name) for name in self.candidates().suspect)
         except NoEndpoint:
-            assert not any(want.allows(name) for name in self.group.serving)
-            assert not any(want.allows(name) for name in self.candidates().suspect)
+            assert not any(request.allows(name) for name in self.group.serving)
+            assert not any(request.allows(name) for name in self.candidates().suspect)
         else:
             self.leases.append(lease)
-            usable = self.usable(want)
-            assert lease.endpoint in ([name for name in usable if name not in want.avoid] or usable)
+            usable = self.usable(request)
+            assert lease.endpoint in ([name for name in usable if name not in request.avoid] or usable)
             assert lease.connection.is_usable()
             assert not lease.connection.abandoned
 
-    def usable(self, want: Want) -> list[str]:
-        reserve = self.candidates().reserve if want.only is not None else ()
-        return [name for name in (*self.group.serving, *reserve) if want.allows(name)]
+    def usable(self, request: LeaseRequest) -> list[str]:
+        reserve = self.candidates().reserve if request.only is not None else ()
+        return [name for name in (*self.group.serving, *reserve) if request.allows(name)]
 
     def candidates(self) -> Candidates:
         fallback: Fallback = "primary" if self.fallback else "none"

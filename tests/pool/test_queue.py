@@ -6,9 +6,9 @@ from types import FrameType
 import pytest
 
 from gateway.errors import PoolTimeout, QueueFull
+from gateway.pool.connecting import start_thread
 from gateway.pool.driver import ConnectError
-from gateway.pool.group import GroupStats
-from gateway.pool.growth import start_thread
+from gateway.pool.exchange import GroupStats
 from gateway.rotation.endpoint import Role
 from tests.pool.borrowers import Borrower, queue_up
 from tests.pool.fake import FakeServer, Rig

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.errors import InvalidRequest, TooStale
-from gateway.pool.want import Want
+from gateway.pool.lease import LeaseRequest
 from gateway.postgres.tokens import Token
 from gateway.rotation.endpoint import EndpointState, EndpointView, Role
 from gateway.web.freshness import Freshness, asked_for, check, lag_now, newest_timeline, refuse_foreign, want
@@ -33,7 +33,7 @@ def wanted(
     reserve: tuple[EndpointView, ...] = (PRIMARY,),
     patient: bool = True,
     late: frozenset[str] = NOBODY,
-) -> Want | None:
+) -> LeaseRequest | None:
     newest = newest_timeline([*serving, *reserve])
     return want(
         asked,
@@ -47,8 +47,8 @@ def wanted(
     )
 
 
-def only(*names: str) -> Want:
-    return Want(only=frozenset(names))
+def only(*names: str) -> LeaseRequest:
+    return LeaseRequest(only=frozenset(names))
 
 
 def test_nothing_is_asked_for_without_the_headers() -> None:
@@ -120,7 +120,7 @@ class TestTokens:
 
     def test_rather_another_than_who_was_just_asked(self) -> None:
         asked = wanted(self.asked, replica("a"), replica("b"), late=frozenset("a"))
-        assert asked == Want(only=frozenset("ab"), avoid=frozenset("a"))
+        assert asked == LeaseRequest(only=frozenset("ab"), avoid=frozenset("a"))
 
     def test_a_position_on_another_timeline_says_nothing(self) -> None:
         older, newer = replica("a", position=900, timeline=1), replica("b", position=900, timeline=3)

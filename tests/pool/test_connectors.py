@@ -1,10 +1,10 @@
 import pytest
 
-from gateway.pool.growth import CONNECTORS, Connector, Growth
+from gateway.pool.backoff import ConnectBackoff, ConnectBackoffs
+from gateway.pool.connectors import CONNECTORS, Connector, Connectors
+from gateway.pool.endpoint_slots import EndpointSlots, Standing
+from gateway.pool.group_slots import GroupSlots
 from gateway.pool.queue import Queue
-from gateway.pool.road import Road
-from gateway.pool.shelf import Shelf
-from gateway.pool.stock import Stock
 from gateway.rotation.choosing import Candidates
 from gateway.rotation.endpoint import Role
 from gateway.waiting import ThreadGate
@@ -14,15 +14,20 @@ NOW = 100.0
 
 
 class Field:
-    """Growth over a stock of one or two endpoints that serve, for a queue of as many as ``wait`` says."""
+    """Connectors over the slots of one or two endpoints that serve, for a queue of as many as ``wait`` says."""
 
     def __init__(self, *, size: int = 8, names: str = "r", write: bool = False) -> None:
-        self.dropped: list[FakeConnection] = []
-        self.stock = Stock[FakeConnection](
-            names, size=size, balance="least_busy", access_write=write, drop=self.dropped.append
+        self.closed: list[FakeConnection] = []
+        self.slots = GroupSlots[FakeConnection](
+            names,
+            size=size,
+            balance="least_busy",
+            access_write=write,
+            close_later=self.closed.append,
+            backoffs=ConnectBackoffs(),
         )
-        self.stock.arrange(Candidates(serving=tuple(names)), NOW)
-        self.growth = Growth(self.stock, jitter=lambda: 0.0)
+        self.slots.arrange(Candidates(serving=tuple(names)), NOW)
+        self.connectors = Connectors(self.slots, jitter=lambda: 0.0)
         self.queue = Queue[FakeConnection](gate=ThreadGate)
 
     def wait(self, count: int, *, granted: int = 0) -> "Field":
@@ -34,10 +39,10 @@ class Field:
         return self
 
     def grow(self, waiting: int) -> list[Connector[FakeConnection]]:
-        return self.growth.grow(self.wait(waiting).queue, NOW)
+        return self.connectors.grow(self.wait(waiting).queue, NOW)
 
     def next(self, me: Connector[FakeConnection], *, waiting: int, granted: int = 0, now: float = NOW) -> float | None:
-        return self.growth.next(me, self.wait(waiting, granted=granted).queue, now)
+        return self.connectors.next(me, self.wait(waiting, granted=granted).queue, now)
 
     def connection(self, role: Role = Role.REPLICA) -> FakeConnection:
         return FakeConnection(FakeServer("r", role), FakeClock(NOW))
@@ -47,7 +52,7 @@ def test_there_are_as_many_connectors_as_waiters_but_no_more_than_four_nor_than_
     for size, waiting, expected in ((8, 1, 1), (8, 3, 3), (8, 9, CONNECTORS), (2, 9, 2), (8, 0, 0)):
         field = Field(size=size)
         assert len(field.grow(waiting)) == expected
-        assert field.growth.active == field.growth.opening == expected
+        assert field.connectors.active == field.connectors.opening == expected
         assert field.grow(waiting) == []
 
 
@@ -67,31 +72,31 @@ def test_after_a_connect_the_queue_is_watched_and_another_opened_only_if_it_move
     (me,) = field.grow(1)
     assert me.order is not None
     assert field.next(me, waiting=1) is None  # still has its order
-    assert field.growth.succeeded(me, me.order, field.connection(), took=0.16, now=NOW)
+    assert field.connectors.succeeded(me, me.order, field.connection(), took=0.16, now=NOW)
     assert field.next(me, waiting=waiting, granted=5, now=NOW) == 0.04
     again = field.next(me, waiting=waiting, granted=5 + granted, now=NOW + 0.04)
     if opens_another:
-        assert (again, field.growth.opening) == (None, 1)
+        assert (again, field.connectors.opening) == (None, 1)
     else:
-        assert (again, field.growth.opening) == (0.04, 0)  # it goes on watching, lest the queue stop
+        assert (again, field.connectors.opening) == (0.04, 0)  # it goes on watching, lest the queue stop
         assert field.next(me, waiting=waiting, granted=5 + granted, now=NOW + 0.08) is None
-        assert field.growth.opening == 1
+        assert field.connectors.opening == 1
 
 
 def test_a_connector_that_nobody_needs_any_more_is_forgotten_in_the_same_step() -> None:
     field = Field()
     (me,) = field.grow(1)
-    field.growth.failed(me, "refused", NOW)
+    field.connectors.failed(me, "refused", NOW)
     assert field.next(me, waiting=0, granted=0, now=NOW + 9) is None
     assert me.order is None
-    assert field.growth.active == 0
+    assert field.connectors.active == 0
 
 
 def test_during_a_backoff_one_connector_sits_it_out_for_all_who_wait() -> None:
     field = Field()
     (first,) = field.grow(1)
-    field.growth.dismiss(first, "no thread", NOW)
-    assert field.growth.last_error == ("r", "no thread")
+    field.connectors.dismiss(first, "no thread", NOW)
+    assert field.connectors.last_error == ("r", "no thread")
     (sitting,) = field.grow(5)
     assert sitting.order is None
     assert field.grow(5) == []
@@ -102,10 +107,10 @@ def test_during_a_backoff_one_connector_sits_it_out_for_all_who_wait() -> None:
 
 def test_an_endpoint_that_missed_its_turn_gets_one_connection_at_a_time() -> None:
     field = Field(names="rs")
-    behind = field.stock.next_to_connect(NOW)
-    assert isinstance(behind, Shelf)
-    assert len(field.growth.even_out(behind, NOW)) == 1
-    assert field.growth.even_out(behind, NOW) == []
+    behind = field.slots.next_to_connect(NOW)
+    assert isinstance(behind, EndpointSlots)
+    assert len(field.connectors.even_out(behind, NOW)) == 1
+    assert field.connectors.even_out(behind, NOW) == []
 
 
 def test_a_connection_of_the_wrong_role_is_not_welcome_even_if_the_rotation_believes_otherwise() -> None:
@@ -113,10 +118,10 @@ def test_a_connection_of_the_wrong_role_is_not_welcome_even_if_the_rotation_beli
     (me,) = field.grow(1)
     assert me.order is not None
     slot = me.order.slot
-    assert not field.growth.succeeded(me, me.order, field.connection(Role.REPLICA), took=0.1, now=NOW)
-    field.stock.vacate(slot)
-    assert [connection.role for connection in field.dropped] == [Role.REPLICA]
-    wait = field.stock.next_to_connect(NOW)
+    assert not field.connectors.succeeded(me, me.order, field.connection(Role.REPLICA), took=0.1, now=NOW)
+    field.slots.vacate(slot)
+    assert [connection.role for connection in field.closed] == [Role.REPLICA]
+    wait = field.slots.next_to_connect(NOW)
     assert isinstance(wait, float)  # no hot loop
 
 
@@ -125,28 +130,28 @@ def test_the_backoff_grows_from_fifty_milliseconds_to_a_second_and_is_forgotten_
         (0.0, [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]),
         (0.999999, [0.05, 0.1, 0.2, 0.4, 0.5, 0.5]),
     ):
-        shelf = Shelf[FakeConnection]("r", Road())
-        shelf.serving = True
+        endpoint = EndpointSlots[FakeConnection]("r", ConnectBackoff())
+        endpoint.standing = Standing.SERVING
         delays = []
         for _ in expected:
-            shelf.road.failed(100.0, jitter)
-            delays.append(shelf.road.retry_at - 100.0)
-            assert not shelf.may_connect(100.0)
-            assert shelf.next_try(100.0) == pytest.approx(delays[-1])
-            assert shelf.may_connect(shelf.road.retry_at)
+            endpoint.backoff.failed(100.0, jitter)
+            delays.append(endpoint.backoff.retry_at - 100.0)
+            assert not endpoint.may_connect(100.0)
+            assert endpoint.next_try(100.0) == pytest.approx(delays[-1])
+            assert endpoint.may_connect(endpoint.backoff.retry_at)
         assert delays == pytest.approx(expected, rel=1e-3)
-        shelf.opened(100.0)
-        assert shelf.may_connect(100.0)
+        endpoint.connected(100.0)
+        assert endpoint.may_connect(100.0)
 
 
-def test_where_only_a_place_is_wanting_the_next_try_is_soon_every_time() -> None:
-    shelf = Shelf[FakeConnection]("r", Road())
-    shelf.serving = True
+def test_where_the_cap_was_reached_the_next_try_is_soon_every_time() -> None:
+    endpoint = EndpointSlots[FakeConnection]("r", ConnectBackoff())
+    endpoint.standing = Standing.SERVING
     for _ in range(9):
-        shelf.full(100.0, 0.0)
-        assert shelf.next_try(100.0) == pytest.approx(0.05)
-        assert not shelf.may_connect(100.0)
-        assert not shelf.road.failing  # other groups have places of their own
+        endpoint.cap_reached(100.0, 0.0)
+        assert endpoint.next_try(100.0) == pytest.approx(0.05)
+        assert not endpoint.may_connect(100.0)
+        assert not endpoint.backoff.failing  # other groups have places of their own
 
 
 @pytest.mark.parametrize(
@@ -163,10 +168,10 @@ def test_where_only_a_place_is_wanting_the_next_try_is_soon_every_time() -> None
 def test_an_endpoint_that_fails_or_never_worked_gets_one_connect_at_a_time_from_all_groups_together(
     serving: bool, failing: bool, connecting: int, may: bool
 ) -> None:
-    road = Road()
-    ours, theirs = Shelf[FakeConnection]("r", road), Shelf[FakeConnection]("r", road)
-    ours.serving = theirs.serving = serving
-    road.failing, road.connecting, theirs.connecting = failing, connecting, connecting
+    backoff = ConnectBackoff()
+    ours, theirs = EndpointSlots[FakeConnection]("r", backoff), EndpointSlots[FakeConnection]("r", backoff)
+    ours.standing = theirs.standing = Standing.SERVING if serving else Standing.UNTRIED
+    backoff.failing, backoff.connecting, theirs.connecting = failing, connecting, connecting
     assert ours.may_connect(100.0) is theirs.may_connect(100.0) is may
     if not may:
         assert ours.next_try(100.0) == pytest.approx(0.05)  # nobody else will tell us

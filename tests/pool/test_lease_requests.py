@@ -6,17 +6,17 @@ from contextlib import ExitStack
 import pytest
 
 from gateway.errors import ClientGone, NoEndpoint, PoolTimeout
+from gateway.pool.connecting import start_thread
 from gateway.pool.driver import ConnectError
-from gateway.pool.growth import start_thread
-from gateway.pool.want import Want
+from gateway.pool.lease import LeaseRequest
 from gateway.rotation.endpoint import Reason, Role
 from gateway.rotation.moves import Lost
 from gateway.waiting import Client, ThreadGate
 from tests.pool.borrowers import Borrower, queue_up
 from tests.pool.fake import FakeServer, Rig, WatchedGroup
 
-ONLY_P, ONLY_R, ONLY_S = (Want(only=frozenset({name})) for name in "prs")
-NOT_R = Want(avoid=frozenset({"r"}))
+ONLY_P, ONLY_R, ONLY_S = (LeaseRequest(only=frozenset({name})) for name in "prs")
+NOT_R = LeaseRequest(avoid=frozenset({"r"}))
 
 
 def primary(name: str = "p") -> FakeServer:
@@ -32,17 +32,17 @@ def two(*, size: int = 4) -> tuple[Rig, WatchedGroup]:
     return rig, rig.group(size=size)
 
 
-def warm(rig: Rig, group: WatchedGroup, *wants: Want) -> None:
-    """Have an idle connection for each of these wants."""
+def warm(rig: Rig, group: WatchedGroup, *requests: LeaseRequest) -> None:
+    """Have an idle connection for each of these requests."""
     with ExitStack() as stack:
-        for want in wants:
-            stack.enter_context(group.lease(rig.soon(), want))
+        for request in requests:
+            stack.enter_context(group.lease(rig.soon(), request))
 
 
 def test_a_request_gets_the_endpoint_that_it_names_and_none_else() -> None:
     rig, group = two()
-    for want, name in ((ONLY_R, "r"), (ONLY_S, "s"), (ONLY_S, "s"), (ONLY_R, "r"), (ONLY_R, "r")):
-        with group.lease(rig.soon(), want) as lease:
+    for request, name in ((ONLY_R, "r"), (ONLY_S, "s"), (ONLY_S, "s"), (ONLY_R, "r"), (ONLY_R, "r")):
+        with group.lease(rig.soon(), request) as lease:
             assert lease.endpoint == name
             assert lease.view.name == name
             assert lease.opened_at == rig.clock()
@@ -141,7 +141,7 @@ def test_who_names_an_endpoint_that_may_not_answer_is_told_at_once_though_others
 def test_who_waits_for_an_endpoint_is_told_when_it_goes_and_others_wait_on() -> None:
     rig, group = two(size=2)
     with ExitStack() as stack:
-        holders = [Borrower(group, rig.soon(), want).succeed() for want in (ONLY_R, ONLY_S)]
+        holders = [Borrower(group, rig.soon(), request).succeed() for request in (ONLY_R, ONLY_S)]
         picky = stack.enter_context(queue_up(group, rig.soon(), ONLY_S))
         patient = stack.enter_context(queue_up(group, rig.soon()))
         rig.withdraw("s")
@@ -215,7 +215,7 @@ def test_when_all_are_suspect_reads_wait_and_are_told_if_a_probe_confirms_it() -
         assert waiting.succeed().endpoint == "r"
 
 
-def test_a_connector_for_one_want_does_not_keep_another_waiting() -> None:
+def test_a_connector_for_one_request_does_not_keep_another_waiting() -> None:
     rig = Rig(replica("r"), replica("s"), inline=False)
     group = rig.group(size=8)
     with ExitStack() as stack:
@@ -231,7 +231,7 @@ def test_a_connector_for_one_want_does_not_keep_another_waiting() -> None:
             assert picky.succeed().endpoint == "s"
 
 
-def test_during_the_backoff_of_one_endpoint_those_who_want_another_are_served() -> None:
+def test_during_the_backoff_of_one_endpoint_requests_for_another_are_served() -> None:
     rig = Rig(replica("r"), replica("s"), clock=time.monotonic, spawn=start_thread)
     rig.servers["r"].refusal = ConnectError(None, "too many clients")
     group = rig.group(size=4)
@@ -296,19 +296,19 @@ def test_a_suspect_that_is_cleared_may_be_connected_to_at_once() -> None:
         assert reader.succeed().endpoint == "r"
 
 
-def test_who_wants_a_connection_that_has_answered_since_gets_none_that_has_not() -> None:
+def test_a_request_for_a_connection_that_has_answered_since_gets_none_that_has_not() -> None:
     rig = Rig(replica("r"))
     group = rig.group()
     with group.lease(rig.soon()) as lease:
         before = lease.connection
     rig.time.advance(1)
     now = rig.clock()
-    with group.lease(rig.soon(), Want(answered_since=now)) as lease:
+    with group.lease(rig.soon(), LeaseRequest(answered_since=now)) as lease:
         assert lease.connection is before
         assert len(before.pinged_until) == 1
-    with group.lease(rig.soon(), Want(answered_since=now)) as lease:
+    with group.lease(rig.soon(), LeaseRequest(answered_since=now)) as lease:
         assert len(lease.connection.pinged_until) == 1  # it came home clean since
     rig.time.advance(1)
     rig.servers["r"].on_ping = before.close
-    with group.lease(rig.soon(), Want(answered_since=rig.clock())) as lease:
+    with group.lease(rig.soon(), LeaseRequest(answered_since=rig.clock())) as lease:
         assert lease.connection is not before
