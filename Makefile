@@ -33,8 +33,8 @@ test-system: $(VENV)/.installed-test ## the tests that need such a program (Debi
 	@exec $(BIN)/python -m pytest -m system $(ARGS)
 
 .PHONY: chaos
-chaos: $(VENV)/.installed-test ## which promises hold while servers and networks break; ARGS="--times 20 --only 10"
-	@exec $(BIN)/python -m tests.chaos $(ARGS)
+chaos: $(VENV)/.installed-test ## what clients notice while servers and networks break, into docs/measured.md; ARGS="--only failover --times 20"
+	@exec $(BIN)/python -m tests.chaos --save $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-test ## format, lint, types, import contracts, openapi.yaml
@@ -52,8 +52,8 @@ chaos-short: $(VENV)/.installed-test ## its short form, as CI runs it: some four
 	@exec $(BIN)/python -m tests.chaos --short --again 2
 
 .PHONY: bench
-bench: $(VENV)/.installed-test ## requests a second, next to other programs'; needs wrk; ARGS="--rounds 7 --only gateway"
-	@exec $(BIN)/python -m tests.bench $(ARGS)
+bench: $(VENV)/.installed-test ## requests a second, next to other programs', into docs/measured.md; needs wrk; ARGS="--rounds 7"
+	@exec $(BIN)/python -m tests.bench --save $(ARGS)
 
 .PHONY: clean
 clean: ## remove .venv and what the tools left

@@ -8,6 +8,10 @@ import pytest
 import yaml
 
 from gateway.settings import load_settings
+from tests import measured
+from tests.bench import page as bench_page
+from tests.bench.results import from_json as bench_results
+from tests.chaos.report import page as chaos_page
 from tests.documentation import PAGES, ROOT, blocks, commands
 
 LANGUAGES = {"", "console", "json", "python", "sql", "toml", "yaml"}
@@ -67,3 +71,10 @@ def test_every_block_of_json_and_yaml_can_be_read(page: Path) -> None:
         json.loads(block.text)
     for block in blocks(page, "yaml"):
         assert isinstance(yaml.safe_load(block.text), dict)
+
+
+def test_the_tables_show_what_was_measured_last() -> None:
+    results = bench_results(json.loads(measured.BENCH.read_text()))
+    assert measured.part(measured.README, "bench") == bench_page.readme(results)
+    assert measured.part(measured.PAGE, "bench") == bench_page.page(results)
+    assert measured.part(measured.PAGE, "chaos") == chaos_page(json.loads(measured.CHAOS.read_text()))

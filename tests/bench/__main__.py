@@ -15,9 +15,11 @@ from tests.bench.contest import GATEWAYS, ON_DEMAND, PEERS, Contest, fill, open_
 from tests.bench.failures import BenchError
 from tests.bench.gateways import Sizes
 from tests.bench.load import find_wrk
+from tests.bench.page import page, readme
 from tests.bench.report import report
 from tests.bench.results import Results
 from tests.bench.workloads import WORKLOADS
+from tests.measured import BENCH, PAGE, README, write_part
 
 
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -40,7 +42,11 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=5, help="length of a round")
     parser.add_argument("--workers", type=int, default=2, help="processes of each contender")
     parser.add_argument("--pool", type=int, default=16, help="connections of each contender, all processes together")
-    parser.add_argument("--markdown", action="store_true", help="tables as for the README")
+    parser.add_argument(
+        "--save",
+        action="store_true",
+        help="write docs/bench.json and its tables in docs/measured.md and README.md; a run of all workloads only",
+    )
     parser.add_argument("--json", type=Path, help="a file for the figures of every round")
     options = parser.parse_args(arguments)
     if min(options.rounds, options.seconds, options.workers, options.pool) < 1:
@@ -69,6 +75,13 @@ def run(options: argparse.Namespace) -> Results:
         return contest.results
 
 
+def save(results: Results) -> None:
+    """Write what was measured into the documentation."""
+    BENCH.write_text(json.dumps(results.as_json(), indent=2) + "\n")
+    write_part(PAGE, "bench", page(results))
+    write_part(README, "bench", readme(results))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run, print, and say what is missing where something is. The status is 1 if nothing could be measured."""
     options = read_options(arguments)
@@ -78,9 +91,11 @@ def main(arguments: Sequence[str]) -> int:
     except (BenchError, ClusterError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    print(report(results, markdown=options.markdown))
+    print(report(results))
     if options.json:
         options.json.write_text(json.dumps(results.as_json(), indent=2) + "\n")
+    if options.save and set(results.rounds) == {workload.name for workload in WORKLOADS}:
+        save(results)
     return 0 if any(results.rounds.values()) or results.overload or results.hostile else 1
 
 

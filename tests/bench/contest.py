@@ -15,6 +15,7 @@ from tests.bench.failures import BenchError, NotHere
 from tests.bench.gateways import Sizes, serving
 from tests.bench.results import Results
 from tests.bench.workloads import SAMPLES, SLOW, WORKLOADS, Workload
+from tests.measured import today
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ class Contest:
         self._seconds = seconds
         self._say = say
         self._directory = cluster.make_directory()
-        self.results = Results(_describe(cluster, rounds, seconds))
+        self.results = Results(today(), _describe(cluster, rounds, seconds))
 
     def run(self, contenders: Iterable[str], workloads: Sequence[Workload], sizes: Sizes) -> None:
         """All rounds of all workloads; a contender that fails in one is left out of that one."""

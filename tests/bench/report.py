@@ -1,4 +1,4 @@
-"""Results as tables, for a terminal or for the README."""
+"""Results as tables for a terminal; ``page`` has those of the documentation."""
 
 from collections.abc import Iterator, Sequence
 from statistics import median as median_of
@@ -10,24 +10,24 @@ from tests.bench.workloads import WORKLOADS
 _TITLES = {workload.name: workload.title for workload in WORKLOADS}
 
 
-def report(results: Results, *, markdown: bool) -> str:
+def report(results: Results) -> str:
     """All tables, under a line about the machine."""
-    parts = [results.machine, *_workload_tables(results, markdown)]
+    parts = [results.machine, *_workload_tables(results)]
     if results.overload:
-        parts.append(_heading("three times the peak is offered: 5 ms in the database, a small pool", markdown))
-        parts.append(_table(_overload_rows(results), markdown))
+        parts.append("three times the peak is offered: 5 ms in the database, a small pool")
+        parts.append(_table(_overload_rows(results)))
     if results.hostile:
         title = f"{DRIBBLING} clients dribble and {STAYING} never close: one row by key for 16 others"
-        parts.append(_heading(title, markdown))
-        parts.append(_table(_hostile_rows(results), markdown))
+        parts.append(title)
+        parts.append(_table(_hostile_rows(results)))
     if results.memory:
-        parts.append(_heading("memory after all rounds, and who is who", markdown))
-        parts.append(_table(_memory_rows(results), markdown))
+        parts.append("memory after all rounds, and who is who")
+        parts.append(_table(_memory_rows(results)))
     parts += results.remarks
     return "\n\n".join(parts)
 
 
-def _workload_tables(results: Results, markdown: bool) -> Iterator[str]:
+def _workload_tables(results: Results) -> Iterator[str]:
     for workload, measured in results.rounds.items():
         if not measured:
             continue
@@ -46,8 +46,8 @@ def _workload_tables(results: Results, markdown: bool) -> Iterator[str]:
                     f"{share.processor_us:.2f}",
                 ]
             )
-        yield _heading(_TITLES[workload], markdown)
-        yield _table(rows, markdown)
+        yield _TITLES[workload]
+        yield _table(rows)
 
 
 def _overload_rows(results: Results) -> list[list[str]]:
@@ -93,22 +93,14 @@ def _memory_rows(results: Results) -> list[list[str]]:
     return rows
 
 
-def _heading(text: str, markdown: bool) -> str:
-    return f"**{text[0].upper()}{text[1:]}**" if markdown else text
-
-
-def _table(rows: Sequence[Sequence[str]], markdown: bool) -> str:
+def _table(rows: Sequence[Sequence[str]]) -> str:
     """The first row is the head; figures stand to the right, words to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     is_text = [not any(map(str.isdigit, rows[1][number][:1])) for number in range(len(widths))]
-    padded = [
-        [
+    return "\n".join(
+        "  ".join(
             cell.ljust(width) if text else cell.rjust(width)
             for cell, width, text in zip(row, widths, is_text, strict=True)
-        ]
+        ).rstrip()
         for row in rows
-    ]
-    if not markdown:
-        return "\n".join("  ".join(row).rstrip() for row in padded)
-    rule = ["-" * (width - 1) + ("-" if text else ":") for width, text in zip(widths, is_text, strict=True)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]])
+    )

@@ -1,14 +1,16 @@
 """What one run has measured: every round, and what is made of them."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.bench.contender import Round
 from tests.bench.hostile import Hostile
 from tests.bench.overload import Overload
 from tests.bench.processes import Memory
+
+T = TypeVar("T")
 
 BASELINE = "fastify"
 """Whom the others are compared with, if it took part; else the first that did."""
@@ -18,6 +20,7 @@ BASELINE = "fastify"
 class Results:
     """Everything of one run, by contender and workload in the order in which they were run."""
 
+    date: str
     machine: str
     titles: dict[str, str] = field(default_factory=dict)
     rounds: dict[str, dict[str, list[Round]]] = field(default_factory=dict)
@@ -40,6 +43,23 @@ class Results:
             "overload": {name: [one._asdict() for one in rounds] for name, rounds in self.overload.items()},
             "hostile": {name: [one._asdict() for one in rounds] for name, rounds in self.hostile.items()},
         }
+
+
+def from_json(read: dict[str, Any]) -> Results:
+    """The results that were written by ``as_json``."""
+
+    def rounds(kind: Callable[..., T], measured: dict[str, list[dict[str, float]]]) -> dict[str, list[T]]:
+        return {name: [kind(**one) for one in many] for name, many in measured.items()}
+
+    return Results(
+        **{
+            **read,
+            "rounds": {workload: rounds(Round, measured) for workload, measured in read["rounds"].items()},
+            "memory": {name: Memory(**memory) for name, memory in read["memory"].items()},
+            "overload": rounds(Overload, read["overload"]),
+            "hostile": rounds(Hostile, read["hostile"]),
+        }
+    )
 
 
 def median(rounds: Sequence[Round]) -> Round:

@@ -1,11 +1,13 @@
-"""Which promises hold while servers, networks and workers break: ``make chaos``.
+"""What clients notice while servers, networks and workers break: ``make chaos``.
 
-Starts real servers, a gateway over them and load, breaks something, and compares what clients got with what was
-promised. The status is 1 if a promise was missed.
+Starts real servers, a gateway over them and load, breaks something, and compares what clients got with what they may
+rely on. The status is 1 if a limit was missed.
 """
 
 import argparse
 import json
+import os
+import platform
 import signal
 import sys
 import time
@@ -13,17 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.picture import draw
-from tests.chaos.report import as_json, explain, table
+from tests.chaos.report import as_json, explain, page, table
 from tests.chaos.results import Row
 from tests.chaos.rig import Stage
 from tests.chaos.scenario import Scenario
 from tests.chaos.scenes import SCENES
 from tests.chaos.suite import SCENARIOS, chosen
+from tests.measured import CHAOS, PAGE, today, write_part
 
 HINTS = """\
 reading a miss:
   MISSED   a figure marked (!) is beyond its limit; with --times it is the worst of all runs
-  BROKEN   the rig itself failed (what, is below the table): nothing is known of the promise
+  BROKEN   the rig itself failed (what, is below the table): nothing is known of its limits
   Below the table stands what clients were told, and when. "the load generator itself stood still" means that the
   machine was too busy for its times to be believed: run it again alone (--only NAME --times 20).
   A request's time counts from when it was sent; what /health said counts from when the answer came, so it may be up
@@ -34,6 +37,7 @@ reading a miss:
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     names = [scenario.name for scenario in SCENARIOS]
+    subjects = list(dict.fromkeys(scenario.subject for scenario in SCENARIOS))
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos",
         description=(__doc__ or "").split("\n")[0],
@@ -41,7 +45,11 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--only", action="append", default=[], metavar="WHICH", help=f"a promise's number, or of {', '.join(names)}"
+        "--only",
+        action="append",
+        default=[],
+        metavar="WHICH",
+        help=f"a subject ({', '.join(subjects)}), or of {', '.join(names)}",
     )
     parser.add_argument("--times", type=int, default=1, help="runs of each scenario; the worst values are shown")
     parser.add_argument(
@@ -53,12 +61,13 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--short", action="store_true", help="what CI runs, in less than four minutes")
     parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
-    parser.add_argument("--markdown", action="store_true", help="the table as for the README")
+    parser.add_argument(
+        "--save", action="store_true", help="write docs/chaos.json and its table in docs/measured.md; not with --only"
+    )
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="only draw a replica's death and a failover there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="a file for all figures")
     options = parser.parse_args(arguments)
-    known = {*names, *(scenario.promise for scenario in SCENARIOS)}
-    if unknown := set(options.only) - known:
+    if unknown := set(options.only) - {*names, *subjects}:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     if options.times < 1 or options.again < 0:
         parser.error("--times is at least 1, --again at least 0")
@@ -70,12 +79,12 @@ def run(options: argparse.Namespace, rows: list[Row]) -> None:
     stage = Stage(short=options.short, rate=options.rate, say=_say)
     try:
         for scenario in chosen(options.only, short=options.short):
-            rows.append(Row(scenario.promise, scenario.name, scenario.what))
+            rows.append(Row(scenario.subject, scenario.name, scenario.what))
             _run(scenario, stage, rows[-1], options.times)
             for _ in range(options.again):
                 if rows[-1].kept:
                     break
-                rows[-1] = Row(scenario.promise, scenario.name, scenario.what)
+                rows[-1] = Row(scenario.subject, scenario.name, scenario.what)
                 _run(scenario, stage, rows[-1], options.times)
     finally:
         stage.close()
@@ -88,6 +97,16 @@ def _run(scenario: Scenario, stage: Stage, row: Row, times: int) -> None:
         missed = row.add(scenario.run(stage), stage.remarks)
         took = time.monotonic() - began
         _say(f"{scenario.name} {number}/{times} ({took:.1f} s): {missed and 'MISSED '}{missed or 'kept'}")
+
+
+def _write(options: argparse.Namespace, rows: Sequence[Row]) -> None:
+    """Write the files that were asked for; the documentation only from a run of all scenarios."""
+    measured = as_json(rows, date=today(), machine=f"{os.cpu_count()} processors, {platform.system()}")
+    complete = len(rows) == len(chosen((), short=options.short)) and all(row.runs == options.times for row in rows)
+    for file in [options.json] * bool(options.json) + [CHAOS] * bool(options.save and complete):
+        file.write_text(json.dumps(measured, indent=1) + "\n")
+    if options.save and complete:
+        write_part(PAGE, "chaos", page(measured))
 
 
 def _say(line: str) -> None:
@@ -115,11 +134,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         run(options, rows)
     finally:  # after Ctrl-C too: what was measured is worth seeing
-        print(table(rows, markdown=options.markdown))
+        print(table(rows))
         if said := explain(rows):
             _say(f"\n{said}")
-        if options.json:
-            options.json.write_text(json.dumps(as_json(rows), indent=2) + "\n")
+        _write(options, rows)
     return 0 if all(row.kept for row in rows) else 1
 
 

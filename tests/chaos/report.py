@@ -1,19 +1,17 @@
-"""Rows as a table, for a terminal or for the README, or as JSON."""
+"""Rows as a table for a terminal, as JSON, and as the part of the documentation that is made from that JSON."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from tests.chaos.results import Row
+from tests.chaos.results import Figure, Row
 
-HEAD = ("promise", "scenario", "measured", "asked", "verdict")
+HEAD = ("subject", "scenario", "measured", "asked", "verdict")
 
 
-def table(rows: Sequence[Row], *, markdown: bool) -> str:
+def table(rows: Sequence[Row]) -> str:
     """One line a figure; the scenario and its verdict stand at its first."""
     lines = [HEAD, *(line for row in rows for line in _lines(row))]
-    if markdown:
-        written = [f"| {' | '.join(line)} |" for line in lines]
-        return "\n".join([written[0], "|---" * len(HEAD) + "|", *written[1:]])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
@@ -28,25 +26,31 @@ def explain(rows: Sequence[Row]) -> str:
     return "\n".join(said)
 
 
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The same for programs."""
+def as_json(rows: Sequence[Row], *, date: str, machine: str) -> dict[str, Any]:
+    """All that was measured, for programs; ``from_json`` reads it."""
+    written = [asdict(row) | {"figures": [asdict(one) for one in row.figures.values()]} for row in rows]
+    return {"date": date, "machine": machine, "rows": written}
+
+
+def from_json(measured: dict[str, Any]) -> list[Row]:
+    """The rows that were written by ``as_json``."""
     return [
-        {
-            "promise": row.promise,
-            "scenario": row.name,
-            "what": row.what,
-            "runs": row.runs,
-            "missed": row.missed,
-            "kept": row.kept,
-            "figures": [
-                {"what": one.what, "worst": one.value, "asked": one.asked, "unit": one.unit, "kept": one.kept}
-                for one in row.figures.values()
-            ],
-            "remarks": row.remarks,
-            "faults": row.faults,
-        }
-        for row in rows
+        Row(**{**row, "figures": {one["what"]: Figure(**one) for one in row["figures"]}}) for row in measured["rows"]
     ]
+
+
+def page(measured: dict[str, Any]) -> str:
+    """What the documentation says of a run, in Markdown."""
+    rows = from_json(measured)
+    lines = [f"Measured on {measured['date']} on one machine: {measured['machine']}.", ""]
+    lines += ["| scenario | runs | worst of them (limit) | kept |", "|---|---:|---|---|"]
+    for row in rows:
+        figures = "; ".join(
+            f"{one.what.strip()}: {one.measured} ({one.wanted})" + ("" if one.kept else " **missed**")
+            for one in row.figures.values()
+        )
+        lines.append(f"| {row.what} | {row.runs} | {figures} | {row.runs - row.missed} of {row.runs} |")
+    return "\n".join(lines)
 
 
 def _lines(row: Row) -> list[tuple[str, ...]]:
@@ -55,6 +59,6 @@ def _lines(row: Row) -> list[tuple[str, ...]]:
     ] or [("nothing", "")]
     first, *others = figures
     return [
-        (row.promise, row.what, *first, row.verdict),
+        (row.subject, row.what, *first, row.verdict),
         *(("", "", *figure, "") for figure in others),
     ]

@@ -41,7 +41,7 @@ class Figure:
 class Row:
     """A scenario's figures, each the worst of all runs."""
 
-    promise: str
+    subject: str
     name: str
     what: str
     runs: int = 0

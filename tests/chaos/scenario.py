@@ -10,10 +10,10 @@ from tests.chaos.rig import Stage
 
 @dataclass(frozen=True)
 class Scenario:
-    """One promise of ``reliability.md``, or a part of it."""
+    """One fault, and what is measured of what clients notice of it."""
 
-    promise: str
-    """Its number, or its name on the map."""
+    subject: str
+    """A word that scenarios about the same thing share."""
     name: str
     what: str
     """In words for people."""

@@ -1,18 +1,19 @@
 """A row keeps the worst of its runs, a table says what was missed, the audit and the picture tell the truth."""
 
+import json
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
 from tests.chaos.load import Kind, Record
 from tests.chaos.picture import draw
-from tests.chaos.report import as_json, explain, table
+from tests.chaos.report import as_json, explain, from_json, page, table
 from tests.chaos.results import Figure, Row
 from tests.chaos.scenes import Mark, Scene
 from tests.chaos.watching import Change, Sight
 
 
 def row(*runs: list[Figure]) -> Row:
-    made = Row("1", "name", "a fault")
+    made = Row("killed", "name", "a fault")
     for figures in runs:
         made.add(figures, ["a remark"])
     return made
@@ -27,9 +28,8 @@ def test_a_row_shows_the_worst_of_its_runs() -> None:
 def test_one_run_that_misses_is_a_miss() -> None:
     made = row([Figure("failed", 0, 0)], [Figure("failed", 1, 0)])
     assert (made.kept, made.verdict, made.remarks) == (False, "MISSED 1 of 2", ["a remark"])
-    assert "failed: 1 (!)" in table([made], markdown=False)
+    assert "failed: 1 (!)" in table([made])
     assert explain([made]) == "name:\n  a remark"
-    assert as_json([made])[0]["figures"] == [{"what": "failed", "worst": 1, "asked": 0, "unit": "", "kept": False}]
 
 
 def test_the_least_that_is_asked_for_is_a_limit_too() -> None:
@@ -42,19 +42,23 @@ def test_a_rig_that_breaks_keeps_no_promise() -> None:
         yield Figure("failed", 0, 0)
         raise OSError("no more")
 
-    made = Row("1", "name", "a fault")
+    made = Row("killed", "name", "a fault")
     made.add(breaking(), [])
     assert (made.kept, made.verdict, made.faults) == (False, "BROKEN", ["OSError: no more"])
 
 
 def test_what_never_happened_is_no_number() -> None:
-    assert "back: never (!) " in table([row([Figure("back", float("inf"), 2, "s")])], markdown=False)
+    assert "back: never (!) " in table([row([Figure("back", float("inf"), 2, "s")])])
 
 
-def test_a_table_for_the_readme_is_markdown() -> None:
-    lines = table([row([Figure("late", 20, 100, "ms")])], markdown=True).splitlines()
-    assert lines[1] == "|---|---|---|---|---|"
-    assert lines[2] == "| 1 | a fault | late: 20 ms | ≤ 100 ms | kept |"
+def test_the_page_shows_what_was_measured_and_on_which_day() -> None:
+    rows = [row([Figure("late", 20, 100, "ms"), Figure("seen", 9, 5, least=True)]), row([Figure("failed", 1, 0)])]
+    written = json.loads(json.dumps(as_json(rows, date="2026-11-23", machine="a machine")))
+    assert from_json(written) == rows
+    lines = page(written).splitlines()
+    assert lines[0] == "Measured on 2026-11-23 on one machine: a machine."
+    assert lines[4] == "| a fault | 1 | late: 20 ms (≤ 100 ms); seen: 9 (≥ 5) | 1 of 1 |"
+    assert lines[5] == "| a fault | 1 | failed: 1 (0) **missed** | 0 of 1 |"
 
 
 def test_a_picture_shows_every_request_and_every_change() -> None:

@@ -1,4 +1,4 @@
-"""Connections: how many, and when no more can be had (promise 16); names and passwords that change (19)."""
+"""Connections: how many, and when no more can be had; names and passwords that change."""
 
 import signal
 import time

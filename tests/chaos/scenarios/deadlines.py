@@ -1,4 +1,4 @@
-"""No answer later than its deadline, whatever breaks (promise 13)."""
+"""No answer later than its deadline, whatever breaks."""
 
 import time
 from collections.abc import Callable, Iterator

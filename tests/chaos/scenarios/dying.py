@@ -1,4 +1,4 @@
-"""Servers that die, freeze and come back, under load and without (promises 1 to 4)."""
+"""Servers that die, freeze and come back, under load and without."""
 
 import itertools
 import math

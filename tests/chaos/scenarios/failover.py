@@ -1,4 +1,4 @@
-"""Another primary, or the same one again (promise 10)."""
+"""Another primary, or the same one again."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""How quickly a node tells what it knows, however often it is asked (promise 27)."""
+"""How quickly a node tells what it knows, however often it is asked."""
 
 import time
 from collections.abc import Iterator

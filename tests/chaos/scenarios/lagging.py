@@ -1,4 +1,4 @@
-"""Replicas behind their primary (promise 6)."""
+"""Replicas behind their primary."""
 
 import asyncio
 import time

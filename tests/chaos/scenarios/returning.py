@@ -1,4 +1,4 @@
-"""Servers that come and go, or are on their way (the map), and those that are sent away (drain)."""
+"""Servers that come and go, that are starting up, and that are drained."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Who gets how much (promise 5), and answers that another endpoint can give better (7 and 8)."""
+"""Who gets how much, and answers that another endpoint can give better."""
 
 import re
 import time

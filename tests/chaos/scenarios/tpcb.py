@@ -1,4 +1,4 @@
-"""TPC-B, the five statements of pgbench as one ``/transaction``, under the faults of promise 9: the sums agree."""
+"""TPC-B, the five statements of pgbench as one ``/transaction``, under every fault: the sums agree."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""Writes of every kind under every fault: what clients were told is what the database holds (promises 9, 11, 12)."""
+"""Writes of every kind under every fault: what clients were told is what the database holds."""
 
 import random
 import time
@@ -177,9 +177,9 @@ def commit_refused(stage: Stage) -> Iterator[Figure]:
     refused = [one for write in failing for one in write.said]
     again = [write.said[-1].outcome for write in writes if write.key]
     yield Figure("COMMITs answered with ROLLBACK", swap.made, count, least=True)
-    yield Figure("of those not rolled_back", count - told["rolled_back"], 0)
+    yield Figure("of those not answered rolled_back", count - told["rolled_back"], 0)
     yield Figure("of those with rows", len(before), 0)
     yield Figure("COMMITs that failed", len(refused), count // 4, least=True)
-    yield Figure("of those not rolled_back ", sum(one.outcome != "rolled_back" for one in refused), 0)
+    yield Figure("of the failed not answered rolled_back", sum(one.outcome != "rolled_back" for one in refused), 0)
     yield Figure("keys not free afterwards", sum(outcome != "committed" for outcome in again), 0)
     yield from findings.figures()

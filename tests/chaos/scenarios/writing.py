@@ -1,4 +1,4 @@
-"""What clients were told of their writes, held against the database (promise 9, plain writes)."""
+"""What clients were told of their writes, held against the database (plain writes)."""
 
 import re
 import signal
