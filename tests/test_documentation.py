@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from gateway.settings import load_settings
+from gateway.web.failures import STATUS
 from tests import measured
 from tests.bench import page as bench_page
 from tests.bench.results import from_json as bench_results
@@ -78,3 +79,13 @@ def test_the_tables_show_what_was_measured_last() -> None:
     assert measured.part(measured.README, "bench") == bench_page.readme(results)
     assert measured.part(measured.PAGE, "bench") == bench_page.page(results)
     assert measured.part(measured.PAGE, "chaos") == chaos_page(json.loads(measured.CHAOS.read_text()))
+
+
+def test_every_code_has_an_entry_with_its_status_and_a_place_in_the_table() -> None:
+    statuses = {kind.code: str(status) for kind, status in STATUS.items()}
+    operations, queries = ((ROOT / "docs" / name).read_text() for name in ("operations.md", "queries.md"))
+    assert dict(re.findall(r"^### `(\w+)` \((\d+)\)$", operations, re.MULTILINE)) == statuses
+    lines = re.findall(r"^\| (\d{3}[^|]*) \| (.+) \|$", queries, re.MULTILINE)
+    table = {code: status for status, codes in lines for code in re.findall(r"`(\w+)`", codes)}
+    assert table.keys() == statuses.keys() - {"client_closed_request"}
+    assert [code for code, status in table.items() if statuses[code] not in status] == []
