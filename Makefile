@@ -29,7 +29,7 @@ test: $(VENV)/.installed-test ## the tests, but for those that need programs pip
 	@exec $(BIN)/python -m pytest -m "not system and not chaos" $(ARGS)
 
 .PHONY: test-system
-test-system: $(VENV)/.installed-test ## the tests that need such a program (Debian's packages curl, haproxy, systemd)
+test-system: $(VENV)/.installed-test ## the tests that need such a program (Debian's packages chromium, curl, haproxy, systemd)
 	@exec $(BIN)/python -m pytest -m system $(ARGS)
 
 .PHONY: chaos

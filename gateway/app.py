@@ -34,6 +34,7 @@ from gateway.rotation.rotation import LocalViews, Rotation, Views
 from gateway.settings import GroupSettings, Settings
 from gateway.waiting import ThreadWaits, Waits
 from gateway.web.admin import EndpointAdminResource
+from gateway.web.browsers import Browsers
 from gateway.web.catalogue import CatalogueResource
 from gateway.web.committing import Committer
 from gateway.web.failures import Failures
@@ -103,7 +104,10 @@ class _Worker:
         self._pool = Pool(
             rotation=self._rotation, groups=[self._group(name, group) for name, group in settings.groups.items()]
         )
-        self._identity = RequestIdentity()
+        server = settings.server
+        self._identity = RequestIdentity(
+            Browsers(cors_origins=server.cors_origins, allowed_hosts=server.allowed_hosts, bind=server.bind)
+        )
         self._snapshots = Snapshots(
             directory=directory,
             pool=self._pool,

@@ -333,7 +333,7 @@ def test_silent_clients_do_not_stop_a_worker_for_good(serve: Serve) -> None:
     with contextlib.ExitStack() as clients:
         for _ in range(2):
             client = clients.enter_context(socket.create_connection(("127.0.0.1", served.port), 15))
-            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Half: ")
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Half: ")
         assert served.get("/health/live").status == 200
         assert client.recv(1) == b""
 

@@ -80,6 +80,8 @@ def test_every_key_of_the_file_is_read() -> None:
         timeout = "250ms"
         retry_budget = 0
         trusted_proxies = ["10.0.0.0/8"]
+        allowed_hosts = ["shop.internal"]
+        cors_origins = ["https://shop.example", "http://[::1]:3000"]
         verbose_errors = true
         [groups.reporting]
         size = 4
@@ -97,6 +99,8 @@ def test_every_key_of_the_file_is_read() -> None:
     assert (settings.server.workers, settings.server.worker, settings.server.max_body) == (2, "sync", 65536)
     assert (settings.server.timeout, settings.server.retry_budget, settings.server.verbose_errors) == (0.25, 0.0, True)
     assert settings.server.trusted_proxies == ("10.0.0.0/8",)
+    assert settings.server.allowed_hosts == ("shop.internal",)
+    assert settings.server.cors_origins == ("https://shop.example", "http://[::1]:3000")
     assert settings.groups == {
         "reporting": GroupSettings(
             endpoints=("pooled", "primary"), size=4, max_lag=3600.0, balance="round_robin", fallback="none"
@@ -205,6 +209,12 @@ def test_all_faults_are_reported_at_once_with_their_places() -> None:
             '[server]\ntrusted_proxies = ["10.0.0.1/8"]',
             "server.trusted_proxies: '10.0.0.1/8' is no address or network: 10.0.0.1/8 has host bits set",
         ),
+        ('[server]\nallowed_hosts = ["a.example:80"]', "server.allowed_hosts: 'a.example:80' is no name of a host"),
+        ('[server]\nallowed_hosts = ["*"]', "server.allowed_hosts: '*' is no name of a host"),
+        ('[server]\ncors_origins = ["*"]', "server.cors_origins: '*' is no origin"),
+        ('[server]\ncors_origins = ["null"]', "server.cors_origins: 'null' is no origin"),
+        ('[server]\ncors_origins = ["https://A.example"]', "server.cors_origins: 'https://A.example' is no origin"),
+        ('[server]\ncors_origins = ["https://a.example/"]', "server.cors_origins: 'https://a.example/' is no origin"),
         ("server = 3", "server must be a table"),
         ("[groups]\nread = 3", "groups.read must be a table"),
         ("[groups.read]\nsize = 1\n[server]\nworkers = 2", "groups.read.size: 1 connections cannot be split over 2"),

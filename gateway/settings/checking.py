@@ -1,5 +1,6 @@
 """What must hold between settings, beyond the type of each."""
 
+import re
 import ssl
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -11,6 +12,9 @@ from gateway.errors import Fault
 from gateway.settings.dsn import faults_of
 from gateway.settings.model import Settings
 from gateway.settings.sources import Source
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 class SourceOf(Protocol):
@@ -26,6 +30,7 @@ def faults_between(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
     yield from _auth_faults(settings, source_of)
     yield from _tls_faults(settings, source_of)
     yield from _proxy_faults(settings, source_of)
+    yield from _browser_faults(settings, source_of)
     yield from _endpoint_faults(settings, source_of)
     yield from _group_faults(settings, source_of)
 
@@ -126,6 +131,20 @@ def _proxy_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
         except ValueError as error:
             yield source_of("server", "trusted_proxies").fault(
                 f"server.trusted_proxies: {proxy!r} is no address or network: {error}"
+            )
+
+
+def _browser_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
+    for host in settings.server.allowed_hosts:
+        if not _HOST_NAME.fullmatch(host):
+            yield source_of("server", "allowed_hosts").fault(
+                f'server.allowed_hosts: {host!r} is no name of a host, such as "db.example.com" (without a port)'
+            )
+    for origin in settings.server.cors_origins:
+        if not _ORIGIN.fullmatch(origin):
+            yield source_of("server", "cors_origins").fault(
+                f"server.cors_origins: {origin!r} is no origin as browsers write it, in small letters and without a "
+                'path: "https://app.example.com", "http://localhost:3000"'
             )
 
 

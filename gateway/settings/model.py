@@ -75,6 +75,14 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     trusted_proxies: Annotated[
         tuple[str, ...], Meta(description="addresses or networks whose X-Forwarded-* headers are believed")
     ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="names that requests' Host may give, besides localhost, those of bind, and any IP address"),
+    ] = ()
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Meta(description='origins whose web pages may ask: ["https://app.example.com"]'),
+    ] = ()
     verbose_errors: Annotated[bool, Meta(description="true: answers may show SQL and the server's details")] = False
     runtime_dir: Annotated[
         File,

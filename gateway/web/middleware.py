@@ -1,4 +1,4 @@
-"""What every request gets: a place in time, a name, and an answer that carries it."""
+"""What every request gets: a time of arrival, a name, and the check for web pages; the answer carries the name."""
 
 import itertools
 import os
@@ -8,13 +8,18 @@ from typing import Any
 
 import falcon
 
+from gateway.web.browsers import Browsers
+
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class RequestIdentity:
     """Fixes when a request arrived (its deadline counts from here) and what it is called; counts those in flight."""
 
-    def __init__(self) -> None:
+    def __init__(self, browsers: Browsers) -> None:
+        """``browsers`` refuses requests before they reach a route."""
+        self._browsers = browsers
+        self._admitted_hosts = browsers.admitted
         self._in_flight: set[object] = set()
         # PERF: a random name for the process and a count cost a tenth of a random name for each request.
         self._name = os.urandom(8).hex()
@@ -24,16 +29,21 @@ class RequestIdentity:
         """How many requests have come and not been answered."""
         return len(self._in_flight)
 
-    def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
-        """Set ``context.arrived`` (``time.monotonic``) and ``context.request_id`` (the caller's, if sane)."""
-        context = request.context
+    def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Set ``context.arrived`` (``time.monotonic``) and ``context.request_id`` (the caller's, if sane).
+
+        Raises Forbidden.
+        """
+        context, env = request.context, request.env
         self._in_flight.add(request)
         context.arrived = monotonic()
-        given = request.env.get("HTTP_X_REQUEST_ID")
+        given = env.get("HTTP_X_REQUEST_ID")
         if given is not None and _SANE_ID.fullmatch(given):
             context.request_id = given
         else:
             context.request_id = f"{self._name}-{next(self._count):x}"
+        if "HTTP_ORIGIN" in env or "HTTP_SEC_FETCH_SITE" in env or env.get("HTTP_HOST") not in self._admitted_hosts:
+            self._browsers.judge(request, response)
 
     def process_response(
         self, request: falcon.Request, response: falcon.Response, _resource: Any, _succeeded: bool

@@ -29,9 +29,9 @@ _TURNS = 50
 """Parts of the crowd, which act one after the other: all at once would be another attack."""
 _PATIENCE = 20.0
 _DRIBBLED = (
-    b"POST /query/product HTTP/1.1\r\nHost: crowd\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n"
+    b"POST /query/product HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n"
 )
-_LAST = b"GET /health/live HTTP/1.1\r\nHost: crowd\r\nConnection: close\r\n\r\n"
+_LAST = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 class Hostile(NamedTuple):

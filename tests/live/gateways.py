@@ -27,6 +27,8 @@ QUERIES = Path(__file__).parent / "http_queries"
 TABLES = Path(__file__).parent / "http_suite.sql"
 PACKAGE = Path(gateway.__file__).parents[1]
 """Where `gateway` is imported from, whether it is installed or not."""
+HOSTS = ["h", "x"]
+"""Names that requests written by hand give in their Host header."""
 PATIENCE = 15.0
 _LOOK_EVERY = 0.01
 # PERF: nobody speaks TLS here; without a context httpx reads all root certificates for each client, which takes 22 ms.
@@ -176,7 +178,7 @@ def serving(
     log = folder / "gateway.log"
     file = folder / "gateway.toml"
     endpoints = endpoints or {server.name: shop.dsn(server) for server in cluster.servers}
-    server = {"bind": f"127.0.0.1:{port}", "workers": 1, "runtime_dir": str(folder / "runtime")}
+    server = {"bind": f"127.0.0.1:{port}", "workers": 1, "runtime_dir": str(folder / "runtime"), "allowed_hosts": HOSTS}
     sections: dict[str, Mapping[str, Any]] = {
         "catalogue": {"paths": [str(path) for path in paths]},
         **{f"endpoints.{name}": {"dsn": dsn} for name, dsn in endpoints.items()},

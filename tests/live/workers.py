@@ -313,9 +313,9 @@ def configure(
     queries.mkdir(exist_ok=True)
     (queries / "queries.sql").write_text(_QUERIES)
     more = dict(settings or {})
-    server = {"bind": address, "workers": 1, "runtime_dir": str(folder / "runtime"), **more.pop("server", {})}
+    server = {"bind": address, "workers": 1, "runtime_dir": str(folder / "runtime"), "allowed_hosts": ["h"]}
     sections: dict[str, Mapping[str, Any]] = {
-        "server": server,
+        "server": {**server, **more.pop("server", {})},
         "catalogue": {"paths": [str(queries)]},
         "endpoints.primary": {"dsn": dsn or cluster.primary.dsn()},
         **more,

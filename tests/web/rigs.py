@@ -14,6 +14,7 @@ from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation
 from gateway.web.admin import EndpointAdminResource
+from gateway.web.browsers import Browsers
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource
 from gateway.web.middleware import RequestIdentity
@@ -37,7 +38,7 @@ class HealthRig:
         catalogue = Catalogue({}, "hash")
         self.plans = Plans(catalogue)
         self.plans.complete = True
-        identity = RequestIdentity()
+        identity = RequestIdentity(Browsers(allowed_hosts=[falcon.testing.helpers.DEFAULT_HOST]))
         self.snapshots = Snapshots(
             directory=directory,
             pool=self.pool,

@@ -16,6 +16,7 @@ SETTINGS = """
 [server]
 workers = 1
 timeout = "3s"
+allowed_hosts = ["falconframework.org"]
 [endpoints.primary]
 dsn = "host=127.0.0.1 port=1 dbname=shop user=gateway"
 password = "canary-of-the-password"

@@ -47,6 +47,9 @@ def announced(content: bytes, **headers: str) -> bytes:
         'application/json; charset="utf-8"',
         "application/vnd.example+json",
         "application/json;",
+        "application/json; profile=https://example.com/p",
+        'application/json; profile="a;b, charset=latin-1"; CharSet=utf-8; odata.metadata=minimal',
+        "application/problem+json; v=2",
         "",
     ],
 )
@@ -67,9 +70,12 @@ def test_a_body_that_says_nothing_of_its_type_is_json() -> None:
         "multipart/form-data; boundary=x",
         "application/jsonx",
         "application/json; charset=latin-1",
+        "application/json; profile=x; charset=utf-16",
+        "application/json; charset=",
         "application/json, text/plain",
         "json",
         ";",
+        f'application/json; profile="{";" * 1024}"',
     ],
 )
 def test_another_type_is_refused_unread(media: str) -> None:
@@ -77,6 +83,21 @@ def test_another_type_is_refused_unread(media: str) -> None:
     with pytest.raises(UnsupportedMediaType):
         read(stream, {"Content-Length": "2", "Content-Type": media})
     assert stream.taken == 0
+
+
+@pytest.mark.parametrize("page", [{"Origin": "http://127.0.0.1"}, {"Sec-Fetch-Site": "same-origin"}], ids=str)
+@pytest.mark.parametrize("framing", [{"Content-Length": "2"}, {"Transfer-Encoding": "chunked"}], ids=str)
+def test_a_browsers_body_needs_a_type(page: dict[str, str], framing: dict[str, str]) -> None:
+    stream = Stream(b"{}")
+    with pytest.raises(UnsupportedMediaType):
+        read(stream, {**page, **framing})
+    assert stream.taken == 0
+    assert read(stream, {**page, **framing, "Content-Type": "application/json"}) == b"{}"
+
+
+def test_no_body_from_a_browser_needs_no_type() -> None:
+    assert announced(b"", Origin="http://127.0.0.1") == b""
+    assert read(Stream(b""), {"Sec-Fetch-Site": "same-origin"}) == b""
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate, identity", ""])

@@ -10,6 +10,7 @@ import pytest
 
 from gateway import errors
 from gateway.errors import ArgumentFault, GatewayError, Outcome
+from gateway.web.browsers import Browsers
 from gateway.web.failures import STATUS, Failures
 from gateway.web.middleware import RequestIdentity
 from tests.web.description import Description
@@ -87,7 +88,8 @@ class Front:
 
     def __init__(self, *, verbose: bool) -> None:
         self._failing = Failing()
-        app: falcon.App[Any, Any] = falcon.App(middleware=[RequestIdentity()])
+        identity = RequestIdentity(Browsers(allowed_hosts=[falcon.testing.helpers.DEFAULT_HOST]))
+        app: falcon.App[Any, Any] = falcon.App(middleware=[identity])
         Failures(verbose=verbose).register(app)
         app.add_route("/", self._failing)
         self._client = falcon.testing.TestClient(app)
