@@ -141,23 +141,19 @@ class _Worker:
             catalogue=catalogue,
             plans=plans,
             runner=runner,
-            timeout=server.timeout,
             max_body=server.max_body,
             max_result_bytes=server.max_result_bytes,
-            works=Works(plans=plans, committer=committer, timeout=server.timeout, max_batch=server.max_batch),
+            works=Works(plans=plans, committer=committer, max_batch=server.max_batch),
         )
         transactions = TransactionResource(
             catalogue=catalogue,
             plans=plans,
             pool=pool,
             committer=committer,
-            timeout=server.timeout,
             max_body=server.max_body,
             max_batch=server.max_batch,
         )
-        described = CatalogueResource(
-            catalogue=catalogue, plans=plans, timeout=server.timeout, verbose=server.verbose_errors
-        )
+        described = CatalogueResource(catalogue=catalogue, plans=plans, verbose=server.verbose_errors)
         app.add_route("/query/{name}", queries)
         app.add_route("/transaction", transactions)
         app.add_route("/outcome/{mark}", OutcomeResource(outcomes=outcomes, timeout=server.timeout))
@@ -214,7 +210,7 @@ class _Worker:
         ledger, server = self._ledger, self._settings.server
         write = group.access == "write"
         queries = self._catalogue.queries.values()
-        timeouts = [query.timeout for query in queries if query.group == name and query.timeout]
+        timeouts = [query.timeout for query in queries if query.group == name]
         driver = self._driver(read_only=not write, longest=max([server.timeout, *timeouts]))
         made = Group(
             GroupConfig(
@@ -264,10 +260,8 @@ def __getattr__(name: str) -> Any:
     """Make ``application`` when a foreign server asks for it, and not when our own imports ``create_app``."""
     if name != "application":
         raise AttributeError(name)
-    from gateway.catalogue.compiling import compile_catalogue
+    from gateway.catalogue.compiling import compile_project
     from gateway.settings import load_settings
 
     settings = load_settings()
-    paths = [Path(path) for path in settings.catalogue.paths]
-    groups = {label: group.access for label, group in settings.groups.items()}
-    return create_app(settings, compile_catalogue(paths, groups=groups), None)
+    return create_app(settings, compile_project(settings), None)

@@ -159,15 +159,13 @@ def _compile(
 ) -> tuple[Settings, Catalogue]:
     """Read and compile both, or end the command with every fault of both."""
     # Imported when needed: PostgreSQL's parser takes a third of a second to load.
-    from gateway.catalogue.compiling import compile_catalogue
+    from gateway.catalogue.compiling import compile_project
 
     found = examine(config, overrides=overrides, with_secrets=with_secrets)
     faults = list(found.faults)
     if found.settings is not None:
-        groups = {name: group.access for name, group in found.settings.groups.items()}
-        paths = [Path(path) for path in found.settings.catalogue.paths]
         try:
-            catalogue = compile_catalogue(paths, groups=groups)
+            catalogue = compile_project(found.settings)
         except FaultsFound as error:
             faults.extend(error.faults)
     if faults or found.settings is None:

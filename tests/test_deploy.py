@@ -163,7 +163,7 @@ def test_the_gateway_of_compose_listens_where_its_port_is_published(
 
 def test_the_sample_queries_compile(settings: Settings) -> None:
     groups = {name: group.access for name, group in settings.groups.items()}
-    catalogue = compile_catalogue([DEPLOY / "queries"], groups=groups)
+    catalogue = compile_catalogue([DEPLOY / "queries"], groups=groups, timeout=settings.server.timeout)
     assert set(catalogue.queries) == {"latest_notes", "add_note", "answering_server"}
 
 

@@ -1,21 +1,26 @@
 """The comment lines between a query's header and its statement: annotations, and what is left is its description."""
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from gateway.catalogue.declarations import read_parameter
 from gateway.catalogue.query import Access, Page, Parameter
-from gateway.catalogue.scanning import Comment
+from gateway.settings.model import LONGEST_TIMEOUT
+from gateway.settings.units import seconds
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)", re.ASCII)
-_LONGEST = 7 * 86400.0
-"""Seconds; the server counts time limits in milliseconds of 31 bit."""
 _PAGE = re.compile(r"key\s*\(([^()]*)\)\s+size\s*=\s*([1-9][0-9]{0,5})")
 _COLUMN = re.compile(r"[A-Za-z_\x80-\uffff][\w$]*")
 _ROLE = re.compile(r"[^\s,]+")
 _ANNOTATION = re.compile(r"@(?P<word>[A-Za-z]\S*)\s*(?P<value>.*)", re.DOTALL)
+_PARAM = "param"
+
+
+class Comment(NamedTuple):
+    """A comment line, without its dashes and the space after them."""
+
+    line: int
+    text: str
 
 
 class Annotations(NamedTuple):
@@ -23,21 +28,22 @@ class Annotations(NamedTuple):
 
     lines: dict[str, int]
     """Where each annotation but ``@param`` stands."""
-    group: str | None = None
-    access: Access | None = None
-    timeout: float | None = None
-    roles: tuple[str, ...] = ()
-    cache: float | None = None
-    max_rows: int | None = None
-    tracked: bool = False
-    retry_serialization: bool = False
-    batch: bool | None = None
-    coalesce: bool = False
-    page: Page | None = None
-    deprecated: str | None = None
+    values: dict[str, Any]
+    """What they say, by field of :class:`Query`."""
     parameters: tuple[tuple[int, Parameter], ...] = ()
     """What ``@param`` declares, each with its line."""
     description: str = ""
+
+
+class Annotation(NamedTuple):
+    """One annotation, declared."""
+
+    field: str
+    """The field of :class:`Query` that holds its value."""
+    read: Callable[[str], Any]
+    """Takes the text after the word; raises :class:`Misread`."""
+    access: Access | None = None
+    """The only kind of query that may have it; None: any."""
 
 
 class Misread(Exception):
@@ -46,7 +52,7 @@ class Misread(Exception):
 
 def read_annotations(comments: Sequence[Comment]) -> tuple[Annotations, list[Comment]]:
     """Read comment lines; what they say, and the faults (a line and a sentence each)."""
-    said: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     lines: dict[str, int] = {}
     parameters: dict[str, tuple[int, Parameter]] = {}
     description: list[str] = []
@@ -57,22 +63,27 @@ def read_annotations(comments: Sequence[Comment]) -> tuple[Annotations, list[Com
             description.append(text)
             continue
         word, value = annotation["word"], annotation["value"]
-        if word == "param":
+        if word == _PARAM:
             faults += [Comment(line, message) for message in _parameter(line, value, parameters)]
         elif word in lines:
             faults.append(Comment(line, f"@{word} is given twice, first in line {lines[word]}"))
-        elif word in _READERS:
+        elif word in ANNOTATIONS:
             lines[word] = line
-            field, reader = _READERS[word]
             try:
-                said[field] = reader(value)
+                values[ANNOTATIONS[word].field] = ANNOTATIONS[word].read(value)
             except Misread as misread:
                 faults.append(Comment(line, f"@{word} {misread}"))
         elif not word.startswith("sqlc"):
-            known = ", ".join(f"@{known}" for known in ("param", *_READERS))
+            known = ", ".join(f"@{known}" for known in (_PARAM, *ANNOTATIONS))
             faults.append(Comment(line, f"@{word} is no annotation; there are {known}"))
     text = "\n".join(description).strip()
-    return Annotations(lines, **said, parameters=tuple(parameters.values()), description=text), faults
+    return Annotations(lines, values, tuple(parameters.values()), text), faults
+
+
+def annotation_of(comment: str) -> str | None:
+    """The word of the annotation that a comment's text is, if it is one."""
+    match = _ANNOTATION.match(comment)
+    return match["word"] if match and match["word"] in (_PARAM, *ANNOTATIONS) else None
 
 
 def _parameter(line: int, value: str, parameters: dict[str, tuple[int, Parameter]]) -> list[str]:
@@ -107,11 +118,13 @@ def _alone(value: str) -> bool:
 
 
 def _duration(value: str) -> float:
-    match = _DURATION.fullmatch(value)
-    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
-    if not 0.001 <= seconds <= _LONGEST:
-        raise Misread(f'is a duration such as 250ms, 2s or 1h, at most 7d, not "{value}"')
-    return seconds
+    try:
+        duration = seconds(value)
+    except ValueError:
+        duration = 0.0
+    if not 0.001 <= duration <= LONGEST_TIMEOUT:
+        raise Misread(f'is a duration such as 250ms, 2s or 1h, at most 24d, not "{value}"')
+    return duration
 
 
 def _roles(value: str) -> tuple[str, ...]:
@@ -141,18 +154,18 @@ def _text(value: str) -> str:
     return value
 
 
-_READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "group": ("group", _group),
-    "access": ("access", _one_of({"read": Access.READ, "write": Access.WRITE})),
-    "timeout": ("timeout", _duration),
-    "role": ("roles", _roles),
-    "cache": ("cache", _duration),
-    "max_rows": ("max_rows", _rows),
-    "outcome": ("tracked", _one_of({"tracked": True})),
-    "retry": ("retry_serialization", _one_of({"serialization": True})),
-    "batch": ("batch", _one_of({"on": True, "off": False})),
-    "coalesce": ("coalesce", _alone),
-    "page": ("page", _page),
-    "deprecated": ("deprecated", _text),
+ANNOTATIONS: Final[Mapping[str, Annotation]] = {
+    "group": Annotation("group", _group),
+    "access": Annotation("access", _one_of({"read": Access.READ, "write": Access.WRITE})),
+    "timeout": Annotation("timeout", _duration),
+    "role": Annotation("roles", _roles),
+    "cache": Annotation("cache", _duration, Access.READ),
+    "max_rows": Annotation("max_rows", _rows),
+    "outcome": Annotation("tracked", _one_of({"tracked": True}), Access.WRITE),
+    "retry": Annotation("retry_serialization", _one_of({"serialization": True})),
+    "batch": Annotation("batch", _one_of({"on": True, "off": False})),
+    "coalesce": Annotation("coalesce", _alone, Access.READ),
+    "page": Annotation("page", _page),
+    "deprecated": Annotation("deprecated", _text),
 }
-"""Annotation to field and reader."""
+"""Every annotation but ``@param`` by its word."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.catalogue.annotations import Annotations, read_annotations
+from gateway.catalogue.annotations import ANNOTATIONS, Annotations, read_annotations
 from gateway.catalogue.files import read_files
 from gateway.catalogue.headers import Header, read_header
 from gateway.catalogue.placeholders import Marked, find_parameters
@@ -14,13 +14,22 @@ from gateway.catalogue.query import Access, Catalogue, Kind, Parameter, Query, V
 from gateway.catalogue.scanning import LEFT_OPEN, Entry, scan
 from gateway.catalogue.statements import Analysis, analyse, is_type
 from gateway.errors import Fault, FaultsFound
-
-_READS_ONLY = ("cache", "coalesce")
-_WRITES_ONLY = ("outcome",)
+from gateway.settings import Settings
 
 
-def compile_catalogue(paths: Sequence[Path], *, groups: Mapping[str, str]) -> Catalogue:
-    """Compile all query files below ``paths``; ``groups`` are the configured groups with their access.
+def compile_project(settings: Settings) -> Catalogue:
+    """Compile all query files that the settings name; raises FaultsFound as :func:`compile_catalogue` does."""
+    return compile_catalogue(
+        [Path(path) for path in settings.catalogue.paths],
+        groups={name: group.access for name, group in settings.groups.items()},
+        timeout=settings.server.timeout,
+    )
+
+
+def compile_catalogue(paths: Sequence[Path], *, groups: Mapping[str, str], timeout: float) -> Catalogue:
+    """Compile all query files below ``paths``.
+
+    ``groups`` are the configured groups with their access, ``timeout`` is that of a query without one of its own.
 
     Raises FaultsFound with every fault of every file, in order of file and line. The same files give the same
     catalogue, and the same hash wherever they are.
@@ -38,7 +47,7 @@ def compile_catalogue(paths: Sequence[Path], *, groups: Mapping[str, str]) -> Ca
     places: dict[str, Entry] = {}
     warnings: list[str] = []
     for entry in entries:
-        compiler = _Compiler(entry, groups)
+        compiler = _Compiler(entry, groups, timeout)
         query = compiler.run()
         name = compiler.name
         if name in places:
@@ -65,8 +74,9 @@ def _digest(queries: Iterable[Query]) -> str:
 class _Compiler:
     """Makes one query of one entry, collecting what is wrong with it."""
 
-    def __init__(self, entry: Entry, groups: Mapping[str, str]) -> None:
+    def __init__(self, entry: Entry, groups: Mapping[str, str], timeout: float) -> None:
         self._entry = entry
+        self._timeout = timeout
         self._groups = groups
         self.name = ""
         self.faults: list[Fault] = []
@@ -118,26 +128,16 @@ class _Compiler:
     def _query(
         self, header: Header, analysis: Analysis, access: Access, said: Annotations, parameters: tuple[Parameter, ...]
     ) -> Query:
+        values = {"timeout": self._timeout} | said.values | {"access": access, "group": self._group(access, said)}
         return Query(
             name=self.name,
             kind=header.kind,
-            access=access,
             statement=analysis.statement,
             parameters=parameters,
-            group=self._group(access, said),
             description=said.description,
-            timeout=said.timeout,
-            roles=said.roles,
-            cache=said.cache,
-            max_rows=said.max_rows,
-            tracked=said.tracked,
-            retry_serialization=said.retry_serialization,
-            batch=said.batch,
-            coalesce=said.coalesce,
-            page=said.page,
-            deprecated=said.deprecated,
             file=self._entry.where,
             line=self._entry.line,
+            **values,
         )
 
     def _parameters(self, marked: Marked, said: Annotations) -> tuple[Parameter, ...]:
@@ -158,9 +158,10 @@ class _Compiler:
 
     def _access(self, analysis: Analysis, said: Annotations) -> Access:
         line = said.lines.get("access", 0)
-        if said.access is Access.READ and analysis.writes:
+        wanted: Access | None = said.values.get("access")
+        if wanted is Access.READ and analysis.writes:
             self.tell(f"@access read, but the statement has {analysis.writes}", line)
-        access = said.access or (Access.WRITE if analysis.writes else Access.READ)
+        access = wanted or (Access.WRITE if analysis.writes else Access.READ)
         if access is Access.READ and analysis.side_effects and not analysis.writes:
             called = ", ".join(analysis.side_effects)
             self.tell(f"a read cannot call {called}: add `-- @access write`", line)
@@ -168,9 +169,10 @@ class _Compiler:
 
     def _check_words(self, header: Header | None, said: Annotations) -> None:
         """What can be said without knowing the statement."""
-        if said.group is not None and said.group not in self._groups:
-            self.tell(f"there is no group {said.group}; configured are: {self._known_groups()}", said.lines["group"])
-        if said.page is not None and header is not None and header.kind is not Kind.MANY:
+        group = said.values.get("group")
+        if group is not None and group not in self._groups:
+            self.tell(f"there is no group {group}; configured are: {self._known_groups()}", said.lines["group"])
+        if "page" in said.lines and header is not None and header.kind is not Kind.MANY:
             self.tell("@page is for queries with many rows", said.lines["page"])
         for line, parameter in said.parameters:
             if parameter.type is not None and not is_type(parameter.type):
@@ -183,22 +185,23 @@ class _Compiler:
             verb = statement.verb.upper()
             self.tell(f"{verb} without RETURNING has no rows for kind {kind}: use `!` or `:exec`, or add RETURNING")
         place = f"{self._entry.where}:{self._entry.line}: query {self.name}"
-        if said.max_rows is not None and kind is not Kind.MANY:
+        if "max_rows" in said.lines and kind is not Kind.MANY:
             self.warnings.append(f"{place}: @max_rows has no effect, the kind is {kind}")
         if kind in (Kind.MANY, Kind.ONE):
             for column in analysis.duplicates:
                 self.warnings.append(f"{place}: two columns are called {column}")
 
     def _check_annotations(self, access: Access, said: Annotations) -> None:
-        for word in _READS_ONLY if access is Access.WRITE else _WRITES_ONLY:
-            if word in said.lines:
-                other = "reads" if access is Access.WRITE else "writes"
-                self.tell(f"@{word} is for {other}, and this query is a {access}", said.lines[word])
+        for word, line in said.lines.items():
+            only = ANNOTATIONS[word].access
+            if only is not None and only is not access:
+                self.tell(f"@{word} is for {only}s, and this query is a {access}", line)
 
     def _group(self, access: Access, said: Annotations) -> str:
-        name = said.group or access.value
+        named = said.values.get("group")
+        name: str = named or access.value
         configured = self._groups.get(name)
-        if configured is None and said.group is None:
+        if configured is None and named is None:
             self.tell(f"there is no group {name} for a {access} without `@group`; configured: {self._known_groups()}")
         elif access is Access.WRITE and configured == Access.READ:
             self.tell(f"a write cannot run in the group {name}, whose access is read", said.lines.get("group", 0))

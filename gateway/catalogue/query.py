@@ -106,13 +106,13 @@ class Query(msgspec.Struct, frozen=True):
     kind: Kind
     access: Access
     statement: Statement
+    timeout: float
+    """Seconds in which a call must have been answered."""
     parameters: tuple[Parameter, ...] = ()
     """In the order of ``$1``, ``$2`` …."""
     group: str = ""
     """Group to run in; by access where the query file names none."""
     description: str = ""
-    timeout: float | None = None
-    """Seconds; None: ``[server] timeout``."""
     roles: tuple[str, ...] = ()
     cache: float | None = None
     max_rows: int | None = None

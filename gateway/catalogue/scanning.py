@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from gateway.catalogue.annotations import Comment, annotation_of
 from gateway.catalogue.files import SourceFile
 from gateway.catalogue.headers import HEADER
 from gateway.catalogue.lexing import SyntaxFault, Token, tokens
@@ -20,19 +21,8 @@ LARGEST = 64 * 1024
 
 _HEADER_LINE = re.compile(r"^[ \t]*--[ \t]*name[ \t]*:", re.MULTILINE)
 _LINE_END = re.compile(r"\r\n?|\n")
-_ANNOTATION = re.compile(
-    r"@(group|access|timeout|param|role|cache|max_rows|outcome|retry|batch|coalesce|page|deprecated)(?=\s|$)"
-)
-
 LEFT_OPEN = "what is quoted here runs over a `-- name:` line: is a quote left open?"
 """Said of a string that holds what looks like a header."""
-
-
-class Comment(NamedTuple):
-    """A comment line, without its dashes and the space after them."""
-
-    line: int
-    text: str
 
 
 class Entry(NamedTuple):
@@ -200,9 +190,9 @@ class _Scan:
     def _misplaced(self, found: Sequence[Token]) -> None:
         """Tell of annotations where they have no effect: a role that silently guards nothing would be worse."""
         for token in found:
-            match = _ANNOTATION.match(_content(token)) if token.kind == "SQL_COMMENT" else None
-            if match:
-                self._tell(token.start, f"@{match[1]} must stand between the header and the statement")
+            word = annotation_of(_content(token)) if token.kind == "SQL_COMMENT" else None
+            if word is not None:
+                self._tell(token.start, f"@{word} must stand between the header and the statement")
 
     def _hides_header(self, token: Token) -> bool:
         return not token.is_comment and "\n" in token.text and _HEADER_LINE.search(token.text) is not None

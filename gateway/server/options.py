@@ -61,7 +61,7 @@ def _heartbeat(compiled: Compiled) -> int:
     if compiled.settings.server.worker != "sync":
         return HEARTBEAT
     server = compiled.settings.server
-    longest = max([server.timeout, *(query.timeout or 0.0 for query in compiled.catalogue.queries.values())])
+    longest = max([server.timeout, *(query.timeout for query in compiled.catalogue.queries.values())])
     return HEARTBEAT + round(longest + server.head_timeout + server.body_timeout)
 
 

@@ -16,11 +16,10 @@ HIDDEN_FAULT = "the database does not take it: see the gateway's log, or gateway
 class CatalogueResource:
     """Describes all queries, or one."""
 
-    def __init__(self, *, catalogue: Catalogue, plans: Plans, timeout: float, verbose: bool) -> None:
-        """``timeout``: seconds for a query without one of its own. ``verbose``: show the server's words in faults."""
+    def __init__(self, *, catalogue: Catalogue, plans: Plans, verbose: bool) -> None:
+        """``verbose``: show the server's words in faults."""
         self._queries = catalogue.queries
         self._plans = plans
-        self._timeout = timeout
         self._verbose = verbose
 
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
@@ -50,7 +49,7 @@ class CatalogueResource:
             "kind": query.kind,
             "access": query.access,
             "group": query.group,
-            "timeout_ms": round((self._timeout if query.timeout is None else query.timeout) * 1000),
+            "timeout_ms": round(query.timeout * 1000),
             "roles": query.roles,
             "max_rows": query.max_rows,
             "deprecated": query.deprecated,

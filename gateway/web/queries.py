@@ -43,16 +43,14 @@ class QueryResource:
         catalogue: Catalogue,
         plans: Plans,
         runner: Runner,
-        timeout: float,
         max_body: int,
         max_result_bytes: int,
         works: Works,
     ) -> None:
-        """``timeout``: seconds for a query without one of its own; sizes in bytes."""
+        """Sizes in bytes."""
         self._queries = catalogue.queries
         self._plans = plans
         self._runner = runner
-        self._timeout = timeout
         self._max_body = max_body
         self._max_result_bytes = max_result_bytes
         self._works = works
@@ -93,7 +91,7 @@ class QueryResource:
         asked = None if token is None and wishes is NONE else freshness.asked_for(wishes, token)
         plan, binder, _ = self._plans.get(query, bigint_as_string=wishes.bigint_as_string)
         literals = bind(binder)
-        deadline = deadline_of(request, self._timeout if query.timeout is None else query.timeout, wishes)
+        deadline = deadline_of(request, query.timeout, wishes)
         client = client_of(request)
 
         def run(connection: Connection, guard: str = "") -> Result:

@@ -52,16 +52,14 @@ class TransactionResource:
         plans: Plans,
         pool: Pool[Connection],
         committer: Committer,
-        timeout: float,
         max_body: int,
         max_batch: int,
     ) -> None:
-        """``timeout``: seconds for a query without one of its own; ``max_batch``: most steps."""
+        """``max_batch``: most steps."""
         self._queries = catalogue.queries
         self._plans = plans
         self._pool = pool
         self._committer = committer
-        self._timeout = timeout
         self._max_body = max_body
         self._max_batch = max_batch
 
@@ -93,7 +91,7 @@ class TransactionResource:
             tracked=writes,
             claim=claim_of(request, body) if writes else None,
         )
-        seconds = max(self._timeout if query.timeout is None else query.timeout for query in queries)
+        seconds = max(query.timeout for query in queries)
         response.data = self._committer.run(
             work,
             queries,

@@ -19,11 +19,10 @@ from gateway.web.steps import bind_all, constant
 class Works:
     """Makes works of such calls, and has them run."""
 
-    def __init__(self, *, plans: Plans, committer: Committer, timeout: float, max_batch: int) -> None:
-        """``timeout``: seconds for a query without one of its own; ``max_batch``: most elements of a list."""
+    def __init__(self, *, plans: Plans, committer: Committer, max_batch: int) -> None:
+        """``max_batch``: most elements of a list."""
         self._plans = plans
         self._committer = committer
-        self._timeout = timeout
         self._max_batch = max_batch
 
     def wants(self, request: falcon.Request, query: Query) -> bool:
@@ -48,7 +47,7 @@ class Works:
             work = _of_list(query, ready, steps)
         else:
             work = _of_one(query, ready, Step(ready.plan, constant(ready.binder.bind_json(split_object(sent)))))
-        seconds = query.timeout if query.timeout is not None else self._timeout
+        seconds = query.timeout
         body = self._committer.run(
             work._replace(claim=claim),
             [query] * len(work.steps),

@@ -28,11 +28,10 @@ from gateway.waiting import Waits
 
 def become_server(file: Path) -> NoReturn:
     """As ``gateway serve``: compile, and leave the parser behind by exec."""
-    from gateway.catalogue.compiling import compile_catalogue
+    from gateway.catalogue.compiling import compile_project
 
     settings = load_settings(file)
-    groups = {name: group.access for name, group in settings.groups.items()}
-    catalogue = compile_catalogue([Path(path) for path in settings.catalogue.paths], groups=groups)
+    catalogue = compile_project(settings)
     runtime = open_runtime(settings.server.runtime_dir)
     write(runtime.path, Compiled.of(settings, catalogue))
     words = [sys.executable, "-m", "tests.bench.bare", str(runtime.path), str(runtime.lock)]

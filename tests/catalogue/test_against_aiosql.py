@@ -117,7 +117,7 @@ select * from blogs where blogid = :blogid;
 
 def test_a_file_written_for_aiosql_loads_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "blogs.sql").write_text(BLOGS, encoding="utf-8")
-    catalogue = compile_catalogue([tmp_path], groups={"read": "read", "write": "write"})
+    catalogue = compile_catalogue([tmp_path], groups={"read": "read", "write": "write"}, timeout=5.0)
     told = {
         (query.name.replace("-", "_"), query.kind, query.description, tuple(one.name for one in query.parameters))
         for query in catalogue.queries.values()
@@ -155,7 +155,7 @@ WHERE id = $1;
 
 def test_a_file_written_for_sqlc_loads_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "authors.sql").write_text(AUTHORS, encoding="utf-8")
-    catalogue = compile_catalogue([tmp_path], groups={"read": "read", "write": "write"})
+    catalogue = compile_catalogue([tmp_path], groups={"read": "read", "write": "write"}, timeout=5.0)
     told = {
         query.name: (query.kind, [(one.name, one.default) for one in query.parameters])
         for query in catalogue.queries.values()

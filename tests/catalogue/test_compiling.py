@@ -5,11 +5,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.catalogue.compiling import compile_catalogue
+from gateway.catalogue.compiling import compile_catalogue, compile_project
 from gateway.catalogue.query import Access, Catalogue, Kind, Parameter, Query, Statement, Text, Verb
 from gateway.errors import FaultsFound
+from gateway.settings import CatalogueSettings, GroupSettings, ServerSettings, Settings
 
 GROUPS = {"read": "read", "write": "write", "reporting": "read", "batch": "write"}
+TIMEOUT = 5.0
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -32,7 +34,7 @@ class Compile:
         self.folder = folder
 
     def __call__(self, text: str, groups: dict[str, str] = GROUPS) -> Catalogue:
-        return compile_catalogue([write(self.folder, a=text)], groups=groups)
+        return compile_catalogue([write(self.folder, a=text)], groups=groups, timeout=TIMEOUT)
 
     def query(self, text: str) -> Query:
         (query,) = self(text).queries.values()
@@ -103,16 +105,32 @@ def test_every_annotation_arrives_in_its_query(compiled: Compile) -> None:
     assert (query.cache, query.coalesce, query.group) == (5.0, True, "reporting")
 
 
+def test_a_query_without_a_timeout_of_its_own_has_the_configured_one(compiled: Compile) -> None:
+    assert compiled.query("-- name: a\nSELECT 1").timeout == TIMEOUT
+    assert compiled.query("-- name: a\n-- @timeout 1h\nSELECT 1").timeout == 3600.0
+
+
+def test_a_project_is_compiled_as_its_settings_say(tmp_path: Path) -> None:
+    write(tmp_path, a="-- name: a\n-- @group reporting\nSELECT 1")
+    settings = Settings(
+        catalogue=CatalogueSettings(paths=(str(tmp_path),)),
+        server=ServerSettings(timeout=0.25),
+        groups={"reporting": GroupSettings()},
+    )
+    (query,) = compile_project(settings).queries.values()
+    assert (query.group, query.timeout) == ("reporting", 0.25)
+
+
 def test_folders_prefix_names_and_queries_are_sorted(tmp_path: Path) -> None:
     write(tmp_path, b="-- name: z\nSELECT 1;\n-- name: b\nSELECT 1", reports__old__a="-- name: totals\nSELECT 1")
-    catalogue = compile_catalogue([tmp_path], groups=GROUPS)
+    catalogue = compile_catalogue([tmp_path], groups=GROUPS, timeout=TIMEOUT)
     assert list(catalogue.queries) == ["b", "reports.old.totals", "z"]
     assert all(name == query.name for name, query in catalogue.queries.items())
 
 
 def test_windows_files_compile_to_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_bytes(b"\xef\xbb\xbf" + EXAMPLE.replace("\n", "\r\n").encode())
-    (query,) = compile_catalogue([tmp_path], groups=GROUPS).queries.values()
+    (query,) = compile_catalogue([tmp_path], groups=GROUPS, timeout=TIMEOUT).queries.values()
     assert query.name == "orders_of_customer"
     assert query.timeout == 2.0
     assert query.statement.bare.pieces[0] == ("SELECT id, placed_at, total\r\n  FROM orders\r\n WHERE customer_id = ")
@@ -226,11 +244,11 @@ def test_all_faults_of_all_files_are_told_in_order(tmp_path: Path) -> None:
     )
     (tmp_path / "z.sql").write_bytes(b"\xff")
     with pytest.raises(FaultsFound) as caught:
-        compile_catalogue([tmp_path / "missing", tmp_path], groups=GROUPS)
+        compile_catalogue([tmp_path / "missing", tmp_path], groups=GROUPS, timeout=TIMEOUT)
     shown = [str(fault).removeprefix(f"{tmp_path}/") for fault in caught.value.faults]
     assert [one.partition("; a query is")[0].partition("; there are @")[0] for one in shown] == [
         "a.sql:2: @foo is no annotation",
-        'a.sql:3: @timeout is a duration such as 250ms, 2s or 1h, at most 7d, not "x"',
+        'a.sql:3: @timeout is a duration such as 250ms, 2s or 1h, at most 24d, not "x"',
         "a.sql:4: there is no group nope; configured are: batch, read, reporting, write",
         "a.sql:5: :'c' is psql's spelling; a parameter is written :c",
         "a.sql:5: a parameter has no attributes: for a field of a composite write (:a).field",
@@ -248,13 +266,13 @@ def test_all_faults_of_all_files_are_told_in_order(tmp_path: Path) -> None:
 def test_a_catalogue_without_queries_is_a_fault(tmp_path: Path) -> None:
     for paths, where in (([tmp_path], str(tmp_path)), ([], "[catalogue] paths")):
         with pytest.raises(FaultsFound) as caught:
-            compile_catalogue(paths, groups=GROUPS)
+            compile_catalogue(paths, groups=GROUPS, timeout=TIMEOUT)
         assert [(fault.where, fault.line) for fault in caught.value.faults] == [(where, 0)]
 
 
 def test_the_hash_follows_what_is_served_and_nothing_else(tmp_path: Path) -> None:
     def digest(folder: str, **files: str) -> str:
-        return compile_catalogue([write(tmp_path / folder, **files)], groups=GROUPS).hash
+        return compile_catalogue([write(tmp_path / folder, **files)], groups=GROUPS, timeout=TIMEOUT).hash
 
     one, two = "-- name: a\nSELECT :x;\n", "-- name: b\nSELECT 2;\n"
     first = digest("1", f=one + two)

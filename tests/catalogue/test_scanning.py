@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.catalogue.annotations import Comment
 from gateway.catalogue.files import SourceFile
-from gateway.catalogue.scanning import LEFT_OPEN, Comment, Entry, scan
+from gateway.catalogue.scanning import LEFT_OPEN, Entry, scan
 
 
 def cut(text: str) -> tuple[list[Entry], list[tuple[int, str]]]:

@@ -78,7 +78,7 @@ class Desk:
             text = f"-- name: q\n{text}"
         self._directory.mkdir(exist_ok=True)
         (self._directory / "q.sql").write_text(text, encoding="utf-8")
-        (query,) = compile_catalogue([self._directory], groups=GROUPS).queries.values()
+        (query,) = compile_catalogue([self._directory], groups=GROUPS, timeout=5.0).queries.values()
         return query
 
     def learn(self, text: str) -> tuple[Query, Signature]:

@@ -127,7 +127,7 @@ def test_every_sql_of_a_page_is_accepted_by_the_server(page: Path, cluster: Clus
                 continue
             file = tmp_path / f"{number}.sql"
             file.write_text(block.text, encoding="utf-8")
-            catalogue = compile_catalogue([file], groups=GROUPS)
+            catalogue = compile_catalogue([file], groups=GROUPS, timeout=5.0)
             assert catalogue.warnings == ()
             for query in catalogue.queries.values():
                 learn(connection, query, TypeBook(), soon())

@@ -14,7 +14,7 @@ from tests.live.databases import GROUPS, connect, soon
 
 @pytest.fixture(scope="module")
 def catalogue() -> Catalogue:
-    return compile_catalogue([shop.QUERIES], groups=GROUPS)
+    return compile_catalogue([shop.QUERIES], groups=GROUPS, timeout=5.0)
 
 
 def test_there_are_at_least_fifteen_described_queries_without_a_warning(catalogue: Catalogue) -> None:

@@ -36,7 +36,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
     folder = tmp_path / "queries"
     folder.mkdir()
     (folder / "q.sql").write_text("-- name: q$\nSELECT 1\n")
-    return compile_catalogue([folder], groups={"read": "read", "write": "write"})
+    return compile_catalogue([folder], groups={"read": "read", "write": "write"}, timeout=5.0)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_what_is_asked_for_is_learnt_first(tmp_path: Path, server: Cluster) -> N
     folder = tmp_path / "many"
     folder.mkdir()
     (folder / "q.sql").write_text("".join(f"-- name: q{number}$\nSELECT {number}\n\n" for number in range(9)))
-    catalogue = compile_catalogue([folder], groups={"read": "read"})
+    catalogue = compile_catalogue([folder], groups={"read": "read"}, timeout=5.0)
     learner, plans, pool = learner_of(None, catalogue, server)
     for name in ("q7", "q5"):
         with pytest.raises(BackendUnavailable):

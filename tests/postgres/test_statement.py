@@ -25,6 +25,7 @@ def query(kind: Kind = Kind.MANY, *, access: Access = Access.READ, name: str = "
         kind=kind,
         access=access,
         statement=Statement(Verb.SELECT, BARE, source=SOURCE),
+        timeout=5.0,
         parameters=(Parameter("a"), Parameter("b")),
     )
 
@@ -44,7 +45,7 @@ def test_prepare_names_every_type_and_execute_gives_literals_in_order() -> None:
 
 
 def test_a_statement_without_parameters_has_no_parentheses() -> None:
-    bare = Query("q", Kind.EXEC, Access.READ, Statement(Verb.SELECT, Text(("SELECT 1",))))
+    bare = Query("q", Kind.EXEC, Access.READ, Statement(Verb.SELECT, Text(("SELECT 1",))), 5.0)
     plan = Plan.of(bare, Signature((), (), Form.PLAIN))
     assert plan.prepare() == f"/* q */ PREPARE {plan.name} AS SELECT 1"
     assert plan.execute([]) == f"/* q */ EXECUTE {plan.name}"

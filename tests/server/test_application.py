@@ -15,7 +15,7 @@ from gateway.server.artefact import Compiled, write
 from gateway.settings import AuthSettings, ServerSettings, Settings
 
 
-def compiled(server: ServerSettings, *, timeout: float | None = None, auth: AuthSettings | None = None) -> Compiled:
+def compiled(server: ServerSettings, *, timeout: float = 5.0, auth: AuthSettings | None = None) -> Compiled:
     statement = Statement(Verb.SELECT, Text(("SELECT 1",)))
     query = Query("one", Kind.SCALAR, Access.READ, statement, timeout=timeout)
     return Compiled.of(Settings(server=server, auth=auth or AuthSettings()), Catalogue({"one": query}, "hash"))
@@ -25,7 +25,7 @@ def application(directory: Path, what: Compiled) -> Any:
     return Application(directory=directory, compiled=what, create_app=lambda *given: given)
 
 
-def config(directory: Path, timeout: float | None = None, **server: Any) -> Any:
+def config(directory: Path, timeout: float = 5.0, **server: Any) -> Any:
     return application(directory, compiled(ServerSettings(workers=2, **server), timeout=timeout)).cfg
 
 

@@ -17,6 +17,7 @@ def compiled(mark: str = "one") -> Compiled:
         kind=Kind.ONE,
         access=Access.READ,
         statement=Statement(Verb.SELECT, Text(("SELECT ", ""), (0,)), source=Text(("(\nSELECT ", "\n)"), (0,))),
+        timeout=5.0,
         parameters=(Parameter("n", type="numeric", default="1", constraints={"maximum": 10**30, "enum": [1.5, None]}),),
         group="read",
     )

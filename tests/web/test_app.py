@@ -1,6 +1,5 @@
 """The whole app over a database that is down: it lives, says so, and refuses what it cannot do."""
 
-from pathlib import Path
 from typing import Any
 
 import falcon.testing
@@ -8,7 +7,7 @@ import pytest
 
 from gateway import __version__
 from gateway.app import create_app
-from gateway.catalogue.compiling import compile_catalogue
+from gateway.catalogue.compiling import compile_project
 from gateway.settings import load_settings
 from tests.web.description import Description, parse
 
@@ -44,9 +43,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> falcon.testing.TestClien
     (folder / "queries").mkdir()
     (folder / "queries" / "shop.sql").write_text(QUERIES)
     settings = load_settings(folder / "gateway.toml", environ={})
-    groups = {name: group.access for name, group in settings.groups.items()}
-    catalogue = compile_catalogue([Path(path) for path in settings.catalogue.paths], groups=groups)
-    return falcon.testing.TestClient(create_app(settings, catalogue, folder))
+    return falcon.testing.TestClient(create_app(settings, compile_project(settings), folder))
 
 
 def valid(answer: falcon.testing.Result, schema: str) -> Any:
