@@ -11,7 +11,7 @@ import click
 from gateway import __version__
 from gateway.catalogue.query import Catalogue
 from gateway.errors import Fault, FaultsFound
-from gateway.settings import FIRST_QUERY, Settings, examine, inherits_sockets, settings_template
+from gateway.settings import DEFAULT_FILE, FIRST_QUERY, Settings, examine, inherits_sockets, settings_template
 
 config_option = click.option(
     "-c",
@@ -55,9 +55,12 @@ def serve(config: Path | None, bind: tuple[str, ...], workers: str | None, reuse
     from gateway.server import listening
 
     server = settings.server
-    if not inherits_sockets() and (faults := tuple(listening.faults_of(server.bind, reuse_port=server.reuse_port))):
+    faults = [] if inherits_sockets() else list(listening.faults_of(server.bind, reuse_port=server.reuse_port))
+    if server.admin_bind:
+        faults += listening.faults_of([server.admin_bind], key="server.admin_bind")
+    if faults:
         _fail(faults)
-    _become_server(settings, catalogue)
+    _become_server(settings, catalogue, config)
 
 
 @main.command()
@@ -173,7 +176,7 @@ def _compile(
     return found.settings, catalogue
 
 
-def _become_server(settings: Settings, catalogue: Catalogue) -> NoReturn:
+def _become_server(settings: Settings, catalogue: Catalogue, config: Path | None) -> NoReturn:
     """Write the artefact and replace this process, parser and all, by the one that serves it."""
     from gateway.server.artefact import Compiled, write
     from gateway.server.runtime import RuntimeUnusable, open_runtime, remove
@@ -187,7 +190,9 @@ def _become_server(settings: Settings, catalogue: Catalogue) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         owner = "private" if runtime.is_private else "configured"
-        arguments = ["-m", "gateway.server", str(runtime.path), str(runtime.lock), owner]
+        file = config or Path(DEFAULT_FILE)
+        named = str(file.resolve()) if file.exists() else ""
+        arguments = ["-m", "gateway.server", str(runtime.path), str(runtime.lock), owner, named]
         os.execv(sys.executable, [sys.executable, *_path_flags(), *arguments])  # noqa: S606 - our own interpreter
     except OSError as error:
         remove(runtime)

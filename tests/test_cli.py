@@ -19,6 +19,8 @@ from click.testing import CliRunner, Result
 from gateway import __version__
 from gateway.cli import main
 from gateway.demo.ports import find_port
+from gateway.server.registry import NodeNotFound, find
+from gateway.server.runtime import FOLDER
 
 NOWHERE = "host=127.0.0.1 port=1 dbname=shop user=gateway"
 """A server that is down: the gateway starts all the same."""
@@ -310,15 +312,34 @@ def test_two_gateways_cannot_share_a_runtime_directory(serve: Serve, folder: Pat
     result = gateway("serve", "--bind", f"127.0.0.1:{find_port()}", GATEWAY_SERVER__RUNTIME_DIR="run")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0] == (
-        f"server.runtime_dir: {folder / 'run'} is in use by another gateway (process {first.process.pid})"
+        f"server.runtime_dir: {folder / 'run' / FOLDER} is in use by another gateway (process {first.process.pid})"
     )
     assert first.get("/health/live").status == 200
+
+
+@pytest.mark.parametrize("worker", ["gateway", "gthread", "sync"])
+def test_a_running_node_is_found_by_its_settings_file(serve: Serve, folder: Path, worker: str) -> None:
+    write_project(f'[server]\nworker = "{worker}"\n')
+    logins = folder / "logins"
+    logins.mkdir()
+    served = serve("--workers", "1", XDG_RUNTIME_DIR=str(logins))
+    node = find(Path("gateway.toml"), folders=[logins])
+    assert (node.pid, node.config) == (served.process.pid, str(folder / "gateway.toml"))
+    with socket.socket(socket.AF_UNIX) as operator:
+        operator.settimeout(10)
+        operator.connect(node.admin.removeprefix("unix:"))
+        operator.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert operator.recv(100).startswith(b"HTTP/1.1 200 ")
+    served.stop()
+    with pytest.raises(NodeNotFound):
+        find(Path("gateway.toml"), folders=[logins])
+    assert list(logins.iterdir()) == []
 
 
 def test_a_hangup_without_a_good_artefact_leaves_the_old_workers_serving(serve: Serve) -> None:
     write_project()
     served = serve("--workers", "1", GATEWAY_SERVER__RUNTIME_DIR="run")
-    (Path("run") / "current").unlink()
+    (Path("run") / FOLDER / "current").unlink()
     served.process.send_signal(signal.SIGHUP)
     served.wait_until(lambda: "gateway: not reloaded:" in served.log())
     assert served.get("/health/live").status == 200

@@ -1,7 +1,8 @@
-"""``python -m gateway.server DIRECTORY LOCK``: serve the artefact in a runtime directory.
+"""``python -m gateway.server DIRECTORY LOCK OWNER CONFIG``: serve the artefact in a runtime directory.
 
 ``gateway serve`` becomes this process by exec, so that what serves has never loaded a parser and keeps its pid.
-LOCK is the number of the descriptor that owns the directory.
+LOCK is the number of the descriptor that owns the directory, OWNER ``private`` or ``configured``, CONFIG the path of
+the settings file, empty without one.
 """
 
 import sys
@@ -11,7 +12,6 @@ from typing import Any
 
 from gateway.catalogue.query import Catalogue
 from gateway.server.application import serve
-from gateway.server.closing import closing_after_refusals
 from gateway.server.runtime import Runtime
 from gateway.settings import Settings
 from gateway.waiting import Waits
@@ -23,10 +23,9 @@ def _create_app(
     # Imported by each worker: psycopg2's wait callback and everything else of the data path stay out of the master.
     from gateway.app import create_app
 
-    app = create_app(settings, catalogue, directory, is_draining, waits)
-    return app if settings.server.worker == "gateway" else closing_after_refusals(app)
+    return create_app(settings, catalogue, directory, is_draining, waits)
 
 
 if __name__ == "__main__":
-    _, directory, lock, is_private = sys.argv
-    serve(Runtime(Path(directory), int(lock), is_private == "private"), _create_app)
+    _, directory, lock, owner, config = sys.argv
+    serve(Runtime(Path(directory), int(lock), owner == "private"), _create_app, config)

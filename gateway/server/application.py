@@ -15,10 +15,13 @@ from gunicorn.app.base import BaseApplication
 
 from gateway.catalogue.query import Catalogue
 from gateway.errors import Fault
+from gateway.server import registry
 from gateway.server.artefact import ArtefactUnusable, Compiled, read
-from gateway.server.crowd import Crowd
+from gateway.server.master import Master, admin_address
 from gateway.server.options import options_of
 from gateway.server.runtime import Runtime, remove
+from gateway.server.standard import closing_after_refusals, marking_operators
+from gateway.server.tally import Tally
 from gateway.settings import Settings, is_local
 from gateway.waiting import ThreadWaits, Waits
 
@@ -33,12 +36,19 @@ CreateApp = Callable[[Settings, Catalogue, Path, Callable[[], bool], Waits], Any
 class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     """Serves a compiled artefact, and on SIGHUP the one that is current then."""
 
-    def __init__(self, *, directory: Path, compiled: Compiled, create_app: CreateApp) -> None:
+    admin: Any
+    """The operators' listener, once the master has opened it. It is not among a worker's ``sockets``."""
+
+    def __init__(self, *, directory: Path, compiled: Compiled, create_app: CreateApp, config: str = "") -> None:
+        """``config``: the path of the settings file, by which the command line finds this node."""
         self._directory = directory
         self._compiled = compiled
         self._create_app = create_app
+        self._config = config
         self._bind = compiled.settings.server.bind
-        self.crowd = Crowd()
+        self.admin_address = admin_address(compiled.settings.server, directory)
+        self._entry: registry.Entry | None = None
+        self.tally = Tally()
         self.waits: Waits = ThreadWaits()
         """How a worker of this process waits; one with an event loop sets its own before the app is made."""
         self._worker: Any = None
@@ -58,10 +68,32 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         """What is served, for the worker."""
         return self._compiled.settings
 
+    def run(self) -> None:
+        """Be the master until told to stop; ends in SystemExit."""
+        try:
+            Master(self).run()
+        except RuntimeError as error:
+            sys.exit(str(Fault("gateway", 0, str(error))))
+
     def load(self) -> Any:
         """Make the WSGI application; runs in each worker."""
         settings, catalogue = self._compiled.settings, self._compiled.catalogue
-        return self._create_app(settings, catalogue, self._directory, self._is_draining, self.waits)
+        made = self._create_app(settings, catalogue, self._directory, self._is_draining, self.waits)
+        if settings.server.worker == "gateway":
+            return made
+        return marking_operators(closing_after_refusals(made), self.admin)
+
+    def register(self, log: Any) -> None:
+        """Let the command line find this node; for the master alone."""
+        try:
+            self._entry = registry.register(registry.Node(self._config, os.getpid(), self.admin_address))
+        except OSError as error:
+            log.warning("the command line will not find this node by itself: %s", error)
+
+    def close(self) -> None:
+        """Let it be found no more; for the master alone."""
+        if self._entry is not None:
+            registry.unregister(self._entry)
 
     def _is_draining(self) -> bool:
         """Whether this worker was told to end; every class of gunicorn's has that flag."""
@@ -90,29 +122,36 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(sig, signal.SIG_DFL)
         # Here and not when ready: with reuse_port each worker has sockets of its own.
-        _limit_silence(worker.sockets, self._compiled.settings.server.body_timeout)
+        server = self._compiled.settings.server
+        if server.worker != "gateway":
+            worker.sockets = [*worker.sockets, self.admin]
+        _limit_silence(worker.sockets, server.body_timeout)
 
     def _child_exit(self, _arbiter: Any, worker: Any) -> None:
-        self.crowd.leave(worker.age)
+        self.tally.forget(worker.age)
 
 
-def serve(runtime: Runtime, create_app: CreateApp) -> None:
+def serve(runtime: Runtime, create_app: CreateApp, config: str = "") -> None:
     """Run gunicorn on the artefact in the runtime directory until it is told to stop; ends in SystemExit.
 
-    A private runtime directory is removed at the end, whatever the end is.
+    ``config`` is the settings file's path. A private runtime directory is removed at the end, whatever the end is.
     """
     master = os.getpid()
+    application = None
     _log_to_stderr()
     # Gunicorn writes this constant into every answer's Server header and has no setting for it.
     gunicorn.http.wsgi.SERVER = "gateway"
     try:
         compiled = read(runtime.path)
-        Application(directory=runtime.path, compiled=compiled, create_app=create_app).run()
+        application = Application(directory=runtime.path, compiled=compiled, create_app=create_app, config=config)
+        application.run()
     except ArtefactUnusable as error:
         sys.exit(str(Fault("gateway", 0, str(error))))
     finally:
         # Workers leave through here too: they are forked inside run().
         if os.getpid() == master:
+            if application is not None:
+                application.close()
             remove(runtime)
 
 

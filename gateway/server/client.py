@@ -1,8 +1,8 @@
 """One client's connection: HTTP/1.1 in order, holding nothing but a socket while there is no whole request.
 
 The loop calls ``_on_readable``; a green thread exists only from a complete request to its answer. What cannot be
-sent at once is sent by the loop. Closing never blocks: after an error the rest is read and forgotten for a moment,
-so that the answer arrives.
+sent at once is sent by the loop (``sending``). Closing never blocks: after an error the rest is read and forgotten for
+a moment, so that the answer arrives.
 """
 
 import io
@@ -14,12 +14,10 @@ from select import POLLRDHUP, poll  # NOTE: at import, before gevent's poll take
 from time import monotonic
 from typing import Any
 
-from greenlet import getcurrent, greenlet
-
 from gateway.server.head import BadRequest, Head
 from gateway.server.intake import Heads, Intake, Stage
-from gateway.server.refusal import refusal
-from gateway.server.response import LAST_CHUNK, Answer, chunk, close
+from gateway.server.response import LAST_CHUNK, Answer, chunk, close, refusal
+from gateway.server.sending import LEAST_RATE, Sending
 from gateway.server.service import Service
 from gateway.server.transport import Gone, Plain
 from gateway.waiting import HALF_CLOSE_GRACE
@@ -30,11 +28,9 @@ PIPELINED = 65536
 """Bytes kept behind a request in flight; what comes beyond stays with the kernel, and so with the client."""
 LINGER = 2.0
 LINGER_BYTES = 1 << 20
-LATE = 0.1
-"""Seconds behind its deadline at which what a client has not taken of an answer is given up."""
-LEAST_RATE = 65536
-"""Bytes a second that a client must send of a body, or take of an answer, after ``body_timeout``."""
-READ, WRITE = 1, 2
+SMALL = 16384
+"""Bytes of a client's that are kept however much the node holds for others."""
+READ = 1
 
 
 class Phase(Enum):
@@ -55,18 +51,17 @@ class Client:
         "_fd",
         "_forgotten",
         "_has_ended",
+        "_held",
         "_intake",
         "_is_paused",
         "_is_scheduled",
         "_remote",
         "_request",
-        "_send_until",
-        "_sender",
+        "_sending",
         "_service",
         "_stage",
         "_transport",
         "_watcher",
-        "_writer",
         "deadline",
         "gone_at",
         "is_last",
@@ -81,18 +76,16 @@ class Client:
         self._intake = Intake(heads=heads, max_body=service.max_body)
         self._stage = Stage.HEAD  # a new connection has as long for its first request as any for its head
         self._request: tuple[Head, bytes] | None = None
-        self._sender: greenlet | None = None
-        """Who waits until a piece of a stream is out."""
-        self._send_until = inf
-        """When the rest of an answer is given up, however fast it is taken."""
+        self._sending = Sending(fd, transport, service, on_sent=self._on_sent, on_broken=self.close)
+        self._held = 0
+        """Bytes counted with the node's requests in progress. PERF: 0 for a request that arrived in one piece."""
         self._forgotten = 0
         self._has_ended = False
         self._is_paused = False
         self._is_scheduled = False
-        self._writer: Any = None
         self.phase = Phase.READING
         self.deadline = monotonic() + service.head_timeout
-        """When the sweep ends the present phase."""
+        """When the sweep ends the present phase; of an answer on its way ``_sending`` knows."""
         self.gone_at: float | None = None
         """When a running read is given up: at once after a reset, with some grace after a plain end."""
         self.is_last = False
@@ -117,17 +110,20 @@ class Client:
             if self._request is not None:
                 self._begin()
                 return
-            self._intake.feed(data)
             if self._stage is Stage.BODY:
                 self.deadline += len(data) / LEAST_RATE
-            self._advance()
+            self._intake.feed(data)
+            if self._hold(len(data)):
+                self._advance()
+            else:
+                self._refuse(BadRequest(503, "the node holds as many bytes of unfinished requests as it may"))
         elif self.phase is Phase.LINGERING:
             self._forgotten += len(data)
             if self._forgotten > LINGER_BYTES:
                 self.close()
         else:
             self._intake.feed(data)
-            if len(self._intake.buffer) >= PIPELINED:
+            if not self._hold(len(data)) or len(self._intake.buffer) >= PIPELINED:
                 self._watcher.stop()
                 self._is_paused = True
 
@@ -139,8 +135,7 @@ class Client:
             self._has_ended = True
             self.gone_at = monotonic()
             self.is_last = True
-            if self._sender is not None:
-                self._sender.throw(Gone("the client has left"))
+            self._sending.give_up("the client has left")
         else:
             self.close()
 
@@ -153,24 +148,9 @@ class Client:
         elif self.phase is Phase.LINGERING or (self.phase is Phase.READING and not self._is_scheduled):
             self.close()
 
-    def _on_writable(self) -> None:
-        before = self._transport.unsent
-        try:
-            is_out = self._transport.flush()
-        except Gone as error:
-            self._writer.stop()
-            if self._sender is not None:
-                self._sender.throw(error)
-            else:
-                self.close()
-            return
-        self.deadline = min(self.deadline + (before - self._transport.unsent) / LEAST_RATE, self._send_until)
-        if not is_out:
-            return
-        self._writer.stop()
-        if self._sender is not None:
-            self._sender.switch()
-        elif self.phase is Phase.SENDING:
+    def _on_sent(self) -> None:
+        """The loop has sent the rest of an answer."""
+        if self.phase is Phase.SENDING:
             self._after_answer()
 
     def sweep(self, now: float) -> None:
@@ -178,17 +158,27 @@ class Client:
         if self.phase is Phase.BUSY:
             if self._is_paused and self.gone_at is None:
                 self._look_for_end()
+        elif self.phase in (Phase.STREAMING, Phase.SENDING):
+            if now >= self._sending.deadline:
+                self._end_slow_reader()
         elif now < self.deadline:
             return
-        elif self.phase is Phase.STREAMING:
-            if self._sender is not None:
-                self._sender.throw(Gone("the client does not take its answer"))
         elif self.phase is Phase.READING and self._intake.stage is not Stage.NOTHING:
             part = "head" if self._intake.stage is Stage.HEAD else "body"
             self._refuse(BadRequest(408, f"the request's {part} did not arrive in time"))
         else:
-            if self.phase is Phase.SENDING:
-                log.info("a client did not take its answer in time: %d bytes are left", self._transport.unsent)
+            self.close()
+
+    def postpone(self, seconds: float) -> None:
+        """Allow that much longer for what is under way: the process stood still."""
+        self.deadline += seconds
+        self._sending.postpone(seconds)
+
+    def _end_slow_reader(self) -> None:
+        if self.phase is Phase.STREAMING:
+            self._sending.give_up("the client does not take its answer")
+        else:
+            log.info("a client did not take its answer in time: %d bytes are left", self._transport.unsent)
             self.close()
 
     def close_if_idle(self) -> None:
@@ -203,11 +193,11 @@ class Client:
         if self.phase is Phase.CLOSED:
             return
         self.phase = Phase.CLOSED
-        for watcher in (self._watcher, self._writer):
-            if watcher is not None:
-                watcher.stop()
-                watcher.close()
+        self._watcher.stop()
+        self._watcher.close()
+        self._sending.close()
         self._transport.close()
+        self._release(0)
         self._service.closed(self)
 
     @property
@@ -220,6 +210,17 @@ class Client:
         poller.register(self._fd, POLLRDHUP)
         for _, what in poller.poll(0):
             self.gone_at = monotonic() + (HALF_CLOSE_GRACE if what == POLLRDHUP else 0.0)
+
+    def _hold(self, size: int) -> bool:
+        """Count so many bytes more; False if the node holds too much, and this client's share in it is not small."""
+        self._held += size
+        return self._service.hold(size) or self._held <= SMALL
+
+    def _release(self, kept: int) -> None:
+        """Count no more bytes than those that are kept."""
+        if self._held != kept:
+            self._service.hold(kept - self._held)
+            self._held = kept
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -259,7 +260,14 @@ class Client:
         elif stage is Stage.BODY:
             self.deadline = monotonic() + self._service.body_timeout
             if self._intake.wants_continue:
-                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self._say_continue()
+
+    def _say_continue(self) -> None:
+        try:
+            if not self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n"):
+                self._sending.start()
+        except Gone:
+            self.close()
 
     def _serve(self) -> None:
         """Run the application; in a green thread."""
@@ -291,18 +299,7 @@ class Client:
         service.answered()
         if self.phase is Phase.CLOSED:
             return
-        if self._write(data):
-            self._after_answer()
-        else:
-            self._await_reader(environ.get("gateway.deadline", inf))
-
-    def _await_reader(self, deadline: float) -> None:
-        """Have the loop send the rest of an answer that was wanted by ``deadline``."""
-        now = monotonic()
-        self.phase = Phase.SENDING
-        self._send_until = max(deadline, now) + LATE
-        self.deadline = min(now + self._service.body_timeout, self._send_until)
-        self._service.sending(self)
+        self._answer(data, environ.get("gateway.deadline", inf))
 
     def _environ(self, head: Head, body: bytes) -> dict[str, Any]:
         environ = head.environ | self._remote
@@ -323,8 +320,9 @@ class Client:
         if self.is_last or (self._has_ended and not self._intake.buffer):
             self._linger()
             return
+        if self._held:
+            self._release(len(self._intake.buffer))
         self.phase = Phase.READING
-        self._send_until = inf
         self._stage = Stage.NOTHING
         self.deadline = monotonic() + self._service.idle_timeout
         if not self._intake.buffer:
@@ -350,51 +348,35 @@ class Client:
             if head.environ["REQUEST_METHOD"] == "HEAD":
                 return out
             for piece in pieces:
+                if self.phase is Phase.CLOSED:
+                    raise Gone("the connection is closed")
                 if piece:
-                    self._put(out + (chunk(piece) if head.http_1_1 else piece))
+                    self._sending.put(out + (chunk(piece) if head.http_1_1 else piece))
                     out = b""
         finally:
             close(pieces)
         return out + LAST_CHUNK if head.http_1_1 else out
 
-    def _put(self, data: bytes) -> None:
-        """Send a piece of a stream; in a green thread, which waits until the client has taken it. Raises Gone."""
-        if self.phase is Phase.CLOSED:
-            raise Gone("the connection is closed")
-        if self._transport.write(data):
-            return
-        self.deadline = monotonic() + self._service.body_timeout
-        self._start_writer()
-        self._sender = getcurrent()
-        try:
-            self._service.sleep()
-        finally:
-            self._sender = None
-
     def _refuse(self, error: BadRequest) -> None:
         """Answer with a problem, and close."""
         self._intake.clear()
+        self._release(0)
         self.is_last = True
-        if self._write(refusal(error.status, error.detail, date=self._service.date())):
-            self._linger()
-        else:
-            self.phase = Phase.SENDING
-            self.deadline = monotonic() + LINGER
+        self._answer(refusal(error.status, error.detail, date=self._service.date()), inf, LINGER)
 
-    def _write(self, data: bytes) -> bool:
-        """Send; False if the loop sends the rest. Closes when nothing can be sent any more."""
+    def _answer(self, data: bytes, deadline: float, seconds: float | None = None) -> None:
+        """Send a whole answer, or the end of one, and go on; what does not fit is sent by the loop (``limit``)."""
         try:
-            if not self._transport.write(data):
-                self._start_writer()
-                return False
+            if self._transport.write(data):
+                self._after_answer()
+                return
         except Gone:
             self.close()
-        return True
-
-    def _start_writer(self) -> None:
-        if self._writer is None:
-            self._writer = self._service.watch(self._fd, WRITE)
-        self._writer.start(self._on_writable)
+            return
+        self.phase = Phase.SENDING
+        self._sending.start()
+        self._sending.limit(deadline, seconds)
+        self._service.sending(self)
 
     def _linger(self) -> None:
         """Let the answer arrive: a close with unread bytes would reset the connection under it."""
@@ -405,6 +387,7 @@ class Client:
             self.close()
             return
         self.phase = Phase.LINGERING
+        self._release(0)
         self._forgotten = 0
         self.deadline = monotonic() + LINGER
         if self._is_paused:

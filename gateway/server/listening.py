@@ -1,7 +1,4 @@
-"""Can the addresses be listened on? Asked before anything starts.
-
-Gunicorn would try a busy port five times and then exit, and would remove the socket file of a server that lives.
-"""
+"""Can the addresses be listened on? Asked before anything starts, so that every one that cannot is named at once."""
 
 import contextlib
 import errno
@@ -13,16 +10,19 @@ from pathlib import Path
 
 from gateway.errors import Fault
 
+LONGEST_PATH = 107
+"""Bytes of a unix socket's path (unix(7))."""
 
-def faults_of(binds: Iterable[str], *, reuse_port: bool = False) -> Iterator[Fault]:
+
+def faults_of(binds: Iterable[str], *, key: str = "server.bind", reuse_port: bool = False) -> Iterator[Fault]:
     """Name every address (in the form of ``[server] bind``) that cannot be listened on now.
 
     With ``reuse_port`` others may listen on a port, if they do so with SO_REUSEPORT too.
     """
     for bind in binds:
-        message = _unix_fault(bind.removeprefix("unix:")) if bind.startswith("unix:") else _tcp_fault(bind, reuse_port)
+        message = unix_fault(bind.removeprefix("unix:")) if bind.startswith("unix:") else _tcp_fault(bind, reuse_port)
         if message:
-            yield Fault(f"server.bind {bind}", 0, message)
+            yield Fault(f"{key} {bind}", 0, message)
 
 
 def _tcp_fault(bind: str, reuse_port: bool) -> str | None:
@@ -36,12 +36,14 @@ def _tcp_fault(bind: str, reuse_port: bool) -> str | None:
         except socket.gaierror:
             return "the host name is not known here"
         except OSError as error:
-            return _sentence(error)
+            return sentence_of(error)
     return None
 
 
-def _unix_fault(path: str) -> str | None:
+def unix_fault(path: str) -> str | None:
     """Say what keeps a unix socket from being made; a socket file nobody listens on does not, it is replaced."""
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        return f"a unix socket's path has at most {LONGEST_PATH} bytes"
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(Path(path).stat().st_mode):
             return "there is a file of that name which is no socket"
@@ -52,7 +54,7 @@ def _unix_fault(path: str) -> str | None:
             except (ConnectionRefusedError, FileNotFoundError):
                 pass
             except OSError as error:
-                return _sentence(error)
+                return sentence_of(error)
             else:
                 return "another server is listening there"
     if not os.access(Path(path).parent, os.W_OK | os.X_OK):
@@ -60,7 +62,8 @@ def _unix_fault(path: str) -> str | None:
     return None
 
 
-def _sentence(error: OSError) -> str:
+def sentence_of(error: OSError) -> str:
+    """Say why an address could not be bound or connected to."""
     match error:
         case PermissionError():
             return "this user may not listen there (ports below 1024 need a privilege)"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.server.artefact import Compiled
-from gateway.server.runtime import MEMORY, memory_directory
+from gateway.server.runtime import memory_directory
 
 HEARTBEAT = 30
 """Seconds without a sign of life after which a worker is ended."""
@@ -14,7 +14,7 @@ GRACE = 30
 
 WORKER_CLASSES = {
     "gateway": "gateway.server.worker.GatewayWorker",
-    "gthread": "gateway.server.threaded.ThreadedWorker",
+    "gthread": "gateway.server.standard.ThreadedWorker",
     "sync": "sync",
 }
 """By ``[server] worker``."""
@@ -35,7 +35,10 @@ def options_of(compiled: Compiled, directory: Path) -> dict[str, Any]:
         "keepalive": max(1, round(server.idle_timeout)),
         "preload_app": False,
         "proc_name": "gateway",
-        "worker_tmp_dir": str(_heartbeat_directory(directory)),
+        # Workers keep a heartbeat file in here, which has no name. Not in the runtime directory if it can be helped:
+        # were that removed behind our back (logind does so with a user's files in /dev/shm at logout), the master
+        # would end when it next starts a worker.
+        "worker_tmp_dir": str(memory_directory() or directory),
         "control_socket_disable": True,
         "accesslog": None,
         "errorlog": "-",
@@ -63,13 +66,3 @@ def _heartbeat(compiled: Compiled) -> int:
     server = compiled.settings.server
     longest = max([server.timeout, *(query.timeout for query in compiled.catalogue.queries.values())])
     return HEARTBEAT + round(longest + server.head_timeout + server.body_timeout)
-
-
-def _heartbeat_directory(directory: Path) -> Path:
-    """Where workers keep their heartbeat file, which has no name there.
-
-    Not in the runtime directory if memory-backed storage can be had: were it removed behind our back (logind does so
-    with a user's files in ``/dev/shm`` at logout), gunicorn's master would end when it next starts a worker.
-    """
-    memory = memory_directory()
-    return memory if memory == MEMORY else directory

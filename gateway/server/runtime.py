@@ -1,7 +1,9 @@
-"""The runtime directory: where the processes of one node meet, and nobody else.
+"""The runtime directory: the files that the processes of one node share, and nobody else.
 
-One node owns it by a lock (flock(2)) on the file ``lock`` in it. The descriptor is inherited from ``gateway serve``
-by the master and its workers, so the lock is held until the last of them is gone, however it went.
+A node works in a folder that a gateway made: a new one in memory-backed storage, or ``pg-query-gateway`` in the
+configured directory. The file ``gateway.lock`` in it marks it as such. One node owns the folder by a lock (flock(2)) on
+that file. The descriptor is inherited from ``gateway serve`` by the master and its workers, so the lock is held until
+the last of them is gone, however it ended.
 """
 
 import fcntl
@@ -14,12 +16,14 @@ from pathlib import Path
 
 from msgspec import Struct
 
-LOCK = "lock"
-LEARNT = ("signatures-*", "board-*", "prober-*", "places-*", "worker-*")
-"""What the workers of a node learn from the servers and share (``node``)."""
+FOLDER = "pg-query-gateway"
+"""The node's folder in a configured directory."""
+LOCK = "gateway.lock"
+SHARED = ("signatures-*", "board-*", "prober-*", "places-*", "worker-*")
+"""Files in which the workers of a node share what they learn from the servers (``node``)."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - only folders made by mkdtemp are used in it
 SETTLED = 60.0
-"""Seconds after which a folder without an owner was left behind, and is not just being made."""
+"""Seconds after which a folder that no process owns was left behind, and is not just being made."""
 ROOM = 4 * 1024 * 1024
 """Bytes that must be free in memory-backed storage; containers may have next to none."""
 
@@ -39,38 +43,35 @@ class Runtime(Struct, frozen=True):
 
 
 def open_runtime(configured: str = "", *, memory: Path = MEMORY) -> Runtime:
-    """Own the configured directory, made if missing; without one, a new private folder in memory-backed storage.
+    """Own a folder in the configured directory, which is made if missing; else a new one in memory-backed storage.
 
-    Private folders whose node died without removing them are removed first. Raises RuntimeUnusable, if another node
-    has the directory or others than its owner could write there.
+    Private folders whose node died without removing them are removed first. Raises RuntimeUnusable if another node
+    has the folder, if others than its owner could put something in its place, or if no gateway made it.
     """
     try:
         if configured:
-            path = Path(configured)
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _assert_ours(path)
+            path = _folder_in(Path(configured))
             runtime = Runtime(path, _own(path), is_private=False)
-            for pattern in LEARNT:  # by an earlier node: the database may have changed since
-                for learnt in path.glob(pattern):
-                    learnt.unlink()
+            for pattern in SHARED:  # by an earlier node: the database may have changed since
+                for file in path.glob(pattern):
+                    file.unlink()
             return runtime
-        base = memory_directory(memory)
+        base = memory_directory(memory) or Path(tempfile.gettempdir())
         sweep(base)
         path = Path(tempfile.mkdtemp(prefix=_prefix(), dir=base))
         return Runtime(path, _own(path), is_private=True)
     except OSError as error:
-        raise RuntimeUnusable(f"{error.filename or configured}: {error.strerror}") from None
+        raise RuntimeUnusable(f"{error.filename or configured or memory}: {error.strerror}") from None
 
 
-def memory_directory(memory: Path = MEMORY) -> Path:
-    """Return the memory-backed directory if it can be written to and has room, else that for temporary files."""
+def memory_directory(memory: Path = MEMORY) -> Path | None:
+    """Return the memory-backed directory if it can be written to and has room."""
     try:
         status = os.statvfs(memory)
-        if os.access(memory, os.W_OK | os.X_OK) and status.f_bavail * status.f_frsize >= ROOM:
-            return memory
     except OSError:
-        pass
-    return Path(tempfile.gettempdir())
+        return None
+    has_room = status.f_bavail * status.f_frsize >= ROOM
+    return memory if has_room and os.access(memory, os.W_OK | os.X_OK) else None
 
 
 def sweep(base: Path) -> None:
@@ -80,11 +81,10 @@ def sweep(base: Path) -> None:
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
                 continue
-            if time.time() - status.st_mtime < SETTLED or not _is_abandoned(folder):
-                continue
+            if time.time() - status.st_mtime >= SETTLED:
+                _remove_abandoned(folder)
         except OSError:
             continue
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove(runtime: Runtime) -> None:
@@ -97,15 +97,38 @@ def _prefix() -> str:
     return f"pg-query-gateway-{os.geteuid()}-"
 
 
-def _assert_ours(path: Path) -> None:
-    """SECURITY: whoever can write here could hand the workers an artefact of their own."""
-    status = path.stat()
-    if not stat.S_ISDIR(status.st_mode):
-        raise RuntimeUnusable(f"{path} is not a directory")
-    if status.st_uid != os.geteuid():
-        raise RuntimeUnusable(f"{path} belongs to another user")
+def _folder_in(directory: Path) -> Path:
+    """Return the node's folder in a configured directory; makes both if missing. Raises OSError, RuntimeUnusable."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Resolved once and for all: what the links on the way point at later does not matter.
+    directory = directory.resolve(strict=True)
+    _assert_protected(directory)
+    folder = directory / FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise RuntimeUnusable(f"{folder} is not a folder of this user")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise RuntimeUnusable(f"{path} can be written to by others than its owner")
+        raise RuntimeUnusable(f"{folder} can be written to by others than its owner")
+    if not (folder / LOCK).exists() and any(folder.iterdir()):
+        raise RuntimeUnusable(f"{folder} holds files, but no {LOCK}: no gateway made it")
+    return folder
+
+
+def _assert_protected(directory: Path) -> None:
+    """SECURITY: whoever can rename the node's folder could hand the workers an artefact of their own.
+
+    Every directory above counts: where all may write, only the sticky bit keeps others from renaming what is ours.
+    """
+    status = directory.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        raise RuntimeUnusable(f"{directory} belongs to another user")
+    if status.st_mode & stat.S_IWGRP and not status.st_mode & stat.S_ISVTX:
+        raise RuntimeUnusable(f"{directory} can be written to by its group; chmod g-w or set the sticky bit")
+    for each in (directory, *directory.parents):
+        mode = each.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise RuntimeUnusable(f"{each} can be written to by everybody and is not sticky; chmod o-w, or +t")
 
 
 def _own(path: Path) -> int:
@@ -123,15 +146,17 @@ def _own(path: Path) -> int:
     return lock
 
 
-def _is_abandoned(folder: Path) -> bool:
+def _remove_abandoned(folder: Path) -> None:
+    """Remove a folder whose owner is gone. One without the mark is somebody else's unless it is empty."""
     try:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
-        return True
+        folder.rmdir()  # raises OSError where there is anything in it
+        return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:
-        return False
+        return
     finally:
         os.close(lock)
-    return True

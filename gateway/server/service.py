@@ -35,6 +35,9 @@ class Service(Protocol):
     def sending(self, client: Any) -> None:
         """Look often whether the client's time to take its answer is over."""
 
+    def hold(self, size: int) -> bool:
+        """Count so many bytes more of requests in progress, or fewer; False if the node has more than it may."""
+
     def closed(self, client: object) -> None:
         """Forget a connection."""
 

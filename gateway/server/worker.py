@@ -4,10 +4,8 @@ The loop's own callbacks read, parse and send (``client``); a green thread exist
 """
 
 import _socket
-import errno
 import io
 import os
-import resource
 import sys
 from collections.abc import Callable
 from time import monotonic
@@ -19,36 +17,32 @@ import gevent.monkey
 from gunicorn.sock import ssl_context
 from gunicorn.workers.base import Worker
 
-from gateway.server import memory
+from gateway.server.accepting import Acceptor
 from gateway.server.client import READ, Client, Phase
-from gateway.server.greens import Greens
+from gateway.server.green_threads import GreenThreads
 from gateway.server.intake import Heads
+from gateway.server.process import descriptors_for_clients, keep_freed_memory, raise_descriptor_limit
 from gateway.server.proxies import Proxies
 from gateway.server.response import Answer, Clock, close
 from gateway.server.transport import Plain, Tls
 from gateway.server.watchdog import Watchdog
+from gateway.settings import Settings
 
 SWEEP = 0.02
 """Seconds between two looks at deadlines, of waits and of answers that are being taken, and at clients that hung up."""
 CLIENT_SWEEP = 0.25
 """Seconds between two looks at clients that are slow or idle."""
-PAUSE = 0.1
-"""Seconds without accepting when descriptors are used up."""
-GIVE_WAY = 0.001
-"""Seconds without accepting when another worker has fewer clients."""
+STANDSTILL = 1.0
+"""Seconds between two turns of the loop from which on the process stood still, and no client is to blame."""
 DRAIN_IDLE = 1.0
 """Seconds after SIGTERM in which idle connections may still send a request: a close would cross it on its way."""
 BOOT = 2.0
 """Seconds for which a new worker leaves connections in the backlog while it cannot serve yet."""
-SEND_BUFFER = 256 * 1024
-"""Bytes the kernel may hold of an answer (it takes twice as many). Left to itself it takes megabytes, and says that a
-slow reader has taken some of them only when a third is free: seconds in which a reader looks like a stopped one."""
 HEARTBEAT = 1.0
 STUCK = 0.2
 """Seconds without a turn of the loop after which the watchdog says what held it."""
 
 _READY = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n"
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
@@ -63,8 +57,8 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     def init_process(self) -> None:
         """Become cooperative before the app is made: its locks and events are then the loop's."""
         gevent.monkey.patch_all(ssl=False, subprocess=False, signal=False)
-        _raise_descriptor_limit()
-        memory.keep_freed()
+        raise_descriptor_limit()
+        keep_freed_memory()
         self._hub = gevent.get_hub()
         self._loop = self._hub.loop
         self._wake = gevent.event.Event()
@@ -88,19 +82,30 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self.is_draining = False
         self.proxies = Proxies(server.trusted_proxies)
         self._heads = {listener: Heads(self._base_of(listener)) for listener in self.sockets}
+        self._heads[self.app.admin] = Heads(self._base_of(self.app.admin) | {"gateway.admin": True})
         self._clients: set[Client] = set()
         self._readers: set[Client] = set()
         """Of those, who may still be taking an answer."""
-        self._crowd = self.app.crowd
-        self._gave_way = False
-        self._acceptors: list[Any] = []
-        self.begin = Greens().run
+        self._held = 0
+        """Bytes of requests that are arriving or being answered."""
+        self._body_budget: int = server.body_budget
+        self._swept = monotonic()
+        self._acceptor = Acceptor(
+            listeners=self.sockets,
+            admin=self.app.admin,
+            take=self._take,
+            clients=self._clients.__len__,
+            most=descriptors_for_clients(_connections_of(self.app.settings)),
+            tally=self.app.tally,
+            worker=self.age,
+        )
+        self.begin = GreenThreads().run
         self.date = Clock().line
         self._watchdog = Watchdog(stuck_after=STUCK, log=self.log)
         self._context = ssl_context(self.cfg) if self.cfg.is_ssl else None
         self._start_watching()
         self._await_readiness()
-        self._start_accepting()
+        self._acceptor.start()
         while self.alive:
             self.notify()
             self._check_parent()
@@ -128,8 +133,13 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     def closed(self, client: object) -> None:
         """Forget a connection."""
         self._clients.discard(client)
-        if not self.is_draining:
-            self._crowd.note(self.age, len(self._clients))
+        self._acceptor.note()
+
+    def hold(self, size: int) -> bool:
+        """Count so many bytes more of requests in progress, or fewer; False if the node has more than it may."""
+        self._held += size
+        held: int = self.app.tally.note_bytes(self.age, self._held)
+        return held <= self._body_budget
 
     def answered(self) -> None:
         """Count a request; after ``max_requests`` the worker makes room for a fresh one."""
@@ -175,14 +185,6 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         close(self.wsgi(environ | {"wsgi.input": io.BytesIO()}, answer.start))
         return answer.status.startswith("200")
 
-    def _start_accepting(self) -> None:
-        self._crowd.note(self.age, 0)
-        for listener in self.sockets:
-            listener.setblocking(False)
-            watcher = self._loop.io(listener.fileno(), READ)
-            watcher.start(self._accept, listener)
-            self._acceptors.append(watcher)
-
     def _sweep(self) -> None:
         now = monotonic()
         self._watchdog.turn = now
@@ -194,6 +196,11 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
 
     def _sweep_clients(self) -> None:
         now = monotonic()
+        late, self._swept = now - self._swept - CLIENT_SWEEP, now
+        if late > STANDSTILL:
+            # What has arrived meanwhile has not been read: nobody may lose a request for that.
+            for client in self._clients:
+                client.postpone(late)
         for client in tuple(self._clients):
             client.sweep(now)
 
@@ -202,54 +209,13 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             self.log.info("Parent changed, shutting down: %s", self)
             self.alive = False
 
-    def _accept(self, listener: Any) -> bool:
-        """Take one connection; the other workers shall have the next. False if there is none to be had."""
-        if self._gives_way():
-            self._pause_accepting(GIVE_WAY)
-            return False
-        try:
-            fd, address = listener.sock._accept()  # noqa: SLF001 - as socket.accept does, without its slow class
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno not in _EXHAUSTED:
-                return True  # it has left already: the next one
-            self.log.error("cannot accept: %s", error.strerror)  # noqa: TRY400 - the reason is the whole story
-            self._pause_accepting(PAUSE)
-            return False
-        sock = _socket.socket(listener.sock.family, listener.sock.type, listener.sock.proto, fileno=fd)
-        sock.setblocking(False)
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, SEND_BUFFER)
+    def _take(self, listener: Any, sock: _socket.socket, address: Any) -> None:
+        """Serve a connection that was accepted."""
         remote = {}
         if listener.sock.family != _socket.AF_UNIX:
-            sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             remote = {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
         transport = Plain(sock) if self._context is None else Tls(sock, self._context)
-        self._clients.add(Client(fd, transport, service=self, heads=self._heads[listener], remote=remote))
-        if not self.is_draining:
-            self._crowd.note(self.age, len(self._clients))
-        return True
-
-    def _gives_way(self) -> bool:
-        """Whether an emptier worker shall have the connection; not twice in a row, for that one may be stuck.
-
-        PERF: with many clients an eighth more is even enough. A pause at nearly every one of 600 that came at once
-        kept others waiting for 400 ms.
-        """
-        least = self._crowd.least()
-        self._gave_way = not self._gave_way and not self.is_draining and len(self._clients) > least + least // 8
-        return self._gave_way
-
-    def _pause_accepting(self, seconds: float) -> None:
-        """Leave the backlog alone for a moment."""
-        for watcher in self._acceptors:
-            watcher.stop()
-        gevent.spawn_later(seconds, self._resume_accepting)
-
-    def _resume_accepting(self) -> None:
-        if self.alive:
-            for watcher, listener in zip(self._acceptors, self.sockets, strict=True):
-                watcher.start(self._accept, listener)
+        self._clients.add(Client(sock.fileno(), transport, service=self, heads=self._heads[listener], remote=remote))
 
     def _base_of(self, listener: Any) -> dict[str, Any]:
         """What the environ of every request over this listener begins with."""
@@ -267,13 +233,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     def _drain(self) -> None:
         """Answer everything accepted and everything in the backlog, then close."""
         self.is_draining = True
-        self._crowd.leave(self.age)
-        for watcher in self._acceptors:
-            watcher.stop()
-        for listener in self.sockets:
-            while self._accept(listener):
-                pass
-            listener.close()
+        self._acceptor.drain()
         began = monotonic()
         ends = began + self.cfg.graceful_timeout
         while self._clients and monotonic() < ends:
@@ -287,8 +247,6 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             client.close()
 
 
-def _raise_descriptor_limit() -> None:
-    """Every connection is a descriptor: allow as many as we may have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+def _connections_of(settings: Settings) -> int:
+    """How many connections to servers one worker may have: all of the node's, and two for each probe."""
+    return sum(group.size for group in settings.groups.values()) + 2 * len(settings.endpoints)

@@ -1,7 +1,7 @@
 """``gateway.toml`` and the environment as frozen settings; the only reader of ``os.environ``."""
 
 from gateway.settings.checking import is_local
-from gateway.settings.loading import Examination, examine, inherits_sockets, load_settings
+from gateway.settings.loading import DEFAULT_FILE, Examination, examine, inherits_sockets, load_settings
 from gateway.settings.model import (
     AuthSettings,
     CatalogueSettings,
@@ -15,6 +15,7 @@ from gateway.settings.model import (
 from gateway.settings.template import FIRST_QUERY, settings_template
 
 __all__ = [
+    "DEFAULT_FILE",
     "FIRST_QUERY",
     "AuthSettings",
     "CatalogueSettings",

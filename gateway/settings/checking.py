@@ -1,5 +1,6 @@
 """What must hold between settings, beyond the type of each."""
 
+import grp
 import re
 import ssl
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ class SourceOf(Protocol):
 def faults_between(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
     """Find every fault of the settings as a whole."""
     yield from _bind_faults(settings, source_of)
+    yield from _admin_faults(settings, source_of)
+    yield from _socket_faults(settings, source_of)
     yield from _auth_faults(settings, source_of)
     yield from _tls_faults(settings, source_of)
     yield from _proxy_faults(settings, source_of)
@@ -62,6 +65,30 @@ def _bind_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
                 f'server.bind: {bind} is not loopback, and with auth.mode = "none" whoever reaches it may run every '
                 "query; bind to 127.0.0.1, or set allow_anonymous = true in [auth] if that is meant"
             )
+
+
+def _admin_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
+    bind, source = settings.server.admin_bind, source_of("server", "admin_bind")
+    if not bind:
+        return
+    if not _is_address(bind):
+        yield source.fault(f'server.admin_bind: {bind!r} is none of "host:port", "[ipv6]:port", "unix:/path"')
+    elif bind in settings.server.bind:
+        yield source.fault(f"server.admin_bind: {bind} is in server.bind, where clients are served")
+    elif settings.auth.mode == "none" and not is_local(bind):
+        yield source.fault(
+            f'server.admin_bind: {bind} is not loopback, and with auth.mode = "none" whoever reaches it could drain '
+            "every server; use a loopback address or a unix socket"
+        )
+
+
+def _socket_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
+    group = settings.server.socket_group
+    try:
+        if group and not group.isdecimal():
+            grp.getgrnam(group)
+    except KeyError:
+        yield source_of("server", "socket_group").fault(f"server.socket_group: there is no group {group!r} here")
 
 
 def _is_address(bind: str) -> bool:

@@ -37,6 +37,18 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
         Meta(min_length=1, description='several: ["127.0.0.1:8080", "unix:/run/gateway.sock"]'),
     ] = ("127.0.0.1:8080",)
     """``host:port``, ``[ipv6]:port`` or ``unix:/path``."""
+    admin_bind: Annotated[
+        str, Meta(description="for operators (/admin); default: a socket of mode 0600 in the runtime directory")
+    ] = ""
+    socket_mode: Annotated[
+        str,
+        Meta(
+            pattern=r"^0?[0-7]{3}$",
+            description="of unix sockets in bind: whoever may write to one may run every query",
+        ),
+    ] = "660"
+    """In octal."""
+    socket_group: Annotated[str, Meta(description="of the same, by name or number; default: the process's own")] = ""
     reuse_port: Annotated[bool, Meta(description="true: several gateways may listen on one port (SO_REUSEPORT)")] = (
         False
     )
@@ -49,6 +61,10 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     ] = "gateway"
     threads: Annotated[int, Meta(ge=1, le=1000, description="requests at a time in each process (gthread only)")] = 8
     max_body: Annotated[Size, Meta(description="a longer request body is refused")] = size("1MB")
+    body_budget: Annotated[
+        Size, Meta(description="requests in progress in all processes; beyond it bodies are refused with 503")
+    ] = size("256MB")
+    """Bytes of requests that are arriving or being answered."""
     max_result_bytes: Annotated[Size, Meta(description="a longer answer is refused")] = size("64MB")
     timeout: Annotated[Timeout, Meta(description="deadline of a query without @timeout")] = seconds("5s")
     max_batch: Annotated[

@@ -21,6 +21,7 @@ from gateway.demo.cluster import Cluster
 from gateway.demo.launching import tail
 from gateway.demo.ports import find_port
 from gateway.demo.server import Server
+from gateway.server.runtime import FOLDER
 from tests.web.description import Description
 
 QUERIES = Path(__file__).parent / "http_queries"
@@ -68,7 +69,7 @@ class Gateway:
         self.size = workers
         self.port = port
         self.folder = folder
-        self.runtime = folder / "runtime"
+        self.runtime = folder / "runtime" / FOLDER
         self._log = log
         self.url = f"http://127.0.0.1:{port}"
         self.client = self.new_client()

@@ -81,6 +81,8 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
             content = b""
         case "/client":
             content = f"{environ['REMOTE_ADDR']} {environ['wsgi.url_scheme']}".encode()
+        case "/operator":
+            content = str(environ.get("gateway.admin")).encode()
         case "/worker":
             content = str(os.getpid()).encode()
         case "/health/ready":
@@ -91,27 +93,32 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
     return [content]
 
 
-def start(folder: Path, **server: Any) -> Node:
-    """Start a node of this application; ``server`` as in ``[server]``, in seconds and bytes."""
-    address = f"127.0.0.1:{find_port()}"
+def start(folder: Path, *, umask: int = -1, descriptors: int = 0, **server: Any) -> Node:
+    """Start a node of this application; ``server`` as in ``[server]``, in seconds and bytes.
+
+    It is reached by the first of its addresses. ``descriptors``: as many as its processes may have.
+    """
+    address = server.get("bind", [f"127.0.0.1:{find_port()}"])[0]
+    limit = ["prlimit", f"--nofile={descriptors}"] if descriptors else []
     folder.mkdir(exist_ok=True)
     log = folder / "gateway.log"
     settings = {"workers": 1, **server}
     with log.open("ab") as output:
         program = subprocess.Popen(  # noqa: S603 - our own words
-            [sys.executable, "-m", "tests.live.strange", address, str(folder), json.dumps(settings)],
+            [*limit, sys.executable, "-m", "tests.live.strange", address, str(folder), json.dumps(settings)],
             env=environment(),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=umask,
         )
     return Node(program, address=address, log=log, context=None)
 
 
 @contextmanager
-def serving(folder: Path, **server: Any) -> Iterator[Node]:
-    """A node of this application that has come up; it ends with the ``with``."""
-    node = start(folder, **server)
+def serving(folder: Path, *, umask: int = -1, descriptors: int = 0, **server: Any) -> Iterator[Node]:
+    """A node of this application that has come up; it ends with the ``with``. Arguments as of ``start``."""
+    node = start(folder, umask=umask, descriptors=descriptors, **server)
     program, log = node.program, folder / "gateway.log"
     try:
         wait_until(lambda: node.is_ready() or program.poll() is not None, "ready", PATIENCE)

@@ -16,7 +16,7 @@ import pytest
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from gateway.demo.ports import find_port, is_free
-from gateway.server.runtime import memory_directory
+from gateway.server.runtime import LOCK, memory_directory
 from tests.live.gateways import QUERIES, Gateway, environment, running_marked, serving, wait_until, with_tables
 
 WORKERS = ["gateway", "gthread", "sync"]
@@ -84,7 +84,9 @@ def test_nothing_is_left_after_sigterm_and_what_a_crash_left_is_swept(whole: Clu
 
     def folder_of(running: Gateway) -> Path:
         owner = f"{running.program.pid}\n"
-        (folder,) = (lock.parent for lock in memory_directory().glob("*/lock") if lock.read_text() == owner)
+        memory = memory_directory()
+        assert memory is not None
+        (folder,) = (lock.parent for lock in memory.glob(f"*/{LOCK}") if lock.read_text() == owner)
         return folder
 
     with serving(whole, tmp_path / "crashed", {"server": {"runtime_dir": ""}}, paths=[QUERIES]) as running:

@@ -32,7 +32,7 @@ def config(directory: Path, timeout: float = 5.0, **server: Any) -> Any:
 def test_gunicorn_is_told_what_the_settings_say(tmp_path: Path) -> None:
     cfg = config(tmp_path, bind=("127.0.0.1:9", "unix:/x"), worker="gthread", threads=5, idle_timeout=20.4)
     assert cfg.address == [("127.0.0.1", 9), "/x"]
-    assert cfg.worker_class_str == "gateway.server.threaded.ThreadedWorker"
+    assert cfg.worker_class_str == "gateway.server.standard.ThreadedWorker"
     assert (cfg.workers, cfg.threads, cfg.keepalive) == (2, 5, 20)
     assert (cfg.proc_name, cfg.accesslog, cfg.errorlog) == ("gateway", None, "-")
     assert cfg.control_socket_disable

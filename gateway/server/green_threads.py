@@ -19,18 +19,15 @@ switch = greenlet.switch
 """PERF: to the hub past gevent's own ``switch``, which looks for a hook that our green threads do not have."""
 
 
-class Greens:
+class GreenThreads:
     """Runs work in green threads. Only to be called from the loop (a watcher's callback)."""
 
     def __init__(self) -> None:
         self._hub = gevent.get_hub()
         self._idle: list[greenlet] = []
-        self.busy = 0
-        """How many run or wait within their work."""
 
     def run(self, work: Callable[[], Any]) -> None:
         """Begin the work now; returns when it first waits, or is done. What it raises is logged."""
-        self.busy += 1
         worker = self._idle.pop() if self._idle else greenlet(self._live, self._hub)
         worker.switch(work)
 
@@ -40,7 +37,6 @@ class Greens:
                 work()
             except BaseException:  # from here it would end the loop, and with it all other requests
                 log.exception("a green thread ended in a bug of ours")
-            self.busy -= 1
             if len(self._idle) >= KEPT:
                 return
             self._idle.append(getcurrent())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.server.closing import DISCARDED, closing_after_refusals
+from gateway.server.standard import DISCARDED, closing_after_refusals
 
 
 class Response:
