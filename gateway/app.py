@@ -12,7 +12,12 @@ from typing import Any
 import falcon
 
 from gateway.catalogue.query import Catalogue
+from gateway.execution.committing import Committer
+from gateway.execution.execution import Execution
+from gateway.execution.outcomes import Outcomes
 from gateway.execution.plans import Plans
+from gateway.execution.running import Runner
+from gateway.execution.transactions import Transactions
 from gateway.node.announcing import Announced
 from gateway.node.board import Board
 from gateway.node.election import Election
@@ -35,19 +40,17 @@ from gateway.settings import GroupSettings, Settings
 from gateway.waiting import ThreadWaits, Waits
 from gateway.web.admin import EndpointAdminResource
 from gateway.web.browsers import Browsers
+from gateway.web.calls import Calls
 from gateway.web.catalogue import CatalogueResource
-from gateway.web.committing import Committer
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource
 from gateway.web.middleware import RequestIdentity
-from gateway.web.outcomes import OutcomeResource, Outcomes
+from gateway.web.outcomes import OutcomeResource
 from gateway.web.queries import QueryResource
 from gateway.web.readiness import Readiness
 from gateway.web.routes import Routes
-from gateway.web.running import Runner
 from gateway.web.standing import standing
 from gateway.web.transactions import TransactionResource
-from gateway.web.works import Works
 
 LONGEST_DRAIN = 3600.0
 LONGEST_DRAIN_OF_SYNC = 30.0
@@ -128,34 +131,32 @@ class _Worker:
 
     def _serve_queries(self, app: "falcon.App[Any, Any]") -> None:
         server, pool, plans, catalogue = self._settings.server, self._pool, self._plans, self._catalogue
-        runner = Runner(pool=pool, retry_budget=server.retry_budget, probe_interval=self._settings.probe.interval)
-        outcomes = Outcomes(pool=pool, waits=self._waits)
-        committer = Committer(
-            runner=runner,
-            plans=plans,
-            outcomes=outcomes,
-            max_result_bytes=server.max_result_bytes,
-            waits=self._waits,
-        )
-        queries = QueryResource(
-            catalogue=catalogue,
-            plans=plans,
-            runner=runner,
-            max_body=server.max_body,
-            max_result_bytes=server.max_result_bytes,
-            works=Works(plans=plans, committer=committer, max_batch=server.max_batch),
-        )
-        transactions = TransactionResource(
-            catalogue=catalogue,
-            plans=plans,
+        runner = Runner(
             pool=pool,
-            committer=committer,
+            waits=self._waits,
+            retry_budget=server.retry_budget,
+            probe_interval=self._settings.probe.interval,
+        )
+        outcomes = Outcomes(pool=pool, waits=self._waits)
+        execution = Execution(
+            plans=plans,
+            runner=runner,
+            committer=Committer(
+                runner=runner, outcomes=outcomes, max_result_bytes=server.max_result_bytes, waits=self._waits
+            ),
+            max_result_bytes=server.max_result_bytes,
+        )
+        calls = Calls(
+            catalogue=catalogue,
+            plans=plans,
+            transactions=Transactions(catalogue=catalogue, plans=plans, pool=pool, max_batch=server.max_batch),
+            timeout=server.timeout,
             max_body=server.max_body,
             max_batch=server.max_batch,
         )
         described = CatalogueResource(catalogue=catalogue, plans=plans, verbose=server.verbose_errors)
-        app.add_route("/query/{name}", queries)
-        app.add_route("/transaction", transactions)
+        app.add_route("/query/{name}", QueryResource(calls=calls, execution=execution))
+        app.add_route("/transaction", TransactionResource(calls=calls, execution=execution))
         app.add_route("/outcome/{mark}", OutcomeResource(outcomes=outcomes, timeout=server.timeout))
         app.add_route("/queries", described)
         app.add_route("/queries/{name}", described, suffix="one")

@@ -50,6 +50,22 @@ class ArgumentFault(msgspec.Struct, frozen=True, omit_defaults=True):
     constraint: str | None = None
 
 
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """How a query was run; answers and errors have one, as both come from a server."""
+
+    endpoint: str
+    attempts: int = 1
+    """Which attempt it was."""
+    queued: float = 0.0
+    """Seconds it waited for a connection."""
+    took: float = 0.0
+    """Seconds it had the connection for."""
+    lag_ms: float | None = None
+    """How far a replica was behind; None on a primary, and where it is not known."""
+    token: str | None = None
+    """The consistency token of what was committed, where one was taken."""
+
+
 class GatewayError(Exception):
     """A request that cannot be answered as asked. Subclasses say why; ``detail`` tells this case."""
 
@@ -74,8 +90,8 @@ class GatewayError(Exception):
         self.sqlstate: Final = sqlstate
         self.faults: Final = tuple(faults)
         self.shown_title: Final = title or self.title
-        self.endpoint: Final[str | None] = None
-        """On which endpoint a query failed; None where no connection was available for it."""
+        self.served: Final[Served | None] = None
+        """How the query was run that failed; None where no connection was available for it."""
         self.step: Final = step
         """The failing step of a transaction, or index of an array body."""
         self.transaction: Final[str | None] = None
@@ -86,7 +102,7 @@ class GatewayError(Exception):
     def but(self, **context: Any) -> Self:
         """Return the same error with some of its attributes replaced, for whoever knows more than who raised it.
 
-        An error is never changed: ``raise error.but(endpoint="replica1") from error``.
+        An error is never changed: ``raise error.but(step=3) from error``.
         """
         copy = type(self).__new__(type(self), *self.args)
         copy.__dict__.update(self.__dict__ | context)
@@ -95,7 +111,7 @@ class GatewayError(Exception):
     @property
     def was_started(self) -> bool:
         """Whether a connection was available, so that the query was begun on some server."""
-        return self.endpoint is not None
+        return self.served is not None
 
     def __repr__(self) -> str:
         """Class, code and detail, as logs show it."""

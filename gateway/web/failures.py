@@ -8,6 +8,7 @@ import falcon
 
 from gateway import errors
 from gateway.errors import GatewayError
+from gateway.web import answers
 from gateway.web.problem import problem
 
 log = logging.getLogger("gateway.web")
@@ -95,6 +96,8 @@ class Failures:
             step=error.step,
             transaction=error.transaction,
         )
+        if error.served is not None:
+            answers.write_served(response, error.served)
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.set_header("Retry-After", RETRY_AFTER)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE:

@@ -43,11 +43,12 @@ def create_app(
 ) -> Any:
     """Make the app of one worker. As in ``gateway.server`` the data path is imported here, not by the master."""
     from gateway import app
+    from gateway.execution.call import Call
+    from gateway.execution.running import Runner
     from gateway.pool.group import Group
     from gateway.pool.slot import Slot
     from gateway.postgres.connection import Connection
     from gateway.postgres.looping import Sleepers
-    from gateway.web.running import Runner
 
     def put_back(group: Group[Connection], slot: Slot[Connection], now: float, *, keep: bool) -> None:
         group.exchange.put_back(slot, now, keep=keep)
@@ -56,13 +57,13 @@ def create_app(
         for call in sleepers._calls:  # its share of the connections, its part of /health
             call()
 
-    def read(runner: Runner, _: object, group: str, work: Callable[..., Any], until: float, *_rest: object) -> Any:
-        with runner._pool.groups[group].lease(until) as lease:
-            return work(lease.connection, "")
+    def read(runner: Runner, call: Call, work: Callable[..., Any]) -> Any:
+        with runner._pool.groups[call.group].lease(call.deadline) as lease:
+            return work(call, lease.connection, ""), None
 
-    def change(runner: Runner, _: object, group: str, work: Callable[..., Any], until: float, *_rest: object) -> Any:
-        with runner._pool.groups[group].lease(until) as lease:
-            return work(lease.connection)
+    def change(runner: Runner, call: Call, work: Callable[..., Any]) -> Any:
+        with runner._pool.groups[call.group].lease(call.deadline) as lease:
+            return work(call, lease.connection), None
 
     Group._is_fit = lambda *_: True  # type: ignore[method-assign]
     Group._put_back = put_back  # type: ignore[assignment, method-assign]

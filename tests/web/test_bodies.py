@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest, RequestTimeout, UnsupportedMediaType
 from gateway.web.bodies import read_json
-from gateway.web.queries import query_string
+from gateway.web.calls import query_string
 
 LIMIT = 100
 

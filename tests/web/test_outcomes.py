@@ -9,9 +9,10 @@ from typing import Any
 import falcon
 import falcon.testing
 
+from gateway.execution.outcomes import MOST_QUESTIONS, Outcomes
 from gateway.postgres.marks import Mark
 from gateway.waiting import ThreadWaits
-from gateway.web.outcomes import MOST_QUESTIONS, OutcomeResource, Outcomes
+from gateway.web.outcomes import OutcomeResource
 
 MARK = Mark(system=7, timeline=3, xid=3, position=1, life=100, taken=0)
 

@@ -3,11 +3,18 @@
 import pytest
 
 from gateway.errors import InvalidRequest, TooStale
+from gateway.execution.freshness import (
+    Freshness,
+    asked_for,
+    check,
+    lag_now,
+    lease_request,
+    newest_timeline,
+    refuse_foreign,
+)
 from gateway.pool.lease import LeaseRequest
 from gateway.postgres.tokens import Token
 from gateway.rotation.endpoint import EndpointState, EndpointView, Role
-from gateway.web.freshness import Freshness, asked_for, check, lag_now, newest_timeline, refuse_foreign, want
-from gateway.web.preferences import Preferences
 
 NOW = 1000.0
 INTERVAL = 0.5
@@ -35,7 +42,7 @@ def wanted(
     late: frozenset[str] = NOBODY,
 ) -> LeaseRequest | None:
     newest = newest_timeline([*serving, *reserve])
-    return want(
+    return lease_request(
         asked,
         serving=serving,
         reserve=reserve,
@@ -52,14 +59,14 @@ def only(*names: str) -> LeaseRequest:
 
 
 def test_nothing_is_asked_for_without_the_headers() -> None:
-    assert asked_for(Preferences(), None) is None
-    assert asked_for(Preferences(wait=1.0, strict=True), None) is None
+    assert asked_for(max_staleness=None, strict=False, token=None) is None
+    assert asked_for(max_staleness=None, strict=True, token=None) is None
 
 
 def test_what_the_headers_ask_for() -> None:
-    assert asked_for(Preferences(max_staleness=0.5), None) == Freshness(max_lag=500.0)
-    assert asked_for(Preferences(max_staleness=0.0, strict=True), None) == Freshness(max_lag=0.0, strict=True)
-    assert asked_for(Preferences(strict=True), str(TOKEN)) == Freshness(token=TOKEN)
+    assert asked_for(max_staleness=0.5, strict=False, token=None) == Freshness(max_lag=500.0)
+    assert asked_for(max_staleness=0.0, strict=True, token=None) == Freshness(max_lag=0.0, strict=True)
+    assert asked_for(max_staleness=None, strict=True, token=str(TOKEN)) == Freshness(token=TOKEN)
 
 
 @pytest.mark.parametrize(

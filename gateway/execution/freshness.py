@@ -1,6 +1,6 @@
 """Who may answer a read that asks for fresh data, and what makes sure of it.
 
-``want`` chooses before a connection is waited for, from what probes have seen; ``check`` looks again when there is
+``lease_request`` chooses before a connection is waited for, from what probes have seen; ``check`` looks again when there is
 one, and says what must go in front of the query. The choice may be wrong; what was checked and guarded is not.
 """
 
@@ -12,7 +12,6 @@ from gateway.pool.lease import LeaseRequest
 from gateway.postgres import guarding
 from gateway.postgres.tokens import Token
 from gateway.rotation.endpoint import EndpointState, EndpointView, Role
-from gateway.web.preferences import Preferences
 
 
 class Freshness(NamedTuple):
@@ -26,13 +25,16 @@ class Freshness(NamedTuple):
     """The write that must be seen."""
 
 
-def asked_for(wishes: Preferences, token: str | None) -> Freshness | None:
-    """What the headers ask for, None if nothing; raises InvalidRequest for a token that is none."""
-    if token is None and wishes.max_staleness is None:
+def asked_for(*, max_staleness: float | None, strict: bool, token: str | None) -> Freshness | None:
+    """What a caller asks for, None if nothing; raises InvalidRequest for a token that is none.
+
+    ``max_staleness``: seconds; ``strict``: rather an error than older data, where ``max_staleness`` is given.
+    """
+    if token is None and max_staleness is None:
         return None
     return Freshness(
-        max_lag=None if wishes.max_staleness is None else wishes.max_staleness * 1000,
-        strict=wishes.strict and wishes.max_staleness is not None,
+        max_lag=None if max_staleness is None else max_staleness * 1000,
+        strict=strict and max_staleness is not None,
         token=None if token is None else Token.read(token),
     )
 
@@ -61,7 +63,7 @@ def refuse_foreign(token: Token, views: Iterable[EndpointView]) -> None:
         raise InvalidRequest("Gateway-Consistency-Token: the token is of another database cluster")
 
 
-def want(
+def lease_request(
     asked: Freshness,
     *,
     serving: Sequence[EndpointView],

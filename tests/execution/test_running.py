@@ -4,19 +4,20 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-import falcon
 import pytest
 
 from gateway import errors
-from gateway.errors import GatewayError, Outcome
+from gateway.errors import GatewayError, Outcome, Served
+from gateway.execution.call import Call
+from gateway.execution.freshness import Freshness
+from gateway.execution.retries import MOST_ATTEMPTS
+from gateway.execution.running import Runner
 from gateway.pool.driver import ConnectError
 from gateway.pool.pool import Pool
 from gateway.postgres.tokens import Token
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Connected, Probed
-from gateway.web.freshness import Freshness
-from gateway.web.retries import MOST_ATTEMPTS
-from gateway.web.running import Runner
+from gateway.waiting import ThreadWaits
 from tests.pool.fake import FakeConnection, FakeServer, Rig
 
 GONE = ConnectError(Reason.REFUSED, "gone")
@@ -30,14 +31,14 @@ class House:
         self.rig = Rig(*servers, clock=monotonic)
         group = self.rig.group("g", write=write, size=least)
         pool: Any = Pool(rotation=self.rig.rotation, groups=[group])
-        self.runner = Runner(pool=pool, retry_budget=share, probe_interval=0.5)
-        self.response = falcon.Response()
+        self.runner = Runner(pool=pool, waits=ThreadWaits(), retry_budget=share, probe_interval=0.5)
+        self.served: Served | None = None
         self.where: list[str] = []
         self.guards: list[str] = []
         self.failures: list[Failure] = []
         self.position: list[tuple[str, ...]] = [("500", "3", "7")]
 
-    def work(self, connection: Any, guard: str = "") -> str:
+    def work(self, _call: Call, connection: Any, guard: str = "") -> str:
         self.where.append(connection.server.name)
         self.guards.append(guard)
         connection.answer()
@@ -46,14 +47,39 @@ class House:
             raise self.failures.pop(0)(connection)
         return "done"
 
-    def read(self, seconds: float = 5.0, asked: Freshness | None = None) -> str:
-        return self.runner.read(self.response, "g", self.work, monotonic() + seconds, None, asked)
+    def read(
+        self, seconds: float = 5.0, asked: Freshness | None = None, work: Callable[[Call, Any, str], str] | None = None
+    ) -> str:
+        call = Call(group="g", deadline=monotonic() + seconds, freshness=asked)
+        return self._noting_how(lambda: self.runner.read(call, work or self.work))
 
     def write(self, seconds: float = 5.0) -> str:
-        return self.runner.write(self.response, "g", self.work, monotonic() + seconds)
+        call = Call(group="g", deadline=monotonic() + seconds)
+        return self._noting_how(lambda: self.runner.write(call, self.work))
 
-    def header(self, name: str) -> str | None:
-        return self.response.get_header(name)
+    def _noting_how(self, run: Callable[[], tuple[str, Served]]) -> str:
+        try:
+            done, self.served = run()
+        except GatewayError as error:
+            self.served = error.served
+            raise
+        return done
+
+    @property
+    def endpoint(self) -> str | None:
+        return None if self.served is None else self.served.endpoint
+
+    @property
+    def attempts(self) -> int | None:
+        return None if self.served is None else self.served.attempts
+
+    @property
+    def lag_ms(self) -> float | None:
+        return None if self.served is None else self.served.lag_ms
+
+    @property
+    def token(self) -> str | None:
+        return None if self.served is None else self.served.token
 
 
 def lost(connection: FakeConnection) -> GatewayError:
@@ -86,14 +112,14 @@ class TestReads:
         house = House(*replicas("a", "b"))
         assert house.read() == "done"
         assert (house.where, house.guards) == (["a"], [""])
-        assert (house.header("Gateway-Endpoint"), house.header("Gateway-Attempts")) == ("a", None)
+        assert (house.endpoint, house.attempts) == ("a", 1)
 
     def test_what_was_lost_is_done_again_elsewhere(self) -> None:
         house = House(*replicas("a", "b"))
         house.failures = [lost]
         assert house.read() == "done"
         assert house.where == ["a", "b"]
-        assert (house.header("Gateway-Endpoint"), house.header("Gateway-Attempts")) == ("b", "2")
+        assert (house.endpoint, house.attempts) == ("b", 2)
 
     def test_it_is_done_again_once(self) -> None:
         house = House(*replicas("a", "b", "c"))
@@ -101,7 +127,7 @@ class TestReads:
         with pytest.raises(errors.ConnectionLost):
             house.read()
         assert len(set(house.where)) == len(house.where) == 2
-        assert house.header("Gateway-Attempts") == "2"
+        assert house.attempts == 2
 
     def test_the_error_of_the_second_attempt_is_the_answer(self) -> None:
         house = House(*replicas("a", "b"))
@@ -120,14 +146,14 @@ class TestReads:
         house.failures = [dies]
         with pytest.raises(errors.ConnectionLost):
             house.read(0.3)
-        assert (house.where, house.header("Gateway-Attempts")) == (["a"], None)
+        assert (house.where, house.attempts) == (["a"], 1)
 
     def test_an_error_of_the_query_is_its_answer(self) -> None:
         house = House(*replicas("a", "b"))
         house.failures = [lambda _: errors.QueryBroken("no", sqlstate="42P01")]
-        with pytest.raises(errors.QueryBroken) as caught:
+        with pytest.raises(errors.QueryBroken):
             house.read()
-        assert (house.where, caught.value.endpoint) == (["a"], "a")
+        assert (house.where, house.endpoint) == (["a"], "a")
 
     def test_a_spent_budget_leaves_the_error(self) -> None:
         house = House(*replicas("a", "b"), least=1)
@@ -142,7 +168,7 @@ class TestReads:
         house = House(*replicas("a"))
         house.rig.rotation.apply("a", Probed(role=Role.REPLICA, ping_ms=1.0, lag_ms=42.9))
         house.read()
-        assert house.header("Gateway-Lag-Ms") == "42"
+        assert house.lag_ms == 42.9
 
     def test_a_lag_told_before_the_primary_was_asked_is_not_the_answers(self) -> None:
         replica, primary = FakeServer("a"), FakeServer("p", Role.PRIMARY)
@@ -155,7 +181,7 @@ class TestReads:
 
         house.failures = [dies]
         assert house.read() == "done"
-        assert (house.header("Gateway-Endpoint"), house.header("Gateway-Lag-Ms")) == ("p", None)
+        assert (house.endpoint, house.lag_ms) == ("p", None)
 
 
 class TestFreshReads:
@@ -179,20 +205,19 @@ class TestFreshReads:
         assert house.read(asked=Freshness(token=self.token)) == "done"
         assert house.where in (["a", "b", "a", "b"], ["b", "a", "b", "a"])
         assert all("pg_last_wal_replay_lsn() >= '0/1F4'" in guard for guard in house.guards)
-        assert house.header("Gateway-Attempts") is None
+        assert house.attempts == 1
 
     def test_after_half_of_the_time_the_primary_answers(self) -> None:
         house = self.house()
         house.failures = [self.too_early] * 1000
         began = monotonic()
 
-        def work(connection: Any, guard: str) -> str:
-            return "done" if connection.server.name == "p" else house.work(connection, guard)
+        def work(call: Call, connection: Any, guard: str) -> str:
+            return "done" if connection.server.name == "p" else house.work(call, connection, guard)
 
-        asked = Freshness(token=self.token)
-        assert house.runner.read(house.response, "g", work, began + 0.4, None, asked) == "done"
+        assert house.read(0.4, Freshness(token=self.token), work) == "done"
         assert 0.2 <= monotonic() - began < 0.4
-        assert house.header("Gateway-Lag-Ms") is None
+        assert house.lag_ms is None
 
     def test_without_a_primary_it_ends_at_the_deadline(self) -> None:
         house = self.house(fallback=False)
@@ -207,7 +232,7 @@ class TestFreshReads:
         house.failures = [lost]
         assert house.read(asked=Freshness(token=self.token)) == "done"
         assert sorted(house.where) == ["a", "b"]
-        assert house.header("Gateway-Attempts") == "2"
+        assert house.attempts == 2
 
     def test_a_lag_too_long_is_refused_at_once_where_nobody_else_may_answer(self) -> None:
         began = monotonic()
@@ -229,7 +254,7 @@ class TestWrites:
         house.failures = [promoted]
         assert house.write() == "done"
         assert house.where == ["old", "new"]
-        assert (house.header("Gateway-Endpoint"), house.header("Gateway-Attempts")) == ("new", "2")
+        assert (house.endpoint, house.attempts) == ("new", 2)
         assert house.rig.rotation.view("old").role is Role.REPLICA
 
     def test_until_there_is_a_primary_again_they_wait(self) -> None:
@@ -240,13 +265,13 @@ class TestWrites:
             house.write(0.3)
         assert 0.3 <= monotonic() - began < 2
         assert (caught.value.outcome, caught.value.sqlstate) == (Outcome.NOT_EXECUTED, "25006")
-        assert (house.where, house.header("Gateway-Attempts")) == (["a"], None)
+        assert (house.where, house.attempts) == (["a"], 1)
 
     def test_one_that_was_lost_before_it_was_sent_is_done_again_on_the_same_server(self) -> None:
         house = House(FakeServer("a", Role.PRIMARY), write=True)
         house.failures = [lost_before_sending]
         assert house.write() == "done"
-        assert (house.where, house.header("Gateway-Attempts")) == (["a", "a"], "2")
+        assert (house.where, house.attempts) == (["a", "a"], 2)
 
     def test_one_that_was_lost_with_its_statement_is_not(self) -> None:
         house = House(FakeServer("a", Role.PRIMARY), write=True)
@@ -262,17 +287,17 @@ class TestWrites:
             house.write()
         assert caught.value.outcome is Outcome.NOT_EXECUTED
         assert len(house.where) == MOST_ATTEMPTS
-        assert house.header("Gateway-Attempts") == str(MOST_ATTEMPTS)
+        assert house.attempts == MOST_ATTEMPTS
 
     def test_where_every_server_is_a_primary_nobody_is_asked_for_a_token(self) -> None:
         house = House(FakeServer("a", Role.PRIMARY), FakeServer("b", Role.PRIMARY), write=True)
         assert house.write() == "done"
-        assert house.header("Gateway-Consistency-Token") is None
+        assert house.token is None
 
     def test_the_token_is_of_the_connection_that_wrote(self) -> None:
         house = House(FakeServer("a", Role.PRIMARY), FakeServer("b"), write=True)
         assert house.rig.rotation.view("b").state is EndpointState.IN
         assert house.write() == "done"
-        told = house.header("Gateway-Consistency-Token")
+        told = house.token
         assert told is not None
         assert Token.read(told) == Token(system=7, timeline=3, position=500)

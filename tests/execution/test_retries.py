@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import errors
-from gateway.errors import GatewayError, Outcome
-from gateway.web.retries import RetryBudget, did_not_execute, may_succeed_elsewhere
+from gateway.errors import GatewayError, Outcome, Served
+from gateway.execution.retries import RetryBudget, did_not_execute, may_succeed_elsewhere
 
 NOW = 5000.0
 
@@ -120,7 +120,7 @@ def test_a_read_is_run_again_where_its_server_is_to_blame(error: GatewayError, e
     ],
 )
 def test_a_write_is_done_again_only_where_it_did_not_execute(error: GatewayError, again: bool) -> None:
-    assert did_not_execute(error.but(endpoint="primary")) is again
+    assert did_not_execute(error.but(served=Served(endpoint="primary"))) is again
 
 
 def test_a_write_for_which_nobody_was_found_was_waited_for_already() -> None:

@@ -79,7 +79,7 @@ def did_not_execute(error: GatewayError) -> bool:
 
     NoEndpoint from a server is its saying that it has become a replica (25006).
     """
-    if not error.was_started or error.outcome is not Outcome.NOT_EXECUTED:
+    if error.served is None or error.outcome is not Outcome.NOT_EXECUTED:
         return False
     if isinstance(error, BackendUnavailable):
         return error.sqlstate in _SHUTTING_DOWN

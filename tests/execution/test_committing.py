@@ -1,24 +1,23 @@
 """What is answered of a write whose attempts failed in one way or another; real servers are in ``tests/live``."""
 
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
 from typing import Any
 
-import falcon
 import pytest
 
 from gateway import errors
-from gateway.errors import GatewayError, Outcome
+from gateway.errors import GatewayError, Outcome, Served
+from gateway.execution.call import TransactionCall
+from gateway.execution.committing import Committer
 from gateway.postgres.idempotency import Claim, KeyInUse
 from gateway.postgres.marks import Mark
 from gateway.postgres.transaction import Answer, Step, Unresolved, Work
 from gateway.waiting import ThreadWaits
-from gateway.web.committing import Committer
 
 MARK = Mark(system=1, timeline=1, xid=3, position=1, life=0, taken=0)
-Attempt = partial[Answer]
-Happening = Callable[[Attempt], Answer]
+Happening = Callable[[Callable[[], None] | None], Answer]
+"""Given what is to be called when the key is held."""
 
 
 class Plan:
@@ -28,33 +27,37 @@ class Plan:
 
 
 class Scripted:
-    """In the place of the runner: each write goes as the next of ``left`` has it."""
+    """In the place of the runner and of the server: each attempt goes as the next of ``left`` has it."""
 
     def __init__(self, *happenings: Happening) -> None:
         self.left = list(happenings)
 
-    def write(self, _: Any, __: str, attempt: Attempt, *___: Any) -> Answer:
-        return self.left.pop(0)(attempt)
+    def write(self, call: TransactionCall, attempt: Callable[[TransactionCall, Any], Answer]) -> tuple[Answer, Served]:
+        return attempt(call, None), Served(endpoint="p")
+
+    def run(self, _connection: Any, _work: Work, *, on_claimed: Callable[[], None] | None, **_: Any) -> Answer:
+        return self.left.pop(0)(on_claimed)
 
 
 def fails(error: GatewayError) -> Happening:
     """Without having held the key."""
 
-    def happen(_: Attempt) -> Answer:
+    def happen(_: Callable[[], None] | None) -> Answer:
         raise error
 
     return happen
 
 
 def fails_with_the_key(error: GatewayError) -> Happening:
-    def happen(attempt: Attempt) -> Answer:
-        attempt.keywords["on_claimed"]()
+    def happen(on_claimed: Callable[[], None] | None) -> Answer:
+        assert on_claimed is not None
+        on_claimed()
         raise error
 
     return happen
 
 
-def loses_its_commit(_: Attempt) -> Answer:
+def loses_its_commit(_: Callable[[], None] | None) -> Answer:
     raise Unresolved(errors.ConnectionLost("lost", outcome=Outcome.UNKNOWN), MARK, b"")
 
 
@@ -68,9 +71,9 @@ def end_of(*happenings: Happening) -> GatewayError:
     work = Work([Step(plan, lambda _: [])], lambda _: b"", claim=Claim("", "k", "h"))
     runner: Any = Scripted(*happenings)
     nobody: Any = None
-    committer = Committer(runner=runner, plans=nobody, outcomes=nobody, max_result_bytes=1, waits=ThreadWaits())
+    committer = Committer(runner=runner, outcomes=nobody, max_result_bytes=1, waits=ThreadWaits(), run=runner.run)
     with pytest.raises(GatewayError) as caught:
-        committer.run(work, [], falcon.Response(), group="g", deadline=monotonic() + 5)
+        committer.run(TransactionCall(group="g", deadline=monotonic() + 5, queries=[], work=work))
     assert runner.left == []
     return caught.value
 

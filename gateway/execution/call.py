@@ -1,0 +1,82 @@
+"""A call goes in, an answer comes out: what somebody wants run, and what came of it, as values without HTTP."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import msgspec
+
+from gateway.catalogue.query import Query
+from gateway.errors import Served
+from gateway.execution.freshness import Freshness
+from gateway.postgres.statement import Plan
+from gateway.postgres.transaction import Work
+from gateway.waiting import Client
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who makes a call."""
+
+    name: str = ""
+    """``key:NAME``, ``jwt:SUBJECT`` or ``cert:NAME``; empty: anybody. Idempotency keys belong to it."""
+    roles: frozenset[str] = frozenset()
+    claims: Mapping[str, Any] = {}
+    settings: Mapping[str, str] = {}
+    """Settings of the session that hold for this caller's statements, and for nobody else's: sent in front of them."""
+
+
+ANONYMOUS = Caller()
+"""The caller where nobody is asked who they are."""
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What every call has, whatever it runs."""
+
+    group: str
+    deadline: float
+    """Point of ``time.monotonic`` by which it is answered."""
+    client: Client | None = None
+    """Whose hanging up ends a read; None: nobody's."""
+    caller: Caller = ANONYMOUS
+    request_id: str = ""
+    freshness: Freshness | None = None
+    """How fresh the data of reads must be; None: as fresh as the group's."""
+    applied: str = ""
+    """The preferences that its answer has kept, as ``Preference-Applied`` says them (RFC 7240)."""
+
+
+class SingleCall(Call, frozen=True, kw_only=True):
+    """One query with one set of arguments. A write is a transaction of its own."""
+
+    query: Query
+    plan: Plan
+    literals: Sequence[str]
+    """In the order of ``$1`` …"""
+
+
+class TransactionCall(Call, frozen=True, kw_only=True):
+    """Queries in one transaction whose COMMIT is a message of its own: a list, several steps, a write with a key."""
+
+    queries: Sequence[Query]
+    """Those of the work's steps."""
+    work: Work
+    retries: bool = False
+    """Whether serialization failures and deadlocks are the gateway's to repeat."""
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """What came of a call that succeeded."""
+
+    body: bytes
+    """JSON."""
+    served: Served | None = None
+    """How it was run; None where nothing had to be."""
+    replayed: bool = False
+    """It is what an earlier request with the same idempotency key was answered."""
+    held: ExitStack | None = None
+    """What must stay until the answer has been sent, above all the lease its rows still come over; None: nothing."""
+
+    def close(self) -> None:
+        """Let go of what is held. To be called once the answer has been sent, or cannot be; harmless when repeated."""
+        if self.held is not None:
+            self.held.close()

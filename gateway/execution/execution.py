@@ -1,0 +1,75 @@
+"""Runs every call: a query, a list of arguments, a transaction."""
+
+from collections.abc import Callable, Sequence
+
+from gateway.catalogue.query import Query
+from gateway.errors import CatalogueStale, QueryBroken
+from gateway.execution.call import Answer, SingleCall, TransactionCall
+from gateway.execution.committing import Committer
+from gateway.execution.plans import Plans
+from gateway.execution.results import encode
+from gateway.execution.running import Runner
+from gateway.postgres.connection import Connection
+
+Alone = Callable[[SingleCall], Answer]
+"""Runs one call on one connection."""
+Share = Callable[[Alone], Alone]
+"""Stands between binding and checking out: from what runs a call alone it makes what may answer calls together, or
+from memory. It sees plan, literals, caller and freshness of each, and must give each the answer it would have had
+alone."""
+
+
+def unshared(alone: Alone) -> Alone:
+    """Run every call alone."""
+    return alone
+
+
+class Execution:
+    """The one door behind which calls run."""
+
+    def __init__(
+        self, *, plans: Plans, runner: Runner, committer: Committer, max_result_bytes: int, share: Share = unshared
+    ) -> None:
+        self._plans = plans
+        self._runner = runner
+        self._committer = committer
+        self._max_result_bytes = max_result_bytes
+        self._answer = share(self._alone)
+
+    def run(self, call: SingleCall | TransactionCall) -> Answer:
+        """Run the call; raises a GatewayError, with the outcome where it writes."""
+        try:
+            return self._answer(call) if isinstance(call, SingleCall) else self._committer.run(call)
+        except (QueryBroken, CatalogueStale) as error:
+            for query in _blamed(call, error.step):
+                self._plans.doubt(query)
+            raise
+
+    def _alone(self, call: SingleCall) -> Answer:
+        if call.plan.write:
+            body, served = self._runner.write(call, self._write)
+        else:
+            body, served = self._runner.read(call, self._read)
+        return Answer(body=body, served=served)
+
+    def _read(self, call: SingleCall, connection: Connection, guard: str) -> bytes:
+        result = connection.run(
+            call.plan,
+            call.literals,
+            deadline=call.deadline,
+            client=call.client,
+            max_bytes=self._max_result_bytes,
+            guard=guard,
+        )
+        return encode(call.query, result, committed=False)
+
+    def _write(self, call: SingleCall, connection: Connection) -> bytes:
+        result = connection.run(call.plan, call.literals, deadline=call.deadline, max_bytes=self._max_result_bytes)
+        return encode(call.query, result, committed=True)
+
+
+def _blamed(call: SingleCall | TransactionCall, step: int | None) -> Sequence[Query]:
+    """The queries that the server may have refused."""
+    if isinstance(call, SingleCall):
+        return [call.query]
+    return call.queries if step is None else call.queries[step : step + 1]

@@ -1,0 +1,219 @@
+"""Runs a call on a connection: on which endpoint, and how often.
+
+Reads are run once more where the server is to blame, writes only where they provably did not execute (``retries``).
+Reads that ask for fresh data wait for an endpoint that has it (``freshness``). Whatever an attempt raises is raised
+again here, and nowhere else, with how it was served.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from gateway.errors import ConnectionLost, GatewayError, NoEndpoint, Outcome, Served, TooStale
+from gateway.execution import freshness
+from gateway.execution.call import Call
+from gateway.execution.freshness import Freshness
+from gateway.execution.retries import MOST_ATTEMPTS, RetryBudget, did_not_execute, may_succeed_elsewhere
+from gateway.pool.group import Group
+from gateway.pool.lease import ANY, Lease, LeaseRequest
+from gateway.pool.pool import Pool
+from gateway.postgres.connection import Connection
+from gateway.postgres.positions import token_after_commit
+from gateway.postgres.transaction import Unresolved
+from gateway.rotation.endpoint import EndpointView, Role
+from gateway.waiting import Waits
+
+C = TypeVar("C", bound=Call)
+T = TypeVar("T")
+
+ReadWork = Callable[[C, Connection, str], T]
+"""Runs a call that reads. The text is a guard (``postgres.guarding``, or empty) that must go in front of the data."""
+WriteWork = Callable[[C, Connection], T]
+"""Runs a call that writes, and commits before it returns. An error that it raises has the outcome."""
+
+PATIENCE = 1.0
+"""Seconds, or half of the time left, for which replicas are asked again before a read with a token goes to the
+primary."""
+SETTLING = 0.02
+"""Seconds between the loss of a connection and the one re-run of its read: what breaks one connection (a server that
+shuts down, an administrator who ends all sessions) breaks others within milliseconds."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05
+"""Seconds between two questions whether an endpoint is fresh enough, longer each time."""
+TOKEN_TIMEOUT = 0.25
+"""Seconds that a committed write's answer waits for its token at most."""
+
+
+class Runner:
+    """Runs reads and writes in the groups of a pool."""
+
+    def __init__(self, *, pool: Pool[Connection], waits: Waits, retry_budget: float, probe_interval: float) -> None:
+        """``retry_budget``: share of the reads that may be run again; ``probe_interval`` in seconds."""
+        self._pool = pool
+        self._waits = waits
+        self._interval = probe_interval
+        self._view = pool.rotation.view
+        self._budgets = {name: RetryBudget(share=retry_budget, least=group.size) for name, group in pool.groups.items()}
+
+    # --- reads -------------------------------------------------------------------------------------------------
+
+    def read(self, call: C, work: ReadWork[C, T]) -> tuple[T, Served]:
+        """Do ``work``; what it returned, and how it was served. Raises a GatewayError."""
+        group = self._pool.groups[call.group]
+        budget = self._budgets[call.group]
+        budget.note(monotonic())
+        try:
+            if call.freshness is None:
+                return self._attempt(group, call, work)
+            return self._read_fresh(group, call, work, call.freshness)
+        except GatewayError as error:
+            if error.served is None or not may_succeed_elsewhere(error) or not budget.spend(monotonic()):
+                raise
+            first, left = error, frozenset({error.served.endpoint})
+        if isinstance(first, ConnectionLost):
+            self._waits.pause(max(0.0, min(SETTLING, call.deadline - monotonic())))
+        try:
+            if call.freshness is None:
+                return self._attempt(group, call, work, LeaseRequest(avoid=left, answered_since=monotonic()), number=2)
+            return self._read_fresh(group, call, work, call.freshness, left, number=2)
+        except GatewayError as error:
+            if not error.was_started:
+                raise first from error
+            raise
+
+    def _attempt(
+        self, group: Group[Connection], call: C, work: ReadWork[C, T], requested: LeaseRequest = ANY, *, number: int = 1
+    ) -> tuple[T, Served]:
+        with group.lease(call.deadline, requested, call.client) as lease:
+            started = monotonic()
+            view = self._view(lease.endpoint)
+            try:
+                guard = "" if call.freshness is None else self._check(call.freshness, view, started)
+                done = work(call, lease.connection, guard)
+            except GatewayError as error:
+                raise error.but(served=self._served(lease, view, started, number)) from error
+            return done, self._served(lease, view, started, number)
+
+    def _served(self, lease: Lease[Connection], view: EndpointView, started: float, number: int) -> Served:
+        return Served(
+            endpoint=lease.endpoint,
+            attempts=number,
+            queued=lease.queued,
+            took=monotonic() - started,
+            lag_ms=freshness.lag_now(view, started, self._interval) if view.role is Role.REPLICA else None,
+        )
+
+    def _read_fresh(
+        self,
+        group: Group[Connection],
+        call: C,
+        work: ReadWork[C, T],
+        asked: Freshness,
+        late: frozenset[str] = frozenset(),
+        *,
+        number: int = 1,
+    ) -> tuple[T, Served]:
+        """Do the work on an endpoint that is as fresh as asked, once there is one; rather not on those in ``late``.
+
+        NOTE: an endpoint that was asked and had not come far enough did not do the work: that is no attempt.
+        """
+        if asked.token is not None:
+            freshness.refuse_foreign(asked.token, map(self._view, group.endpoints))
+        now = monotonic()
+        answered_since = now if number > 1 else 0.0
+        patient_until = now + min(PATIENCE, (call.deadline - now) / 2)
+        pause = FIRST_PAUSE
+        while True:
+            requested = self._request(group, asked, patient=now < patient_until, late=late, now=now)
+            if requested is not None:
+                if answered_since:
+                    requested = replace(requested, answered_since=answered_since)
+                try:
+                    return self._attempt(group, call, work, requested, number=number)
+                except TooStale as error:
+                    late = frozenset() if error.served is None else frozenset({error.served.endpoint})
+                except NoEndpoint:
+                    if requested.only is None:
+                        raise
+            now = monotonic() + pause
+            if now >= call.deadline or (requested is None and asked.token is None):
+                raise TooStale("no endpoint that may answer is known to be as fresh as was asked for")
+            self._waits.pause(pause, call.client)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+
+    def _request(
+        self, group: Group[Connection], asked: Freshness, *, patient: bool, late: frozenset[str], now: float
+    ) -> LeaseRequest | None:
+        candidates = group.candidates
+        if not candidates.serving:
+            return ANY  # whether to wait for an endpoint is the group's decision; the one that comes is checked then
+        return freshness.lease_request(
+            asked,
+            serving=[self._view(name) for name in candidates.serving],
+            reserve=[self._view(name) for name in candidates.reserve],
+            newest=freshness.newest_timeline(self._pool.rotation.views()),
+            patient=patient,
+            late=late,
+            now=now,
+            interval=self._interval,
+        )
+
+    def _check(self, asked: Freshness, view: EndpointView, now: float) -> str:
+        newest = freshness.newest_timeline(self._pool.rotation.views())
+        return freshness.check(asked, view, newest=newest, now=now, interval=self._interval)
+
+    # --- writes ------------------------------------------------------------------------------------------------
+
+    def write(self, call: C, work: WriteWork[C, T]) -> tuple[T, Served]:
+        """Do ``work``; what it returned, and how it was served. Raises a GatewayError with the outcome, or Unresolved.
+
+        It is done again only where it provably did not execute; the new primary, or the old one restarted, is waited
+        for. A call whose client leaves before it has begun is dropped.
+        """
+        group = self._pool.groups[call.group]
+        first: GatewayError | None = None
+        for number in range(1, MOST_ATTEMPTS + 1):
+            try:
+                return self._attempt_write(group, call, work, number)
+            except GatewayError as error:
+                if first is not None and not error.was_started:
+                    raise first from error
+                if number == MOST_ATTEMPTS or not did_not_execute(error):
+                    if error.outcome is None:  # the pool's errors know nothing of writes
+                        raise error.but(outcome=Outcome.NOT_EXECUTED) from error
+                    raise
+                first = error
+        raise AssertionError("the last attempt returns or raises")
+
+    def _attempt_write(self, group: Group[Connection], call: C, work: WriteWork[C, T], number: int) -> tuple[T, Served]:
+        with group.lease(call.deadline, ANY, call.client) as lease:
+            started = monotonic()
+            try:
+                done = work(call, lease.connection)
+            except Unresolved as lost:
+                raise Unresolved(
+                    lost.error.but(served=_written(lease, monotonic() - started, number)), lost.mark, lost.body
+                ) from lost
+            except GatewayError as error:
+                took = monotonic() - started
+                token = self.token(lease, call.deadline) if error.outcome is Outcome.COMMITTED else None
+                raise error.but(served=_written(lease, took, number, token)) from error
+            took = monotonic() - started
+            return done, _written(lease, took, number, self.token(lease, call.deadline))
+
+    def token(self, lease: Lease[Connection], deadline: float) -> str | None:
+        """How far a server must have come to show what was just committed, if any but the primary ever answers.
+
+        Never raises and changes nothing else of the answer: where the position is not known in time there is none.
+        """
+        views = self._pool.rotation.views()
+        if len(views) < 2 or all(view.role is Role.PRIMARY for view in views):
+            return None
+        soon = min(deadline, monotonic() + TOKEN_TIMEOUT)
+        token = token_after_commit(lease.connection, system=lease.view.system, deadline=soon)
+        return None if token is None else str(token)
+
+
+def _written(lease: Lease[Connection], took: float, number: int, token: str | None = None) -> Served:
+    return Served(endpoint=lease.endpoint, attempts=number, queued=lease.queued, took=took, token=token)

@@ -1,0 +1,271 @@
+"""From a request to a call: every call that comes over HTTP is made here."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import parse_qs
+
+import falcon
+
+from gateway.catalogue.json_text import begins_list, split_list, split_object
+from gateway.catalogue.query import Access, Catalogue, Query
+from gateway.errors import InvalidRequest, NotAcceptable, UnknownQuery
+from gateway.execution import freshness
+from gateway.execution.call import ANONYMOUS, Call, Caller, SingleCall, TransactionCall
+from gateway.execution.freshness import Freshness
+from gateway.execution.plans import Plans
+from gateway.execution.results import encode, encode_all
+from gateway.execution.steps import bind_all, constant
+from gateway.execution.transactions import Transactions
+from gateway.postgres.idempotency import Claim
+from gateway.postgres.transaction import Step, Work
+from gateway.waiting import Client, ClientSocket
+from gateway.web import bodies, preferences
+from gateway.web.preferences import NONE, Preferences
+
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+class Calls:
+    """Makes calls: finds the query, reads what the headers ask for, binds the arguments, fixes the deadline."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        plans: Plans,
+        transactions: Transactions,
+        timeout: float,
+        max_body: int,
+        max_batch: int,
+    ) -> None:
+        """``timeout``: seconds for a transaction of no queries; ``max_batch``: most elements of a list."""
+        self._queries = catalogue.queries
+        self._plans = plans
+        self._transactions = transactions
+        self._timeout = timeout
+        self._max_body = max_body
+        self._max_batch = max_batch
+
+    def of_body(self, request: falcon.Request, name: str) -> SingleCall | TransactionCall:
+        """The call of a query with the arguments in the body, or with each object of the list in it.
+
+        Raises a GatewayError with everything that is wrong.
+        """
+        query = self._find(name)
+        body = bodies.read_json(request, self._max_body)
+        require_json(request)
+        if begins_list(body):
+            return self._of_list(request, query, body)
+        if query.access is Access.WRITE and (
+            query.tracked or query.retry_serialization or "HTTP_IDEMPOTENCY_KEY" in request.env
+        ):
+            return self._of_transaction_of_one(request, query, body)
+        asked = _asked(request)
+        plan, binder, _ = self._plans.get(query, bigint_as_string=asked.bigint_as_string)
+        literals = binder.bind_json(split_object(body))
+        return _made(
+            SingleCall,
+            request,
+            asked,
+            query.group,
+            query.timeout,
+            query=query,
+            plan=plan,
+            literals=literals,
+        )
+
+    def of_query_string(self, request: falcon.Request, name: str) -> SingleCall:
+        """The call of a read with the arguments in the query string. Raises a GatewayError, MethodNotAllowed too."""
+        query = self._find(name)
+        if query.access is Access.WRITE:
+            raise falcon.HTTPMethodNotAllowed(["POST"], description=f"{name} writes: use POST")
+        arguments = query_string(request.query_string)
+        require_json(request)
+        asked = _asked(request)
+        plan, binder, _ = self._plans.get(query, bigint_as_string=asked.bigint_as_string)
+        literals = binder.bind_text(arguments)
+        return _made(
+            SingleCall,
+            request,
+            asked,
+            query.group,
+            query.timeout,
+            query=query,
+            plan=plan,
+            literals=literals,
+        )
+
+    def of_transaction(self, request: falcon.Request) -> TransactionCall:
+        """The call of the steps in the body. Raises a GatewayError with everything that is wrong."""
+        body = bodies.read_json(request, self._max_body)
+        require_json(request)
+        asked = _asked(request)
+        group, queries, work = self._transactions.read(split_object(body), bigint_as_string=asked.bigint_as_string)
+        claim = _claim_of(request, body) if work.writes else None
+        return _made(
+            TransactionCall,
+            request,
+            asked,
+            group,
+            max((query.timeout for query in queries), default=self._timeout),
+            queries=queries,
+            work=work._replace(claim=claim),
+            retries=any(query.retry_serialization for query in queries),
+        )
+
+    def _of_list(self, request: falcon.Request, query: Query, body: bytes) -> TransactionCall:
+        """Each object of a list: all or nothing. To track the transaction costs next to nothing here."""
+        asked = _asked(request)
+        claim = _claim_of(request, body) if query.access is Access.WRITE else None
+        ready = self._plans.get(query, bigint_as_string=asked.bigint_as_string)
+        elements = split_list(body)
+        if len(elements) > self._max_batch:
+            raise InvalidRequest(f"{len(elements)} objects in the list, at most {self._max_batch} are run at once")
+        steps = [Step(ready.plan, constant(literals)) for literals in bind_all(ready.binder, elements)]
+        writes, queries = ready.plan.write, [query] * len(steps)
+        work = Work(
+            steps=steps,
+            encode=lambda results: encode_all(queries, results, committed=writes and bool(steps)),
+            begin="BEGIN" if writes else "BEGIN READ ONLY",
+            accumulated=ready.accumulating,
+            tracked=writes,
+            claim=claim,
+        )
+        return _made(
+            TransactionCall,
+            request,
+            asked,
+            query.group,
+            query.timeout,
+            queries=queries,
+            work=work,
+            retries=query.retry_serialization,
+        )
+
+    def _of_transaction_of_one(self, request: falcon.Request, query: Query, body: bytes) -> TransactionCall:
+        """A write whose COMMIT is a message of its own: because it is tracked, has a key, or may be repeated."""
+        asked = _asked(request)
+        claim = _claim_of(request, body)
+        ready = self._plans.get(query, bigint_as_string=asked.bigint_as_string)
+        work = Work(
+            steps=[Step(ready.plan, constant(ready.binder.bind_json(split_object(body))))],
+            encode=lambda results: encode(query, results[0], committed=True),
+            accumulated=ready.accumulating if query.tracked else None,
+            numbered=False,
+            tracked=query.tracked,
+            claim=claim,
+        )
+        return _made(
+            TransactionCall,
+            request,
+            asked,
+            query.group,
+            query.timeout,
+            queries=[query],
+            work=work,
+            retries=query.retry_serialization,
+        )
+
+    def _find(self, name: str) -> Query:
+        query = self._queries.get(name)
+        if query is None:
+            raise UnknownQuery(f"the catalogue has no query of this name; GET /queries lists its {len(self._queries)}")
+        return query
+
+
+K = TypeVar("K", bound=Call)
+
+
+class _Asked(NamedTuple):
+    """What the headers of a request ask for."""
+
+    preferences: Preferences
+    freshness: Freshness | None
+
+    @property
+    def bigint_as_string(self) -> bool:
+        """Whether int8 and numeric are to be JSON strings."""
+        return self.preferences.bigint_as_string
+
+
+def _asked(request: falcon.Request) -> _Asked:
+    wishes = preferences.parse(request.env.get("HTTP_PREFER"))
+    token = request.env.get("HTTP_GATEWAY_CONSISTENCY_TOKEN")
+    if token is None and wishes is NONE:
+        return _NOTHING_ASKED
+    return _Asked(
+        wishes,
+        freshness.asked_for(max_staleness=wishes.max_staleness, strict=wishes.strict, token=token),
+    )
+
+
+_NOTHING_ASKED = _Asked(NONE, None)
+
+
+def _made(kind: type[K], request: falcon.Request, asked: _Asked, group: str, seconds: float, **what: Any) -> K:
+    """The call, with all that calls have in common. ``seconds``: how long its queries may take."""
+    wishes = asked.preferences
+    return kind(
+        group=group,
+        deadline=deadline_of(request, seconds, wishes),
+        client=client_of(request),
+        caller=ANONYMOUS,
+        request_id=request.context.request_id,
+        freshness=asked.freshness,
+        applied="" if wishes is NONE else wishes.applied,
+        **what,
+    )
+
+
+def client_of(request: falcon.Request) -> Client | None:
+    """Whoever waits for the answer, where the server we run under lets us see."""
+    client: Client | None = request.env.get("gateway.client")
+    if client is None:
+        sock = request.env.get("gunicorn.socket")
+        client = None if sock is None else ClientSocket(sock)
+    return client
+
+
+def deadline_of(request: falcon.Request, seconds: float, wishes: Preferences) -> float:
+    """The point of ``time.monotonic`` by which a request is answered: ``seconds`` after it came, or as it wishes.
+
+    The environ's ``gateway.deadline`` tells the server we run under, which has the answer to send.
+    """
+    deadline: float = request.context.arrived + (seconds if wishes.wait is None else min(seconds, wishes.wait))
+    request.env["gateway.deadline"] = deadline
+    return deadline
+
+
+def _claim_of(request: falcon.Request, body: bytes, caller: Caller = ANONYMOUS) -> Claim | None:
+    """What the request's idempotency key claims, None without one; raises InvalidRequest.
+
+    The hash covers the method, the path and the body as sent.
+    """
+    key = request.env.get("HTTP_IDEMPOTENCY_KEY")
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise InvalidRequest("Idempotency-Key must be 1 to 255 printable ASCII characters")
+    asked = b"\0".join([request.method.encode(), request.path.encode("utf-8", "surrogateescape"), body])
+    return Claim(caller.name, key, hashlib.sha256(asked).hexdigest())
+
+
+def query_string(text: str) -> Mapping[str, Sequence[str]]:
+    """The arguments of a GET, strictly UTF-8, in their order; raises InvalidRequest.
+
+    ``text`` is as WSGI hands it on: bytes that a client did not percent-encode are Latin-1 characters in it.
+    """
+    try:
+        text = text.encode("latin-1").decode()
+        return parse_qs(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=1000)
+    except ValueError as error:
+        raise InvalidRequest("the query string cannot be read: name=value pairs, percent-encoded UTF-8") from error
+
+
+def require_json(request: falcon.Request) -> None:
+    """Raise NotAcceptable unless the caller takes ``application/json``."""
+    accept = request.env.get("HTTP_ACCEPT")
+    if accept and accept not in ("*/*", "application/json") and not request.client_accepts_json:
+        raise NotAcceptable("this version answers application/json")
