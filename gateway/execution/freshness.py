@@ -1,7 +1,8 @@
-"""Who may answer a read that asks for fresh data, and what makes sure of it.
+"""Which endpoints may answer a read that asks for fresh data, and what makes sure that they are fresh.
 
-``lease_request`` chooses before a connection is waited for, from what probes have seen; ``check`` looks again when there is
-one, and says what must go in front of the query. The choice may be wrong; what was checked and guarded is not.
+``lease_request`` chooses before a connection is waited for, from what probes have seen. ``check`` looks again when
+there is one, and gives the guard that must go in front of the query. The choice may be wrong; what was checked and
+guarded is not.
 """
 
 from collections.abc import Iterable, Sequence
