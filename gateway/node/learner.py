@@ -17,9 +17,9 @@ from gateway.node.learnt import LearntFile
 from gateway.node.spawning import Spawn, spawn_thread
 from gateway.pool.pool import Pool
 from gateway.postgres.connection import Connection
-from gateway.postgres.declared import CannotLearn
+from gateway.postgres.inferring import CannotLearn
 from gateway.postgres.learning import learn
-from gateway.postgres.types import TypeBook
+from gateway.postgres.objects import Book
 
 log = logging.getLogger("gateway.node")
 
@@ -110,7 +110,7 @@ class Learner:
         self._plans.complete = True
 
     def _ask(self, connection: Connection) -> None:
-        book = TypeBook()
+        book = Book()
         published_at = monotonic()
         for known in self._plans.wanting():
             known.tried_at = monotonic()
@@ -119,7 +119,7 @@ class Learner:
                 self._file.publish(self._plans)
                 published_at = monotonic()
 
-    def _learn_one(self, connection: Connection, known: Known, book: TypeBook) -> None:
+    def _learn_one(self, connection: Connection, known: Known, book: Book) -> None:
         query = known.query
         try:
             signature = learn(connection, query, book, monotonic() + PER_QUERY)

@@ -7,10 +7,10 @@ from gateway.catalogue.query import Catalogue
 from gateway.errors import Fault, GatewayError
 from gateway.pool.driver import ConnectError
 from gateway.postgres.connection import Connection
-from gateway.postgres.declared import CannotLearn
 from gateway.postgres.driver import Driver, addresses
+from gateway.postgres.inferring import CannotLearn
 from gateway.postgres.learning import fault, learn
-from gateway.postgres.types import TypeBook
+from gateway.postgres.objects import Book
 from gateway.settings import Settings
 
 CONNECT_TIMEOUT = 5.0
@@ -43,7 +43,7 @@ def _check_endpoint(
 ) -> list[Fault]:
     if connection.ask(_SEES_REPLICATION, monotonic() + QUERY_TIMEOUT)[0][0] != "true":
         report(f"{name}: warning: the role is no member of pg_monitor, so a replica's timeline cannot be seen")
-    book = TypeBook()
+    book = Book()
     faults = []
     for query in catalogue.queries.values():
         try:

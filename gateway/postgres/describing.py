@@ -7,6 +7,7 @@ statement PREPARE they take a CALL as well, and types as OIDs, free of any searc
 
 import ctypes
 import functools
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ from gateway.postgres.waiting import READABLE, WRITABLE, park
 _COMMAND_OK = 1
 _UNNAMED = b""
 """Replaced by the next statement that is parsed, whatever its name: nothing to clean up."""
+_NAME = "gw_learning"
+_UTILITY = re.compile(r"\{QUERY\s+:commandType\s+6")
+"""The tree of a PREPARE, SET or the like."""
 _SQLSTATE, _MESSAGE, _HINT = (ord(field) for field in "CMH")
 
 
@@ -51,6 +55,26 @@ def describe(connection: Connection, sql: str, types: Sequence[int | None], dead
     except BaseException:
         connection.close()  # an answer may still be on its way, and nobody would read it
         raise
+
+
+def rewritten(connection: Connection, sql: str, types: Sequence[str], deadline: float, *, quiet: bool) -> str:
+    """The tree of a statement after the server has rewritten it: views, rules, policies and defaults are in it.
+
+    The server sends it as a notice while it prepares the statement, and writes it to its log as well unless it may be
+    told not to (``quiet``). Nothing runs. Raises a GatewayError.
+    """
+    settings = {"client_min_messages": "log", "debug_pretty_print": "off", "debug_print_rewritten": "on"}
+    if quiet:
+        settings["log_min_messages"] = "fatal"
+    listed = f"({', '.join(types)})" if types else ""
+    message = [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
+    message += [f"PREPARE {_NAME}{listed} AS {sql}", f"DEALLOCATE {_NAME}"]
+    connection.notices.clear()
+    try:
+        connection.ask(";\n".join(message), deadline)
+        return "\n".join(notice for notice in connection.notices if not _UTILITY.search(notice))
+    finally:
+        connection.notices.clear()
 
 
 def _describe(connection: Connection, sql: str, types: Sequence[int | None]) -> Description:

@@ -19,8 +19,8 @@ from gateway.demo.server import Server
 from gateway.postgres.connection import Connection, Result
 from gateway.postgres.driver import Address, Driver
 from gateway.postgres.learning import learn
+from gateway.postgres.objects import Book
 from gateway.postgres.statement import Plan
-from gateway.postgres.types import TypeBook
 
 GROUPS = {"read": "read", "write": "write"}
 
@@ -133,6 +133,6 @@ class Desk:
         known = self._learnt.get(text)
         if known is None:
             query = self.compile(text)
-            signature = learn(self.connection, query, TypeBook(), soon())
+            signature = learn(self.connection, query, Book(), soon())
             known = self._learnt[text] = (query, signature, Binder(query.parameters, signature.parameters))
         return known

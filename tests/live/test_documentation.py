@@ -19,7 +19,7 @@ from gateway.catalogue.compiling import compile_catalogue
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from gateway.postgres.learning import learn
-from gateway.postgres.types import TypeBook
+from gateway.postgres.objects import Book
 from tests.documentation import PAGES, ROOT, Block, blocks, commands
 from tests.live.databases import GROUPS, connect, soon
 from tests.live.test_demo import COMMAND, LAST_LINE, read_until, started
@@ -130,6 +130,6 @@ def test_every_sql_of_a_page_is_accepted_by_the_server(page: Path, cluster: Clus
             catalogue = compile_catalogue([file], groups=GROUPS, timeout=5.0)
             assert catalogue.warnings == ()
             for query in catalogue.queries.values():
-                learn(connection, query, TypeBook(), soon())
+                learn(connection, query, Book(), soon())
     finally:
         connection.close()

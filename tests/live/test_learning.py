@@ -8,11 +8,10 @@ import pytest
 from gateway.catalogue.types import Family, Form
 from gateway.demo.cluster import Cluster
 from gateway.errors import ConnectionLost, DeadlineExceeded
-from gateway.postgres.declared import CannotLearn
 from gateway.postgres.describing import Undescribed, describe
-from gateway.postgres.harmlessness import is_harmless
+from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.learning import learn
-from gateway.postgres.types import TypeBook
+from gateway.postgres.objects import Book
 from tests.live.databases import Desk, connect, database, plain, soon
 
 TABLES = """
@@ -199,6 +198,10 @@ def test_the_line_to_add_works(desk: Desk) -> None:
         ("SELECT nothing FROM thing", ["nothing", "42703"]),
         ("SELECT nofunction(:x) AS x", ["nofunction", "42883"]),
         ("-- name: q\n-- @param x nosuchtype\nSELECT :x AS x", ["there is no type nosuchtype"]),
+        ("-- name: q\n-- @param x a.b.c\nSELECT :x AS x", ["a.b.c"]),
+        ("-- name: q\n-- @param x varchar(0)\nSELECT :x AS x", ["22023"]),
+        ("-- name: q\n-- @param x numeric(2000,1)\nSELECT :x AS x", ["22023"]),
+        ("-- name: q\n-- @param x bit(0)\nSELECT :x AS x", ["22023"]),
         ('-- name: q\n-- @param x int4 = "a"\nSELECT :x AS x', ["parameter x", "default"]),
         ("-- name: q\n-- @param x bool minimum=1\nSELECT :x AS x", ["parameter x", "minimum"]),
         ("-- name: q\n-- @param x date\nSELECT id FROM thing WHERE id = :x", ["42883"]),
@@ -234,7 +237,7 @@ def test_types_are_held_by_oid_whatever_the_search_path_is(dsn: str, desk: Desk,
     query, signature = desk.learn(text)
     odd = connect(f"{dsn} options='-c search_path=other'")
     try:
-        elsewhere = learn(odd, query, TypeBook(), soon())
+        elsewhere = learn(odd, query, Book(), soon())
         assert [type_.sql for type_ in elsewhere.parameters] == [type_.sql for type_ in signature.parameters]
         assert [type_.sql for type_ in signature.parameters] == [
             '"other"."mood"',
@@ -312,71 +315,6 @@ def test_a_variadic_procedure_takes_an_array_or_its_elements(desk: Desk) -> None
     assert desk.affected("-- name: q!\nCALL many(VARIADIC :a)", '{"a": [1, 2]}') == 0
 
 
-# Harmless or not.
-
-
-@pytest.mark.parametrize(
-    ("harmless", "text"),
-    [
-        (True, "SELECT * FROM thing"),
-        (True, "SELECT * FROM public.thing"),
-        (True, "SELECT upper('x'), now(), random(), clock_timestamp(), count(*) FROM thing"),
-        (True, "SELECT pg_catalog.upper('x')"),
-        (True, "WITH thing AS (SELECT 1 AS a) SELECT a FROM thing"),
-        (True, "SELECT * FROM booby"),
-        (True, "SELECT * FROM parted"),
-        (True, "SELECT * FROM watched JOIN ruled USING (id)"),
-        (False, "SELECT * FROM seen"),
-        (False, 'SELECT * FROM "Thing"'),
-        (False, "SELECT * FROM guarded"),
-        (False, "SELECT leaves()"),
-        (False, "SELECT lower('x')"),
-        (False, "SELECT currval('plainly_id_seq')"),
-        (False, "SELECT setseed(0.5)"),
-        (False, "SELECT * FROM pg_stat_activity"),
-        (False, "SELECT query_to_xml('SELECT 1', true, true, '')"),
-        (False, "SELECT pg_backend_pid(), pg_try_advisory_xact_lock(1)"),
-        (True, "-- name: q!\nINSERT INTO plainly DEFAULT VALUES"),
-        (True, "-- name: q!\nUPDATE thing SET name = 'x'"),
-        (True, "-- name: q!\nINSERT INTO refers VALUES (1)"),
-        (True, "-- name: q!\nINSERT INTO parted VALUES (1)"),
-        (True, "-- name: q$\n-- @access write\nSELECT nextval('plainly_id_seq')"),
-        (False, "-- name: q!\nINSERT INTO booby (id) VALUES (1)"),
-        (False, "-- name: q!\nINSERT INTO checked VALUES (1)"),
-        (False, "-- name: q!\nINSERT INTO watched VALUES (1)"),
-        (False, "-- name: q!\nINSERT INTO parted_watched VALUES (1)"),
-        (False, "-- name: q!\nINSERT INTO ruled VALUES (1)"),
-        (False, "-- name: q!\nUPDATE seen SET name = 'x'"),
-        (False, "-- name: q!\n-- @access write\nSELECT pg_advisory_lock(1)"),
-        (False, "-- name: q!\nCALL many(1)"),
-    ],
-)
-def test_only_what_is_known_to_be_harmless_is(harmless: bool, text: str, desk: Desk) -> None:
-    assert desk.learn(text)[1].harmless is harmless
-
-
-@pytest.mark.parametrize(
-    "made",
-    [
-        "CREATE FUNCTION at(int, int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1';"
-        " CREATE OPERATOR @@@ (LEFTARG = int, RIGHTARG = int, FUNCTION = at)",
-        "CREATE FUNCTION at(date) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1';"
-        " CREATE CAST (date AS int) WITH FUNCTION at(date)",
-    ],
-)
-def test_an_operator_or_cast_that_somebody_made_volatile_leaves_nothing_harmless(
-    made: str, cluster: Cluster, tmp_path: Path
-) -> None:
-    with database(cluster.primary, "live_volatile") as dsn, plain(dsn) as cursor:
-        connection = connect(dsn)
-        desk = Desk(connection, tmp_path / "volatile")
-        query = desk.compile("SELECT 1 AS a")
-        assert is_harmless(connection, query, soon())
-        cursor.execute(made)
-        assert not is_harmless(connection, query, soon())
-        connection.close()
-
-
 # Asking under a deadline, and over connections of every sort.
 
 
@@ -385,7 +323,7 @@ def test_a_replica_says_of_a_write_what_the_primary_says(cluster: Cluster, desk:
     text = "INSERT INTO thing (name) VALUES (:n) RETURNING id, name"
     replica = connect(cluster.replicas[0].dsn("live_learning"), read_only=True)
     try:
-        assert learn(replica, desk.compile(text), TypeBook(), soon()) == desk.learn(text)[1]
+        assert learn(replica, desk.compile(text), Book(), soon()) == desk.learn(text)[1]
     finally:
         replica.close()
 
@@ -412,13 +350,53 @@ def test_learning_leaves_nothing_prepared(desk: Desk) -> None:
     assert names == []
 
 
-def test_a_table_that_somebody_locks_costs_no_more_than_the_deadline(dsn: str, desk: Desk) -> None:
+@pytest.mark.parametrize("prepare", [True, False])
+def test_a_query_whose_table_is_locked_is_put_off_and_the_others_are_learnt(
+    prepare: bool, dsn: str, desk: Desk
+) -> None:
+    connection = connect(dsn, prepare=prepare)
+    book = Book()
+    with plain(dsn) as cursor:
+        cursor.execute("BEGIN; LOCK TABLE thing")
+        for text in ("SELECT * FROM thing", "SELECT * FROM seen", "-- name: q!\nUPDATE thing SET name = :n"):
+            with pytest.raises(TryLater, match="55P03"):
+                learn(connection, desk.compile(text), book, soon())
+        assert learn(connection, desk.compile("SELECT * FROM watched"), book, soon()).harmless
+        cursor.execute("ROLLBACK")
+    assert learn(connection, desk.compile("SELECT * FROM thing"), book, soon()).harmless
+    assert connection.ask("SELECT current_setting('lock_timeout')", soon()) == [("0",)]
+    connection.close()
+
+
+def test_a_type_that_the_role_may_not_name_is_a_fault_of_its_query_alone(dsn: str, desk: Desk) -> None:
+    with plain(dsn) as cursor:
+        cursor.execute(
+            "CREATE ROLE outsider LOGIN; CREATE SCHEMA secret; CREATE TYPE secret.mood AS ENUM ('a');"
+            "CREATE TABLE moody (id int, mood secret.mood); GRANT SELECT ON moody, watched TO outsider"
+        )
+        connection = connect(dsn.replace("user=postgres", "user=outsider"))
+        try:
+            for text in (
+                "-- name: q\n-- @param x secret.mood\nSELECT :x AS x",
+                "SELECT id FROM moody WHERE mood = :x",
+                "SELECT id FROM moody WHERE mood = ANY(:x)",
+            ):
+                with pytest.raises(CannotLearn, match="secret"):
+                    learn(connection, desk.compile(text), Book(), soon())
+            for text in ("SELECT mood FROM moody WHERE id = :x", "SELECT id FROM watched"):
+                assert learn(connection, desk.compile(text), Book(), soon()).harmless
+        finally:
+            connection.close()
+            cursor.execute("DROP TABLE moody; DROP SCHEMA secret CASCADE; DROP OWNED BY outsider; DROP ROLE outsider")
+
+
+def test_a_server_that_does_not_answer_costs_no_more_than_the_deadline(dsn: str, desk: Desk) -> None:
     connection = connect(dsn)
     query = desk.compile("SELECT * FROM thing")
     with plain(dsn) as cursor:
-        cursor.execute("BEGIN; LOCK TABLE thing")
+        cursor.execute("BEGIN; LOCK TABLE pg_catalog.pg_type")
         with pytest.raises(DeadlineExceeded):
-            learn(connection, query, TypeBook(), soon(0.2))
+            learn(connection, query, Book(), soon(0.02))
     assert connection.closed
 
 
@@ -428,7 +406,7 @@ def test_a_connection_that_is_gone_is_no_fault_of_the_query(dsn: str, desk: Desk
     with plain(dsn) as cursor:
         cursor.execute(f"SELECT pg_terminate_backend({pid}, 5000)")
     with pytest.raises(ConnectionLost):
-        learn(connection, desk.compile("SELECT 1 AS a WHERE :x::int = 1"), TypeBook(), soon())
+        learn(connection, desk.compile("SELECT 1 AS a WHERE :x::int = 1"), Book(), soon())
     assert connection.closed
 
 

@@ -8,7 +8,7 @@ from gateway.catalogue.types import Family
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from gateway.postgres.learning import learn
-from gateway.postgres.types import TypeBook
+from gateway.postgres.objects import Book
 from tests.live.databases import GROUPS, connect, soon
 
 
@@ -47,7 +47,7 @@ def test_the_server_knows_the_types_of_all_and_every_family_is_among_them(
 ) -> None:
     connection = connect(shop.dsn(cluster.primary))
     try:
-        book = TypeBook()
+        book = Book()
         signatures = {name: learn(connection, query, book, soon()) for name, query in catalogue.queries.items()}
     finally:
         connection.close()
