@@ -17,7 +17,7 @@ from gateway.node.learnt import LearntFile
 from gateway.node.spawning import Spawn, spawn_thread
 from gateway.pool.pool import Pool
 from gateway.postgres.connection import Connection
-from gateway.postgres.inferring import CannotLearn
+from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.learning import learn
 from gateway.postgres.objects import Book
 
@@ -123,7 +123,7 @@ class Learner:
         query = known.query
         try:
             signature = learn(connection, query, book, monotonic() + PER_QUERY)
-        except CannotLearn as error:
+        except (CannotLearn, TryLater) as error:
             self._note_fault(known, str(error))
         except GatewayError:
             raise

@@ -8,7 +8,7 @@ from gateway.errors import Fault, GatewayError
 from gateway.pool.driver import ConnectError
 from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Driver, addresses
-from gateway.postgres.inferring import CannotLearn
+from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.learning import fault, learn
 from gateway.postgres.objects import Book
 from gateway.settings import Settings
@@ -48,9 +48,11 @@ def _check_endpoint(
     for query in catalogue.queries.values():
         try:
             signature = learn(connection, query, book, monotonic() + QUERY_TIMEOUT)
-        except CannotLearn as error:
+        except (CannotLearn, TryLater) as error:
             faults.append(fault(query, error))
             continue
+        if signature.unproven:
+            report(f"{query.file}:{query.line}: {query.name}: its sessions are reset, as it {signature.unproven}")
         names = [column.name for column in signature.columns]
         twice = sorted({column for column in names if names.count(column) > 1})
         if twice:

@@ -47,7 +47,7 @@ def learn(connection: Connection, query: Query, book: Book, deadline: float) -> 
     return signature
 
 
-def fault(query: Query, error: CannotLearn) -> Fault:
+def fault(query: Query, error: CannotLearn | TryLater) -> Fault:
     """The fault of a query that cannot be learnt, at its header's line."""
     return Fault(query.file, query.line, f"{query.name}: {error}")
 
