@@ -43,13 +43,12 @@ from gateway.web.browsers import Browsers
 from gateway.web.calls import Calls
 from gateway.web.catalogue import CatalogueResource
 from gateway.web.failures import Failures
-from gateway.web.health import HealthResource
+from gateway.web.health import HealthResource, membership
 from gateway.web.middleware import RequestIdentity
 from gateway.web.outcomes import OutcomeResource
 from gateway.web.queries import QueryResource
 from gateway.web.readiness import Readiness
 from gateway.web.routes import Routes
-from gateway.web.standing import standing
 from gateway.web.transactions import TransactionResource
 
 LONGEST_DRAIN = 3600.0
@@ -174,7 +173,7 @@ class _Worker:
         admin = EndpointAdminResource(
             rotation=self._rotation,
             snapshots=self._snapshots,
-            standing=partial(standing, pool=self._pool),
+            membership=partial(membership, pool=self._pool),
             longest_wait=LONGEST_DRAIN_OF_SYNC if self._settings.server.worker == "sync" else LONGEST_DRAIN,
         )
         app.add_route("/health", health)

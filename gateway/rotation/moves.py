@@ -9,7 +9,8 @@ Moves::
     ConnectFailed(refused, lost,
       starting_up)               OUT        SUSPECT, probe wanted -                  OUT, newest reason
     ConnectFailed(other reason)  OUT        probe wanted          -                  OUT, newest reason
-    ...Failed(None)              -          -                     -                  -
+    ProbeFailed(None)            OUT        -                     -                  OUT, refused
+    ConnectFailed(None)          -          -                     -                  -
     Connected(role)              IN         role noted            role noted         role noted
     Lost                         -          SUSPECT, probe wanted -                  -
     Silent                       -          probe wanted          -                  -
@@ -49,7 +50,7 @@ class Probed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProbeFailed(msgspec.Struct, frozen=True):
-    """A probe found the server not good; without a reason it says nothing against the endpoint."""
+    """A probe found the server not good; without a reason (``too many connections``) its sessions may still serve."""
 
     reason: Reason | None
     message: str
@@ -115,6 +116,8 @@ def step(
             return _probed(view, event, max_lags, now=now, wall=wall)
         case ProbeFailed(reason, message):
             failed = replace(view, ping_ok=False, ping_ms=None, ping_at=now, lag_ms=None, lag_bytes=None)
+            if reason is None and view.state in (EndpointState.UNKNOWN, EndpointState.OUT):
+                reason = Reason.REFUSED  # there are no sessions that could serve
             if reason is Reason.LOST and view.state is EndpointState.IN:
                 return _suspected(failed, reason, message, now=now, wall=wall)
             return _failed(failed, reason, message, now=now, wall=wall)

@@ -18,8 +18,7 @@ from gateway.rotation.endpoint import EndpointView
 from gateway.rotation.moves import Drain, Resume
 from gateway.rotation.rotation import Rotation
 from gateway.settings.units import seconds
-from gateway.web.health import respond
-from gateway.web.standing import Standing
+from gateway.web.health import Membership, respond
 
 log = logging.getLogger("gateway.web")
 
@@ -60,13 +59,13 @@ class EndpointAdminResource:
         *,
         rotation: Rotation,
         snapshots: Snapshots,
-        standing: Callable[[EndpointView], Standing],
+        membership: Callable[[EndpointView], Membership],
         longest_wait: float,
     ) -> None:
         """``longest_wait`` in seconds."""
         self._rotation = rotation
         self._snapshots = snapshots
-        self._standing = standing
+        self._membership = membership
         self._longest_wait = longest_wait
 
     def on_post_drain(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
@@ -92,7 +91,7 @@ class EndpointAdminResource:
         self._rotation.apply(name, Resume())
         log.info("endpoint %s: resumed by request %s", name, request.context.request_id)
         ends = request.context.arrived + wait
-        while not (seen := self._standing(self._rotation.view(name))).in_rotation and monotonic() < ends:
+        while not (seen := self._membership(self._rotation.view(name))).in_rotation and monotonic() < ends:
             time.sleep(LOOK_EVERY)
         if wait and not seen.in_rotation:
             raise DeadlineExceeded(

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import falcon
 import orjson
@@ -11,9 +11,35 @@ from gateway import __version__
 from gateway.catalogue.query import Catalogue
 from gateway.node.snapshots import Snapshot, Snapshots, sum_of
 from gateway.pool.pool import Pool
-from gateway.rotation.endpoint import EndpointView
+from gateway.rotation.endpoint import EndpointState, EndpointView, Reason
 from gateway.web.readiness import Readiness
-from gateway.web.standing import Standing, standing
+
+
+class Membership(NamedTuple):
+    """What is shown of one endpoint, over all groups that name it."""
+
+    in_rotation: bool
+    reason: Reason | None
+    """Why not."""
+
+
+def membership(view: EndpointView, pool: Pool[Any]) -> Membership:
+    """Return whether an endpoint is in the rotation, which it is if any group may give it work.
+
+    If none may, the reason is the one that is not the role's: a replica is always the wrong one for writes. A
+    drained or held endpoint is out, though a held one is used where nobody else may answer.
+    """
+    objections = [group.objection(view.name) for group in pool.groups.values() if view.name in group.endpoints]
+    if view.held:
+        return Membership(False, view.reason or Reason.UNKNOWN)
+    if not objections:  # no group names it: it is only looked at
+        return Membership(
+            view.state is EndpointState.IN and not view.drained, Reason.DRAINED if view.drained else view.reason
+        )
+    if None in objections:
+        return Membership(True, None)
+    told = [reason for reason in objections if reason is not Reason.WRONG_ROLE]
+    return Membership(False, told[0] if told else Reason.WRONG_ROLE)
 
 
 class HealthResource:
@@ -54,7 +80,7 @@ class HealthResource:
         """Tell everything known of endpoints, groups and workers."""
         now = monotonic()
         snapshots = self._snapshots.all()
-        views = {view.name: (view, standing(view, self._pool)) for view in self._pool.rotation.views()}
+        views = {view.name: (view, membership(view, self._pool)) for view in self._pool.rotation.views()}
         groups = {name: self._describe_group(name, snapshots) for name in self._pool.groups}
         down = any(group["status"] != "ready" for group in groups.values())
         degraded = not all(seen.in_rotation for _, seen in views.values())
@@ -116,7 +142,7 @@ def _describe_worker(snapshot: Snapshot, now: float) -> dict[str, Any]:
     }
 
 
-def _describe_endpoint(view: EndpointView, seen: Standing, now: float) -> dict[str, Any]:
+def _describe_endpoint(view: EndpointView, seen: Membership, now: float) -> dict[str, Any]:
     ping = None
     if view.ping_at is not None:
         ping = {"ok": view.ping_ok, "ms": view.ping_ms, "ago_ms": _age_ms(view.ping_at, now)}
@@ -129,9 +155,17 @@ def _describe_endpoint(view: EndpointView, seen: Standing, now: float) -> dict[s
         "lag_ms": view.lag_ms,
         "lag_bytes": view.lag_bytes,
         "timeline": view.timeline,
+        "wal": _wal(view),
         "server_version": view.server_version,
         "since": _instant(view.since_wall),
     }
+
+
+def _wal(view: EndpointView) -> str | None:
+    """Return whether the server tells its position in the write-ahead log, which freshness is compared by."""
+    if not view.ping_ok:
+        return None
+    return "unavailable" if view.position is None else "ok"
 
 
 def _age_ms(moment: float, now: float) -> int:

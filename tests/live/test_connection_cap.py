@@ -1,6 +1,7 @@
 """Never more server connections than the groups' sizes and one probe an endpoint, whatever becomes of the workers."""
 
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -8,10 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
 
+import httpx
 import psycopg2.extensions
 import pytest
 
 from gateway.demo.cluster import Cluster
+from tests.live import gateways
 from tests.live.databases import plain
 from tests.live.workers import Node, serving, wait_until
 
@@ -144,3 +147,32 @@ def test_what_is_pooled_goes_on_serving_when_somebody_else_has_taken_every_conne
         finally:
             for connection in taken:
                 connection.close()
+
+
+def test_a_server_that_has_no_connection_left_from_the_start_is_told_with_its_words(
+    fragile: Cluster, tmp_path: Path
+) -> None:
+    taken: list[psycopg2.extensions.connection] = []
+    try:
+        with pytest.raises(psycopg2.OperationalError, match=r"too many clients|remaining connection slots"):  # noqa: PT012
+            while len(taken) < 20:
+                taken.append(psycopg2.connect(fragile.primary.dsn()))
+        dsn = {"primary": fragile.primary.dsn()}
+        with gateways.serving(fragile, tmp_path, endpoints=dsn, paths=[gateways.QUERIES], ready=False) as node:
+
+            def answers() -> bool:
+                with suppress(httpx.TransportError):
+                    return bool(node.health()["endpoints"]["primary"]["message"])
+                return False
+
+            wait_until(answers, "the server has said something")
+            endpoint = node.health()["endpoints"]["primary"]
+            assert (endpoint["in_rotation"], endpoint["reason"]) == (False, "refused")
+            assert re.search("too many clients|remaining connection slots", endpoint["message"])
+            assert f"endpoint primary: out of the rotation, refused: {endpoint['message']}" in node.log
+            while taken:
+                taken.pop().close()
+            wait_until(lambda: node.health()["endpoints"]["primary"]["in_rotation"], "it serves")
+    finally:
+        for connection in taken:
+            connection.close()

@@ -62,7 +62,7 @@ TABLE: list[tuple[Event, str, str, str, str]] = [
     (ProbeFailed(Reason.REFUSED, "m"), "out refused", "out refused", "out refused", "out refused"),
     (ProbeFailed(Reason.TIMEOUT, "m"), "out timeout", "out timeout", "out timeout", "out timeout"),
     (ProbeFailed(Reason.LOST, "m"), "out lost", "suspect lost", "out lost", "out lost"),
-    (ProbeFailed(None, "m"), "unknown", "in", "suspect lost", "out timeout"),
+    (ProbeFailed(None, "m"), "out refused", "in", "suspect lost", "out refused"),
     (ConnectFailed(Reason.REFUSED, "m"), "out refused", "suspect refused", "suspect lost", "out refused"),
     (
         ConnectFailed(Reason.STARTING_UP, "m"),

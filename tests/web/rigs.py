@@ -16,10 +16,9 @@ from gateway.rotation.rotation import LocalViews, Rotation
 from gateway.web.admin import EndpointAdminResource
 from gateway.web.browsers import Browsers
 from gateway.web.failures import Failures
-from gateway.web.health import HealthResource
+from gateway.web.health import HealthResource, Membership, membership
 from gateway.web.middleware import RequestIdentity
 from gateway.web.readiness import Readiness
-from gateway.web.standing import Standing, standing
 from tests.pool.fake import FakeServer, Rig
 
 
@@ -62,7 +61,7 @@ class HealthRig:
         admin = EndpointAdminResource(
             rotation=self.rotation,
             snapshots=self.snapshots,
-            standing=lambda view: standing(view, self.pool),
+            membership=lambda view: membership(view, self.pool),
             longest_wait=30.0,
         )
         app.add_route("/health", health)
@@ -81,8 +80,8 @@ class HealthRig:
         for name in self.rig.servers:
             self.probe(name)
 
-    def standing(self, name: str) -> Standing:
-        return standing(self.rotation.view(name), self.pool)
+    def membership(self, name: str) -> Membership:
+        return membership(self.rotation.view(name), self.pool)
 
     def reasons(self, **asked: Any) -> list[str]:
         """Why it is not ready; nothing: it is."""
