@@ -5,33 +5,34 @@ refused when it is compiled, so that nobody believes in a check that never happe
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from gateway.catalogue.json_text import is_list
+from gateway.catalogue.patterns import matcher
 from gateway.catalogue.types import Family, Type
 from gateway.catalogue.values import NUMBER, WORDS, Refused, items, one_of, string
 
 Check = Callable[[msgspec.Raw, str], None]
 """Takes a value as JSON text and as input text of its type; raises :class:`Refused`."""
 
+ANY_VALUE: Final = Type("json", "pg_catalog.json", Family.JSON)
+"""For what can be said of a constraint and a default before the type is known."""
+
 _NUMBERS = frozenset({Family.INTEGER, Family.FLOAT, Family.NUMERIC})
 _STRINGS = frozenset({Family.TEXT, Family.UUID, Family.BYTEA, Family.ENUM, Family.OTHER})
-_BOUNDED = _NUMBERS | {Family.OTHER, Family.JSON}
-_PATTERNED = _STRINGS | {Family.JSON}
-_COUNTED = _STRINGS | {Family.ARRAY, Family.JSON}
-_APPLIES: Final[Mapping[str, frozenset[Family]]] = {
-    "minimum": _BOUNDED,
-    "maximum": _BOUNDED,
-    "minLength": _COUNTED,
-    "maxLength": _COUNTED,
-    "pattern": _PATTERNED,
-    "enum": frozenset(Family),
-}
+
+
+class Constraint(NamedTuple):
+    """One constraint, declared."""
+
+    applies: frozenset[Family]
+    """The types that it can say something about."""
+    make: Callable[[str, Any, Type], Check]
+    """Makes the check of its key, the key's value and a type; raises ValueError for a value that makes no sense."""
 
 
 def checks(constraints: Mapping[str, Any], type_: Type) -> tuple[Check, ...]:
@@ -39,23 +40,17 @@ def checks(constraints: Mapping[str, Any], type_: Type) -> tuple[Check, ...]:
 
     Raises :class:`ValueError` for a key or a value that makes no sense, or none with this type.
     """
-    return tuple(_check(key, bound, type_) for key, bound in constraints.items())
+    return tuple(check_of(key, bound, type_) for key, bound in constraints.items())
 
 
-def _check(key: str, bound: Any, type_: Type) -> Check:
-    if key not in _APPLIES:
-        raise ValueError(f"{key} is no constraint; there are {', '.join(_APPLIES)}")
-    if type_.family not in _APPLIES[key]:
+def check_of(key: str, bound: Any, type_: Type) -> Check:
+    """The check of one constraint; raises ValueError as :func:`checks` does."""
+    constraint = CONSTRAINTS.get(key)
+    if constraint is None:
+        raise ValueError(f"{key} is no constraint; there are {', '.join(CONSTRAINTS)}")
+    if type_.family not in constraint.applies:
         raise ValueError(f"{key} does not apply to {type_.name}")
-    match key:
-        case "minimum" | "maximum":
-            return _bound(key, bound, type_)
-        case "minLength" | "maxLength":
-            return _length(key, bound, type_)
-        case "pattern":
-            return _pattern(bound, type_)
-        case _:
-            return _enum(bound, type_)
+    return constraint.make(key, bound, type_)
 
 
 def _bound(key: str, bound: Any, type_: Type) -> Check:
@@ -122,15 +117,14 @@ def _length(key: str, bound: Any, type_: Type) -> Check:
             return check_characters
 
 
-def _pattern(bound: Any, type_: Type) -> Check:
-    try:
-        search = re.compile(bound).search
-    except (re.error, TypeError) as error:
-        raise ValueError(f"pattern must be a regular expression: {error}") from None
+def _pattern(_key: str, bound: Any, type_: Type) -> Check:
+    matches = matcher(bound) if isinstance(bound, str) else None
+    if matches is None:
+        raise ValueError("pattern must be a string")
     message = f"must match {bound}"
 
     def check(_: msgspec.Raw, text: str) -> None:
-        if not search(text):
+        if not matches(text):
             raise Refused(message)
 
     def check_if_string(raw: msgspec.Raw, text: str) -> None:
@@ -140,7 +134,7 @@ def _pattern(bound: Any, type_: Type) -> Check:
     return check_if_string if type_.family is Family.JSON else check
 
 
-def _enum(bound: Any, type_: Type) -> Check:
+def _enum(_key: str, bound: Any, type_: Type) -> Check:
     if not isinstance(bound, list | tuple) or not bound:
         raise ValueError("enum must be a list with at least one value")
     choices = [msgspec.json.encode(choice).decode() for choice in bound]
@@ -180,3 +174,17 @@ def _canonical(value: Any) -> Any:
             return ("object", frozenset((key, _canonical(member)) for key, member in value.items()))
         case _:
             return value
+
+
+_BOUNDS = Constraint(_NUMBERS | {Family.OTHER, Family.JSON}, _bound)
+_LENGTHS = Constraint(_STRINGS | {Family.ARRAY, Family.JSON}, _length)
+
+CONSTRAINTS: Final[Mapping[str, Constraint]] = {
+    "minimum": _BOUNDS,
+    "maximum": _BOUNDS,
+    "minLength": _LENGTHS,
+    "maxLength": _LENGTHS,
+    "pattern": Constraint(_STRINGS | {Family.JSON}, _pattern),
+    "enum": Constraint(frozenset(Family), _enum),
+}
+"""Every constraint by its key, named as in JSON Schema."""

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, NoReturn
 
+from gateway.catalogue import json_text
+from gateway.catalogue.constraints import ANY_VALUE, CONSTRAINTS, Check, check_of
 from gateway.catalogue.headers import is_parameter
 from gateway.catalogue.query import Parameter
-
-KEYS = ("minimum", "maximum", "minLength", "maxLength", "pattern", "enum")
-"""Constraints that a parameter can have, as JSON Schema names them."""
+from gateway.catalogue.values import Refused
+from gateway.errors import InvalidJSON
 
 _TYPE_WORD = re.compile(r'(?:"(?:[^"]|"")*"|\([^()]*\)|\[\d*\]|[^\W\d][\w$]*|\.(?=[\w"]))+')
-_KEY = re.compile(r"(?:(" + "|".join(KEYS) + r")\s*|([A-Za-z_]\w*))=")
+_KEY = re.compile(r"(?:(" + "|".join(CONSTRAINTS) + r")\s*|([A-Za-z_]\w*))=")
 _SPACE = re.compile(r"\s*")
 _ORDERED = (("minimum", "maximum"), ("minLength", "maxLength"))
 
@@ -47,6 +48,7 @@ class _Reader:
         self.constraints: dict[str, Any] = {}
         self.description = ""
         self.faults: list[str] = []
+        self._checks: list[Check] = []
 
     def read(self) -> None:
         name, _, _ = self._text.partition(" ")
@@ -55,19 +57,17 @@ class _Reader:
         self.name = name
         self._at = len(name)
         self._read_type()
-        exact: dict[str, Any] = {}
         while not self._ended():
             key = _KEY.match(self._text, self._at)
             if key:
                 self._at = key.end()
-                self._read_constraint(key[1] or key[2], exact)
+                self._read_constraint(key[1] or key[2])
             elif self._text[self._at] == "=" and self.default is None:
                 self._at += 1
-                value, self.default = self._json()
-                exact["default"] = value
+                _, self.default = self._json()
             else:
                 raise _Wrong(f'cannot read from "{self._text[self._at : self._at + 20]}" on')
-        self.faults.extend(_contradictions(exact))
+        self.faults.extend(self._contradictions())
 
     def _read_type(self) -> None:
         self._skip()
@@ -81,21 +81,37 @@ class _Reader:
                 raise _Wrong(f'cannot read the type "{self._text[start:]}"')
         self.type = self._text[start:end] or None
 
-    def _read_constraint(self, key: str, exact: dict[str, Any]) -> None:
+    def _read_constraint(self, key: str) -> None:
         value, _ = self._json()
-        if key not in KEYS:
-            self.faults.append(f"unknown key {key}; there are {', '.join(KEYS)}, and a default is written ` = JSON`")
+        if key not in CONSTRAINTS:
+            known = ", ".join(CONSTRAINTS)
+            self.faults.append(f"unknown key {key}; there are {known}, and a default is written ` = JSON`")
         elif key in self.constraints:
             self.faults.append(f"{key} is given twice")
         elif not _keeps(value):
             self.faults.append(f"{key} has a number with more digits than can be kept")
         else:
-            fault = _misfit(key, value)
-            if fault:
-                self.faults.append(fault)
+            plain = _plain(value)
+            try:
+                self._checks.append(check_of(key, plain, ANY_VALUE))
+            except ValueError as error:
+                self.faults.append(str(error))
                 return
-            exact[key] = value
-            self.constraints[key] = _plain(value)
+            self.constraints[key] = plain
+
+    def _contradictions(self) -> Iterator[str]:
+        """Constraints that nothing can meet, and a default that does not meet them."""
+        for low, high in _ORDERED:
+            if {low, high} <= self.constraints.keys() and self.constraints[low] > self.constraints[high]:
+                yield f"{low} is greater than {high}"
+        if self.default is None or self.default == "null":
+            return
+        raw = json_text.value(self.default)
+        for check in self._checks:
+            try:
+                check(raw, self.default)
+            except Refused as refused:
+                yield f"the default {refused}"
 
     def _json(self) -> tuple[Any, str]:
         """The JSON value from here on, decimals exact, and its own text."""
@@ -103,6 +119,9 @@ class _Reader:
         start = self._at
         try:
             value, self._at = _DECODER.raw_decode(self._text, start)
+            json_text.value(self._text[start : self._at])
+        except InvalidJSON as error:
+            raise _Wrong(f"{error.detail}") from None
         except (ValueError, ArithmeticError, RecursionError):
             raise _Wrong(f'no JSON value can be read from "{self._text[start : start + 20]}"') from None
         if not self._at_gap():
@@ -149,58 +168,3 @@ def _keeps(value: Any) -> bool:
     if isinstance(value, list | dict):
         return all(map(_keeps, value.values() if isinstance(value, dict) else value))
     return not isinstance(value, Decimal) or Decimal(repr(float(value))) == value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | Decimal) and not isinstance(value, bool)
-
-
-def _misfit(key: str, value: Any) -> str | None:
-    """Why a constraint cannot have this value."""
-    if key in ("minimum", "maximum"):
-        return None if _is_number(value) else f"{key} must be a number"
-    if key in ("minLength", "maxLength"):
-        good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-        return None if good else f"{key} must be a whole number, 0 or more"
-    if key == "enum":
-        return None if isinstance(value, list) and value else "enum must be a list of at least one value"
-    if not isinstance(value, str):
-        return "pattern must be a string"
-    try:
-        re.compile(value)
-    except (re.error, OverflowError, RecursionError) as error:
-        return f"pattern is not a regular expression: {error}"
-    return None
-
-
-def _contradictions(exact: dict[str, Any]) -> Iterator[str]:
-    """Constraints that nothing can meet, and a default that does not meet them."""
-    for low, high in _ORDERED:
-        if low in exact and high in exact and exact[low] > exact[high]:
-            yield f"{low} is greater than {high}"
-    value = exact.get("default")
-    if value is None:
-        return
-    if _is_number(value) and value < exact.get("minimum", value):
-        yield "the default is less than minimum"
-    if _is_number(value) and value > exact.get("maximum", value):
-        yield "the default is greater than maximum"
-    if isinstance(value, str | list) and len(value) < exact.get("minLength", 0):
-        yield "the default is shorter than minLength"
-    if isinstance(value, str | list) and len(value) > exact.get("maxLength", len(value)):
-        yield "the default is longer than maxLength"
-    if isinstance(value, str) and not re.search(exact.get("pattern", ""), value):
-        yield "the default does not match pattern"
-    if "enum" in exact and not any(_same(value, item) for item in exact["enum"]):
-        yield "the default is not in enum"
-
-
-def _same(left: Any, right: Any) -> bool:
-    """Equality as JSON has it: 1 is 1.0, but never true."""
-    if isinstance(left, bool) or isinstance(right, bool):
-        return left is right
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_same, left, right))
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
-    return bool(left == right)

@@ -69,22 +69,27 @@ def test_lines_are_read(text: str, expected: Parameter) -> None:
         ("a maximum=1e999", ["@param a: maximum has a number with more digits than can be kept"]),
         ("a minimum=0.10000000000000000000001", ["@param a: minimum has a number with more digits than can be kept"]),
         ("a enum=[[0.10000000000000000000001]]", ["@param a: enum has a number with more digits than can be kept"]),
-        ("a minLength=-1", ["@param a: minLength must be a whole number, 0 or more"]),
-        ("a maxLength=1.5", ["@param a: maxLength must be a whole number, 0 or more"]),
-        ("a enum=[]", ["@param a: enum must be a list of at least one value"]),
+        ("a minLength=-1", ["@param a: minLength must be an integer from 0 up"]),
+        ("a maxLength=1.5", ["@param a: maxLength must be an integer from 0 up"]),
+        ("a enum=[]", ["@param a: enum must be a list with at least one value"]),
         ("a pattern=1", ["@param a: pattern must be a string"]),
         ("a minimum=2 maximum=1", ["@param a: minimum is greater than maximum"]),
         ("a minLength=2 maxLength=1", ["@param a: minLength is greater than maxLength"]),
-        ("a = 0 minimum=1", ["@param a: the default is less than minimum"]),
-        ("a = 0.1 maximum=0", ["@param a: the default is greater than maximum"]),
-        ('a = "" minLength=1', ["@param a: the default is shorter than minLength"]),
-        ("a = [1, 2] maxLength=1", ["@param a: the default is longer than maxLength"]),
-        ('a = "x" pattern="^y"', ["@param a: the default does not match pattern"]),
-        ("a = 1 enum=[true, 2]", ["@param a: the default is not in enum"]),
-        ('a = {"k": [1]} enum=[{"k": [true]}, {"k": [1, 2]}, {"l": 1}]', ["@param a: the default is not in enum"]),
+        ("a = 0 minimum=1", ["@param a: the default must be at least 1"]),
+        ("a = 0.1 maximum=0", ["@param a: the default must be at most 0"]),
+        ('a = "" minLength=1', ["@param a: the default must have at least 1 character"]),
+        ("a = [1, 2] maxLength=1", ["@param a: the default must have at most 1 element"]),
+        ('a = "x" pattern="^y"', ["@param a: the default must match ^y"]),
+        ("a = 1 enum=[true, 2]", ["@param a: the default must be one of true, 2"]),
+        ('a = "\\u0000"', ["@param a: NUL (\\u0000) is no text (byte 1)"]),
+        ('a enum=["\\ud800"]', ["@param a: half a surrogate pair is no text (byte 2)"]),
+        (
+            'a = {"k": [1]} enum=[{"k": [true]}, {"k": [1, 2]}, {"l": 1}]',
+            ['@param a: the default must be one of {"k":[true]}, {"k":[1,2]}, {"l":1}'],
+        ),
         (
             'a minimum="1" enum=[]',
-            ["@param a: minimum must be a number", "@param a: enum must be a list of at least one value"],
+            ["@param a: minimum must be a number", "@param a: enum must be a list with at least one value"],
         ),
     ],
 )
@@ -96,7 +101,7 @@ def test_an_unknown_key_and_a_pattern_say_what_they_want() -> None:
     _, (unknown,) = read_parameter("a int4=5")
     assert unknown.startswith("@param a: unknown key int4; there are minimum, ")
     _, (pattern,) = read_parameter('a pattern="("')
-    assert pattern.startswith("@param a: pattern is not a regular expression: ")
+    assert pattern == "@param a: pattern ( cannot be used: a ( is not closed"
 
 
 @pytest.mark.parametrize("default", ["null", "1", "1.0", "[1]", '{"k":[1.0]}', "true"])
@@ -108,9 +113,10 @@ def test_null_meets_every_constraint() -> None:
     good('a = null minimum=1 minLength=1 pattern="x" enum=[1]')
 
 
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    st.none() | st.booleans() | st.integers() | TEXTS,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner),
 )
 
 
