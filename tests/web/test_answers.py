@@ -1,0 +1,92 @@
+"""What headers an answer becomes, and how long what it holds stays held."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any
+
+import falcon
+import falcon.testing
+
+from gateway.errors import Served
+from gateway.execution.call import Answer, Call
+from gateway.web import answers
+from tests.pool.fake import FakeServer, Rig
+
+CALL = Call(group="read", deadline=0.0)
+
+
+def written(answer: Answer, call: Call = CALL) -> falcon.Response:
+    response = falcon.Response()
+    answers.write(response, call, answer)
+    return response
+
+
+def headers(served: Served | None, **more: Any) -> dict[str, str]:
+    told = written(Answer(body=b"{}", served=served, **more)).headers
+    return {name: value for name, value in told.items() if name != "content-type"}
+
+
+def test_a_first_attempt_on_a_primary_tells_its_endpoint_and_times() -> None:
+    served = Served(endpoint="primary", queued=0.0015, took=0.00234)
+    assert headers(served) == {"gateway-endpoint": "primary", "server-timing": "queue;dur=1.50, db;dur=2.34"}
+
+
+def test_what_else_is_known_has_a_header_each() -> None:
+    served = Served(endpoint="a", attempts=2, lag_ms=42.9, token="t")  # noqa: S106 - a consistency token is no secret
+    told = headers(served, replayed=True)
+    assert (told["gateway-attempts"], told["gateway-lag-ms"]) == ("2", "42")
+    assert (told["gateway-consistency-token"], told["idempotency-replayed"]) == ("t", "true")
+
+
+def test_what_needed_no_server_tells_of_none() -> None:
+    assert headers(None) == {}
+
+
+def test_preferences_that_were_kept_are_named() -> None:
+    response = written(Answer(body=b"{}"), Call(group="read", deadline=0.0, applied="wait=1"))
+    assert response.get_header("Preference-Applied") == "wait=1"
+
+
+class Rows:
+    """Answers with a lease that is held for as long as the answer is being sent."""
+
+    def __init__(self) -> None:
+        self.rig = Rig(FakeServer("a"), clock=monotonic)
+        self.group = self.rig.group()
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        with ExitStack() as held:
+            held.enter_context(self.group.lease(monotonic() + 5))
+            answers.write(response, CALL, Answer(body=b"rows", held=held.pop_all()))
+
+    @property
+    def leased(self) -> int:
+        return self.group.stats().leased
+
+
+def sending(rows: Rows) -> Iterable[bytes]:
+    app: Any = falcon.App()
+    app.add_route("/", rows)
+    sent: Iterable[bytes] = app(falcon.testing.create_environ(), lambda *_: None)
+    return sent
+
+
+def test_a_lease_is_held_until_the_answer_has_been_sent() -> None:
+    rows = Rows()
+    body: Any = sending(rows)
+    assert rows.leased == 1
+    assert b"".join(body) == b"rows"
+    assert rows.leased == 1
+    body.close()
+    assert rows.leased == 0
+    body.close()
+    assert rows.leased == 0
+
+
+def test_a_client_that_leaves_in_the_middle_ends_the_lease_too() -> None:
+    rows = Rows()
+    body: Any = sending(rows)
+    next(iter(body))
+    body.close()
+    assert rows.leased == 0

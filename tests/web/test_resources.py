@@ -1,0 +1,67 @@
+"""The resources that run calls, by name: a request goes to the calls, a call to the execution, an answer back."""
+
+from typing import Any
+
+import falcon
+import falcon.testing
+import pytest
+
+from gateway.execution.call import Answer, Call
+from gateway.web.queries import QueryResource
+from gateway.web.transactions import TransactionResource
+
+CALL = Call(group="read", deadline=0.0)
+
+
+class Scripted:
+    """In the place of calls and execution."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.ran: list[Call] = []
+
+    def of_body(self, _: falcon.Request, name: str) -> Call:
+        self.asked.append(("body", name))
+        return CALL
+
+    def of_query_string(self, _: falcon.Request, name: str) -> Call:
+        self.asked.append(("query string", name))
+        return CALL
+
+    def of_transaction(self, _: falcon.Request) -> Call:
+        self.asked.append(("transaction",))
+        return CALL
+
+    def run(self, call: Call) -> Answer:
+        self.ran.append(call)
+        return Answer(body=b'{"value":42}')
+
+
+def app(scripted: Any) -> falcon.testing.TestClient:
+    made: Any = falcon.App()
+    made.add_route("/query/{name}", QueryResource(calls=scripted, execution=scripted))
+    made.add_route("/transaction", TransactionResource(calls=scripted, execution=scripted))
+    return falcon.testing.TestClient(made)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "asked"),
+    [
+        ("POST", "/query/orders", ("body", "orders")),
+        ("GET", "/query/orders", ("query string", "orders")),
+        ("HEAD", "/query/orders", ("query string", "orders")),
+        ("POST", "/transaction", ("transaction",)),
+    ],
+)
+def test_each_route_makes_its_call_and_has_it_run(method: str, path: str, asked: tuple[str, ...]) -> None:
+    scripted = Scripted()
+    answer = app(scripted).simulate_request(method, path)
+    assert (scripted.asked, scripted.ran) == ([asked], [CALL])
+    assert answer.content == (b"" if method == "HEAD" else b'{"value":42}')
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(("method", "kept"), [("GET", "no-store"), ("POST", None)])
+def test_nobody_may_keep_what_a_get_was_answered(method: str, kept: str | None) -> None:
+    answer = app(Scripted()).simulate_request(method, "/query/orders")
+    assert answer.headers.get("cache-control") == kept
