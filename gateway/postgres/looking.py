@@ -31,9 +31,12 @@ SELECT 'relation', attrelid, NULL, ROW(2, attnum, attname, atttypid, atttypmod, 
 UNION ALL
 SELECT 'relation', adrelid, NULL, ROW(3, oid, xmin) FROM pg_catalog.pg_attrdef WHERE adrelid = ANY ($1)
 UNION ALL
-SELECT 'relation', conrelid, NULL, ROW(4, oid, xmin) FROM pg_catalog.pg_constraint WHERE conrelid = ANY ($1)
+SELECT 'relation', conrelid, NULL, ROW(4, oid, contype, conkey, confrelid, confkey, confupdtype, confdeltype,
+       conbin::pg_catalog.text)
+  FROM pg_catalog.pg_constraint WHERE conrelid = ANY ($1)
 UNION ALL
-SELECT 'relation', tgrelid, NULL, ROW(5, oid, xmin) FROM pg_catalog.pg_trigger WHERE tgrelid = ANY ($1)
+SELECT 'relation', tgrelid, NULL, ROW(5, oid, tgfoid, tgtype, tgenabled, tgconstraint)
+  FROM pg_catalog.pg_trigger WHERE tgrelid = ANY ($1)
 UNION ALL
 SELECT 'relation', ev_class, NULL, ROW(6, oid, xmin) FROM pg_catalog.pg_rewrite WHERE ev_class = ANY ($1)
 UNION ALL
@@ -41,13 +44,17 @@ SELECT 'relation', polrelid, NULL, ROW(7, oid, xmin) FROM pg_catalog.pg_policy W
 UNION ALL
 SELECT 'relation', inhparent, NULL, ROW(8, inhrelid) FROM pg_catalog.pg_inherits WHERE inhparent = ANY ($1)
 UNION ALL
--- Alike indexes count once: there are two while an index is built anew concurrently.
-SELECT 'relation', indrelid, NULL, ROW(9, exprs, pred, classes)
-  FROM (SELECT DISTINCT indrelid, indexprs::pg_catalog.text AS exprs, indpred::pg_catalog.text AS pred,
-               indclass::pg_catalog.oid[] AS classes
+-- Alike indexes count once: there are two while an index is built anew concurrently, the new one without locations.
+SELECT 'relation', indrelid, NULL, ROW(9, trees, classes)
+  FROM (SELECT DISTINCT indrelid, indclass::pg_catalog.oid[] AS classes,
+               pg_catalog.regexp_replace(pg_catalog.concat_ws(' ', indexprs, indpred), ':location -?[0-9]+', '', 'g')
+               AS trees
           FROM pg_catalog.pg_index
          WHERE indrelid = ANY ($1) AND (indexprs IS NOT NULL OR indpred IS NOT NULL
                                         OR '16384'::pg_catalog.oid <= ANY (indclass::pg_catalog.oid[]))) AS i
+UNION ALL
+SELECT 'relation', stxrelid, NULL, ROW(10, oid, stxexprs::pg_catalog.text)
+  FROM pg_catalog.pg_statistic_ext WHERE stxrelid = ANY ($1) AND stxexprs IS NOT NULL
 UNION ALL
 SELECT 'type', oid, NULL, ROW(1, typnamespace, xmin) FROM pg_catalog.pg_type WHERE oid = ANY ($2)
 UNION ALL

@@ -45,7 +45,7 @@ CREATE INDEX ON partly_indexed (id) WHERE leaves(word) = 'x';
 CREATE TABLE excluded (id int, word text, EXCLUDE USING btree (leaves(word) WITH =));
 CREATE TABLE generated (id int, word text GENERATED ALWAYS AS (leaves('x')) STORED);
 CREATE TABLE measured (id int, word text);
-CREATE STATISTICS ON (leaves(word)), id FROM measured;
+CREATE STATISTICS of_it ON (leaves(word)), id FROM measured;
 CREATE TABLE castables (id int, c castable);
 CREATE TABLE ranged (id int, r textrange);
 
