@@ -12,6 +12,7 @@ from typing import Any
 import falcon
 
 from gateway.catalogue.query import Catalogue
+from gateway.events import Event, Observer
 from gateway.execution.committing import Committer
 from gateway.execution.execution import Execution
 from gateway.execution.outcomes import Outcomes
@@ -58,20 +59,27 @@ LONGEST_DRAIN_OF_SYNC = 30.0
 log = logging.getLogger("gateway.node")
 
 
+def log_event(event: Event) -> None:
+    """Write an event to the log."""
+    logging.getLogger("gateway").log(event.level, "%s", event, exc_info=getattr(event, "error", None))
+
+
 def create_app(
     settings: Settings,
     catalogue: Catalogue,
     directory: Path | None,
     is_draining: Callable[[], bool] = lambda: False,
     waits: Waits | None = None,
+    observe: Observer | None = None,
 ) -> "falcon.App[Any, Any]":
     """Make the app of one worker and start looking at its servers.
 
     ``directory`` is the node's runtime directory, None where nothing is shared; ``is_draining`` tells whether the
-    worker was told to end; ``waits`` is how it waits, as threads do if left out.
+    worker was told to end; ``waits`` is how it waits, as threads do if left out; ``observe`` is told what happens,
+    which is logged if left out.
     Cannot fail on user input: settings and catalogue were checked when they were compiled.
     """
-    worker = _Worker(settings, catalogue, directory, is_draining, waits or ThreadWaits())
+    worker = _Worker(settings, catalogue, directory, is_draining, waits or ThreadWaits(), observe or log_event)
     app = worker.front()
     worker.start()
     return app
@@ -87,8 +95,10 @@ class _Worker:
         directory: Path | None,
         is_draining: Callable[[], bool],
         waits: Waits,
+        observe: Observer,
     ) -> None:
         self._waits = waits
+        self._observe = observe
         self._settings = settings
         self._catalogue = catalogue
         self._directory = directory

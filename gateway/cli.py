@@ -53,7 +53,9 @@ def serve(config: Path | None, bind: tuple[str, ...], workers: str | None, reuse
     settings, catalogue = _compile(config, given)
     _warn(catalogue)
     from gateway.server import listening
+    from gateway.server.process import open_standard_streams
 
+    open_standard_streams()
     server = settings.server
     faults = [] if inherits_sockets() else list(listening.faults_of(server.bind, reuse_port=server.reuse_port))
     if server.admin_bind:
@@ -187,8 +189,8 @@ def _become_server(settings: Settings, catalogue: Catalogue, config: Path | None
         _fail([Fault("server.runtime_dir", 0, str(error))])
     try:
         write(runtime.path, Compiled.of(settings, catalogue))
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None is one that was closed from the start
+            stream.flush()
         owner = "private" if runtime.is_private else "configured"
         file = config or Path(DEFAULT_FILE)
         named = str(file.resolve()) if file.exists() else ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.catalogue.query import Catalogue
+from gateway.events import Observer
 from gateway.server.application import serve
 from gateway.server.runtime import Runtime
 from gateway.settings import Settings
@@ -18,12 +19,17 @@ from gateway.waiting import Waits
 
 
 def _create_app(
-    settings: Settings, catalogue: Catalogue, directory: Path, is_draining: Callable[[], bool], waits: Waits
+    settings: Settings,
+    catalogue: Catalogue,
+    directory: Path,
+    is_draining: Callable[[], bool],
+    waits: Waits,
+    observe: Observer,
 ) -> Any:
     # Imported by each worker: psycopg2's wait callback and everything else of the data path stay out of the master.
     from gateway.app import create_app
 
-    return create_app(settings, catalogue, directory, is_draining, waits)
+    return create_app(settings, catalogue, directory, is_draining, waits, observe)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,14 @@
-"""Takes clients' connections from a worker's listeners: several a turn, a fair share of the node's, within limits."""
+"""Takes clients' connections from a worker's listeners: several a turn, and a fair share of the node's."""
 
 import _socket
 import errno
-import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import gevent
 
-from gateway.server.response import Clock, refusal
+from gateway.events import CannotAccept, Observer
 from gateway.server.tally import Tally
-
-log = logging.getLogger("gateway.server")
 
 AT_ONCE = 64
 """Connections accepted in one turn of the loop: about a millisecond's work."""
@@ -32,10 +28,9 @@ Take = Callable[[Any, _socket.socket, Any], None]
 
 
 class Acceptor:
-    """Accepts for one worker until told to stop.
+    """Accepts for one worker until told to stop; what is accepted is given to ``take``.
 
-    Clients are refused beyond ``most``, so that descriptors are left for the servers' connections and for files;
-    operators, who come over the listener ``admin``, are not.
+    Over the listener ``admin`` operators come, who never have to wait for an emptier worker.
     """
 
     def __init__(
@@ -45,22 +40,21 @@ class Acceptor:
         admin: Any,
         take: Take,
         clients: Callable[[], int],
-        most: int,
         tally: Tally,
         worker: int,
+        observe: Observer,
     ) -> None:
         """``clients``: how many there are; ``worker``: the number by which ``tally`` knows it."""
         self._loop = gevent.get_hub().loop
         self._take = take
         self._clients = clients
-        self._most = most
         self._tally = tally
         self._worker = worker
+        self._observe = observe
         self._admin = admin
         self._listeners = [*listeners, admin]
         self._watchers: list[Any] = []
         self._gave_way = False
-        self._is_full = False
         self._is_draining = False
 
     def start(self) -> None:
@@ -104,29 +98,17 @@ class Acceptor:
         except OSError as error:
             if error.errno not in _EXHAUSTED:
                 return True  # the client has left already: the next one
-            self._log_full(f"{error.strerror}")
+            self._observe(CannotAccept(detail=error.strerror or ""))
             self._pause(PAUSE, self._watchers)
             return False
         sock = _socket.socket(listener.sock.family, listener.sock.type, listener.sock.proto, fileno=fd)
         sock.setblocking(False)
-        if listener is not self._admin and self._clients() >= self._most:
-            self._log_full(f"{self._most} are connected, and the other descriptors are kept for servers and files")
-            _refuse(sock)
-            return True
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, SEND_BUFFER)
         if listener.sock.family != _socket.AF_UNIX:
             sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        if self._is_full and self._clients() < self._most - self._most // 10:
-            self._is_full = False
         self._take(listener, sock, address)
         self.note()
         return True
-
-    def _log_full(self, reason: str) -> None:
-        """Log that clients are refused: once, until a tenth of those that may be there have left."""
-        if not self._is_full:
-            self._is_full = True
-            log.error("clients are not accepted: %s", reason)
 
     def _gives_way(self) -> bool:
         """Whether an emptier worker shall have the connection; not twice in a row, for that one may be stuck.
@@ -149,13 +131,3 @@ class Acceptor:
             return
         for watcher, listener in zip(self._watchers, self._listeners, strict=True):
             watcher.start(self._on_readable, listener)
-
-
-def _refuse(sock: _socket.socket) -> None:
-    """Answer a client that there is no room for before it has asked. Over TLS it sees the connection end."""
-    with suppress(OSError):
-        sock.send(refusal(503, "too many clients are connected", date=Clock().line()))
-        sock.shutdown(_socket.SHUT_WR)
-        # A close with unread bytes would reset the connection under the answer.
-        sock.recv(65536)
-    sock.close()

@@ -1,5 +1,6 @@
 """The artefact as a gunicorn application."""
 
+import atexit
 import logging
 import os
 import signal
@@ -15,22 +16,22 @@ from gunicorn.app.base import BaseApplication
 
 from gateway.catalogue.query import Catalogue
 from gateway.errors import Fault
+from gateway.events import Observer
 from gateway.server import registry
 from gateway.server.artefact import ArtefactUnusable, Compiled, read
+from gateway.server.log import Log
 from gateway.server.master import Master, admin_address
 from gateway.server.options import options_of
 from gateway.server.runtime import Runtime, remove
 from gateway.server.standard import closing_after_refusals, marking_operators
 from gateway.server.tally import Tally
+from gateway.server.writer import ErrorStream, LineWriter
 from gateway.settings import Settings, is_local
 from gateway.waiting import ThreadWaits, Waits
 
-_TIME = r"[%Y-%m-%d %H:%M:%S %z]"
-"""As gunicorn's ``Logger.datefmt``."""
-
-CreateApp = Callable[[Settings, Catalogue, Path, Callable[[], bool], Waits], Any]
-"""Makes the WSGI application of one worker, which may ask whether it was told to end, and waits as the worker does:
-``gateway.app.create_app``."""
+CreateApp = Callable[[Settings, Catalogue, Path, Callable[[], bool], Waits, Observer], Any]
+"""Makes the WSGI application of one worker, which may ask whether it was told to end, waits as the worker does, and
+reports what happens: ``gateway.app.create_app``."""
 
 
 class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no types
@@ -39,11 +40,14 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
     admin: Any
     """The operators' listener, once the master has opened it. It is not among a worker's ``sockets``."""
 
-    def __init__(self, *, directory: Path, compiled: Compiled, create_app: CreateApp, config: str = "") -> None:
+    def __init__(
+        self, *, directory: Path, compiled: Compiled, create_app: CreateApp, log: Log, config: str = ""
+    ) -> None:
         """``config``: the path of the settings file, by which the command line finds this node."""
         self._directory = directory
         self._compiled = compiled
         self._create_app = create_app
+        self.log = log
         self._config = config
         self._bind = compiled.settings.server.bind
         self.admin_address = admin_address(compiled.settings.server, directory)
@@ -78,7 +82,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
     def load(self) -> Any:
         """Make the WSGI application; runs in each worker."""
         settings, catalogue = self._compiled.settings, self._compiled.catalogue
-        made = self._create_app(settings, catalogue, self._directory, self._is_draining, self.waits)
+        made = self._create_app(settings, catalogue, self._directory, self._is_draining, self.waits, self.log.observe)
         if settings.server.worker == "gateway":
             return made
         return marking_operators(closing_after_refusals(made), self.admin)
@@ -138,12 +142,14 @@ def serve(runtime: Runtime, create_app: CreateApp, config: str = "") -> None:
     """
     master = os.getpid()
     application = None
-    _log_to_stderr()
+    log = _write_in_background()
     # Gunicorn writes this constant into every answer's Server header and has no setting for it.
     gunicorn.http.wsgi.SERVER = "gateway"
     try:
         compiled = read(runtime.path)
-        application = Application(directory=runtime.path, compiled=compiled, create_app=create_app, config=config)
+        application = Application(
+            directory=runtime.path, compiled=compiled, create_app=create_app, log=log, config=config
+        )
         application.run()
     except ArtefactUnusable as error:
         sys.exit(str(Fault("gateway", 0, str(error))))
@@ -155,13 +161,17 @@ def serve(runtime: Runtime, create_app: CreateApp, config: str = "") -> None:
             remove(runtime)
 
 
-def _log_to_stderr() -> None:
-    """Show what the gateway has to say, in the form of gunicorn's own lines."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(r"%(asctime)s [%(process)d] [%(levelname)s] %(message)s", _TIME))
+def _write_in_background() -> Log:
+    """Have all that goes to standard error, gunicorn's lines too, written by a thread of its own."""
+    writer = LineWriter()
+    sys.stderr = stream = ErrorStream(writer)
+    atexit.register(stream.finish)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"))
     log = logging.getLogger("gateway")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+    return Log(writer.write)
 
 
 def _name_of(listener: socket) -> str:

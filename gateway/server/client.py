@@ -6,7 +6,6 @@ a moment, so that the answer arrives.
 """
 
 import io
-import logging
 from collections.abc import Iterable
 from enum import Enum
 from math import inf
@@ -14,6 +13,7 @@ from select import POLLRDHUP, poll  # NOTE: at import, before gevent's poll take
 from time import monotonic
 from typing import Any
 
+from gateway.events import BugFound, ClientTooSlow
 from gateway.server.head import BadRequest, Head
 from gateway.server.intake import Heads, Intake, Stage
 from gateway.server.response import LAST_CHUNK, Answer, chunk, close, refusal
@@ -21,8 +21,6 @@ from gateway.server.sending import LEAST_RATE, Sending
 from gateway.server.service import Service
 from gateway.server.transport import Gone, Plain
 from gateway.waiting import HALF_CLOSE_GRACE
-
-log = logging.getLogger("gateway.server")
 
 PIPELINED = 65536
 """Bytes kept behind a request in flight; what comes beyond stays with the kernel, and so with the client."""
@@ -178,7 +176,7 @@ class Client:
         if self.phase is Phase.STREAMING:
             self._sending.give_up("the client does not take its answer")
         else:
-            log.info("a client did not take its answer in time: %d bytes are left", self._transport.unsent)
+            self._service.observe(ClientTooSlow(unsent=self._transport.unsent))
             self.close()
 
     def close_if_idle(self) -> None:
@@ -290,8 +288,8 @@ class Client:
         except Gone:
             self.close()
             data = b""
-        except BaseException:  # SystemExit too: whatever it is, this client shall not wait for ever
-            log.exception("a request ended in a bug of ours")
+        except BaseException as error:  # noqa: BLE001 - SystemExit too: whatever it is, this client shall not wait for ever
+            service.observe(BugFound(where="the answer to a request", error=error))
             self.is_last = True
             if self.phase is Phase.STREAMING:
                 self.close()  # without its end: what has been sent must not look whole

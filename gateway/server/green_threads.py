@@ -4,14 +4,13 @@ Starting a greenlet costs more than serving a small request from a waiting one. 
 may wait for anything that gevent waits for.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 from greenlet import getcurrent, greenlet
 
-log = logging.getLogger("gateway.server")
+from gateway.events import BugFound, Observer
 
 KEPT = 256
 
@@ -22,12 +21,13 @@ switch = greenlet.switch
 class GreenThreads:
     """Runs work in green threads. Only to be called from the loop (a watcher's callback)."""
 
-    def __init__(self) -> None:
+    def __init__(self, observe: Observer) -> None:
+        self._observe = observe
         self._hub = gevent.get_hub()
         self._idle: list[greenlet] = []
 
     def run(self, work: Callable[[], Any]) -> None:
-        """Begin the work now; returns when it first waits, or is done. What it raises is logged."""
+        """Begin the work now; returns when it first waits, or is done. What it raises is reported."""
         worker = self._idle.pop() if self._idle else greenlet(self._live, self._hub)
         worker.switch(work)
 
@@ -35,8 +35,8 @@ class GreenThreads:
         while True:
             try:
                 work()
-            except BaseException:  # from here it would end the loop, and with it all other requests
-                log.exception("a green thread ended in a bug of ours")
+            except BaseException as error:  # noqa: BLE001 - from here it would end the loop, and with it all other requests
+                self._observe(BugFound(where="a green thread", error=error))
             if len(self._idle) >= KEPT:
                 return
             self._idle.append(getcurrent())

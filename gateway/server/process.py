@@ -1,6 +1,7 @@
-"""What a worker process asks of the system before it serves: descriptors, and an allocator that keeps some memory."""
+"""What a process asks of the system before it serves: descriptors, and an allocator that keeps some memory."""
 
 import ctypes
+import os
 import resource
 from pathlib import Path
 
@@ -14,6 +15,17 @@ FEWEST = 8
 """Clients that are let in however few descriptors there are."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def open_standard_streams() -> None:
+    """Open the null device where standard input, output or error is closed.
+
+    Otherwise their numbers would be given to the next files and sockets, and a line of the log would be written into
+    one of those. To be called before anything is opened that stays open.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def keep_freed_memory() -> None:

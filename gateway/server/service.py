@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from gateway.events import Observer
 from gateway.server.proxies import Proxies
 
 
@@ -16,6 +17,7 @@ class Service(Protocol):
     idle_timeout: float
     is_draining: bool
     proxies: Proxies
+    observe: Observer
 
     def watch(self, fd: int, events: int) -> Any:
         """A watcher of the loop, not started."""

@@ -1,12 +1,12 @@
 """Says what held the loop, when something did."""
 
-import logging
 import sys
 import traceback
 from time import monotonic
-from typing import Any
 
 import gevent.monkey
+
+from gateway.events import LoopHeld, Observer
 
 LOOK_EVERY = 0.05
 
@@ -14,10 +14,10 @@ LOOK_EVERY = 0.05
 class Watchdog:
     """A real thread beside the loop. The loop sets ``turn`` at every sweep; a turn too old is told with a stack."""
 
-    def __init__(self, *, stuck_after: float, log: Any = None) -> None:
+    def __init__(self, *, stuck_after: float, observe: Observer) -> None:
         self.turn = monotonic()
         self._stuck_after = stuck_after
-        self._log = log or logging.getLogger("gateway.server")
+        self._observe = observe
         self._told: float | None = None
         self._main = gevent.monkey.get_original("threading", "get_ident")()
         self._sleep = gevent.monkey.get_original("time", "sleep")
@@ -32,4 +32,4 @@ class Watchdog:
             self._told = turn
             frame = sys._current_frames().get(self._main)  # noqa: SLF001 - documented, for just this
             stack = "".join(traceback.format_stack(frame)) if frame else "(no stack)"
-            self._log.warning("the loop has not turned for %d ms, held by:\n%s", (monotonic() - turn) * 1000, stack)
+            self._observe(LoopHeld(ms=round((monotonic() - turn) * 1000), stack=stack.rstrip()))

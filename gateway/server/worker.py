@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -17,13 +18,14 @@ import gevent.monkey
 from gunicorn.sock import ssl_context
 from gunicorn.workers.base import Worker
 
+from gateway.events import CannotAccept, Observer, WorkerEnds
 from gateway.server.accepting import Acceptor
 from gateway.server.client import READ, Client, Phase
 from gateway.server.green_threads import GreenThreads
 from gateway.server.intake import Heads
 from gateway.server.process import descriptors_for_clients, keep_freed_memory, raise_descriptor_limit
 from gateway.server.proxies import Proxies
-from gateway.server.response import Answer, Clock, close
+from gateway.server.response import Answer, Clock, close, refusal
 from gateway.server.transport import Plain, Tls
 from gateway.server.watchdog import Watchdog
 from gateway.settings import Settings
@@ -81,6 +83,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self.idle_timeout = server.idle_timeout
         self.is_draining = False
         self.proxies = Proxies(server.trusted_proxies)
+        self.observe: Observer = self.app.log.observe
         self._heads = {listener: Heads(self._base_of(listener)) for listener in self.sockets}
         self._heads[self.app.admin] = Heads(self._base_of(self.app.admin) | {"gateway.admin": True})
         self._clients: set[Client] = set()
@@ -95,19 +98,22 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             admin=self.app.admin,
             take=self._take,
             clients=self._clients.__len__,
-            most=descriptors_for_clients(_connections_of(self.app.settings)),
             tally=self.app.tally,
             worker=self.age,
+            observe=self.observe,
         )
-        self.begin = GreenThreads().run
+        self._most_clients = descriptors_for_clients(_connections_of(self.app.settings))
+        self._is_full = False
+        self.begin = GreenThreads(self.observe).run
         self.date = Clock().line
-        self._watchdog = Watchdog(stuck_after=STUCK, log=self.log)
+        self._watchdog = Watchdog(stuck_after=STUCK, observe=self.observe)
         self._context = ssl_context(self.cfg) if self.cfg.is_ssl else None
         self._start_watching()
         self._await_readiness()
         self._acceptor.start()
         while self.alive:
             self.notify()
+            self.app.log.report()
             self._check_parent()
             self._wake.wait(HEARTBEAT)
         self._drain()
@@ -145,7 +151,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         """Count a request; after ``max_requests`` the worker makes room for a fresh one."""
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
-            self.log.info("Autorestarting worker after current request.")
+            self.observe(WorkerEnds(reason="it served as many requests as it may"))
             self.alive = False
             self._wake.set()
 
@@ -206,16 +212,35 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
 
     def _check_parent(self) -> None:
         if self.ppid != os.getppid():
-            self.log.info("Parent changed, shutting down: %s", self)
+            self.observe(WorkerEnds(reason="its master is gone"))
             self.alive = False
 
     def _take(self, listener: Any, sock: _socket.socket, address: Any) -> None:
-        """Serve a connection that was accepted."""
+        """Serve a connection that was accepted, or refuse it: descriptors are kept for servers and for files."""
+        if len(self._clients) >= self._most_clients and listener is not self.app.admin:
+            self._refuse(sock)
+            return
+        if self._is_full and len(self._clients) < self._most_clients - self._most_clients // 10:
+            self._is_full = False
         remote = {}
         if listener.sock.family != _socket.AF_UNIX:
             remote = {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
         transport = Plain(sock) if self._context is None else Tls(sock, self._context)
         self._clients.add(Client(sock.fileno(), transport, service=self, heads=self._heads[listener], remote=remote))
+
+    def _refuse(self, sock: _socket.socket) -> None:
+        """Answer a client that there is no room for before it has asked; one that speaks TLS sees a plain end."""
+        if not self._is_full:
+            self._is_full = True
+            self.observe(
+                CannotAccept(detail=f"{self._most_clients} are connected; what is left is for servers and files")
+            )
+        with suppress(OSError):
+            if self._context is None:
+                sock.send(refusal(503, "too many clients are connected", date=self.date()))
+            sock.shutdown(_socket.SHUT_WR)
+            sock.recv(65536)  # a close with unread bytes would reset the connection under the answer
+        sock.close()
 
     def _base_of(self, listener: Any) -> dict[str, Any]:
         """What the environ of every request over this listener begins with."""

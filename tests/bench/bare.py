@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gateway.catalogue.query import Catalogue
+from gateway.events import Observer
 from gateway.server.application import serve
 from gateway.server.artefact import Compiled, write
 from gateway.server.runtime import Runtime, open_runtime
@@ -39,7 +40,12 @@ def become_server(file: Path) -> NoReturn:
 
 
 def create_app(
-    settings: Settings, catalogue: Catalogue, directory: Path, is_draining: Callable[[], bool], waits: Waits
+    settings: Settings,
+    catalogue: Catalogue,
+    directory: Path,
+    is_draining: Callable[[], bool],
+    waits: Waits,
+    observe: Observer,
 ) -> Any:
     """Make the app of one worker. As in ``gateway.server`` the data path is imported here, not by the master."""
     from gateway import app
@@ -73,7 +79,7 @@ def create_app(
     Sleepers.sweep = sweep  # type: ignore[assignment, method-assign]
     Runner.read = read  # type: ignore[assignment, method-assign]
     Runner.write = change  # type: ignore[assignment, method-assign]
-    return app.create_app(settings, catalogue, directory, is_draining, waits)
+    return app.create_app(settings, catalogue, directory, is_draining, waits, observe)
 
 
 if __name__ == "__main__":

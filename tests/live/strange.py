@@ -20,8 +20,9 @@ import msgspec
 from gateway.catalogue.query import Catalogue
 from gateway.demo.launching import tail
 from gateway.demo.ports import find_port
-from gateway.server.application import Application
+from gateway.server.application import serve
 from gateway.server.artefact import Compiled, write
+from gateway.server.runtime import Runtime
 from gateway.settings import ServerSettings, Settings
 from tests.live.workers import PATIENCE, Node, environment, wait_until
 
@@ -93,10 +94,11 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
     return [content]
 
 
-def start(folder: Path, *, umask: int = -1, descriptors: int = 0, **server: Any) -> Node:
+def start(folder: Path, *, umask: int = -1, descriptors: int = 0, stderr: int | None = None, **server: Any) -> Node:
     """Start a node of this application; ``server`` as in ``[server]``, in seconds and bytes.
 
-    It is reached by the first of its addresses. ``descriptors``: as many as its processes may have.
+    It is reached by the first of its addresses. ``descriptors``: as many as its processes may have. ``stderr``: where
+    it logs to, if not to ``gateway.log``.
     """
     address = server.get("bind", [f"127.0.0.1:{find_port()}"])[0]
     limit = ["prlimit", f"--nofile={descriptors}"] if descriptors else []
@@ -108,7 +110,7 @@ def start(folder: Path, *, umask: int = -1, descriptors: int = 0, **server: Any)
             [*limit, sys.executable, "-m", "tests.live.strange", address, str(folder), json.dumps(settings)],
             env=environment(),
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if stderr is None else stderr,
             start_new_session=True,
             umask=umask,
         )
@@ -135,7 +137,7 @@ def main(address: str, folder: str, settings: str) -> None:
     server = msgspec.convert({"bind": [address], **json.loads(settings)}, ServerSettings)
     compiled = Compiled.of(Settings(server=server), Catalogue({}, "hash"))
     write(Path(folder), compiled)
-    Application(directory=Path(folder), compiled=compiled, create_app=lambda *_: application).run()
+    serve(Runtime(Path(folder), lock=-1, is_private=False), lambda *_: application)
 
 
 if __name__ == "__main__":

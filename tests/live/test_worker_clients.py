@@ -235,7 +235,7 @@ def test_connections_wait_while_descriptors_are_used_up(tmp_path: Path) -> None:
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors(node) + 5, hard))
         wires = [node.wire() for _ in range(30)]
-        wait_until(lambda: "clients are not accepted" in node.log, "it says so")
+        wait_until(lambda: "cannot accept connections" in node.log, "it says so")
         served = [wire for wire in wires if _is_served(wire)]
         assert 3 <= len(served) < 30
         for wire in served:

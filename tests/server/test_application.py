@@ -12,6 +12,7 @@ from gateway.catalogue.query import Access, Catalogue, Kind, Query, Statement, T
 from gateway.demo.ports import find_port
 from gateway.server.application import Application
 from gateway.server.artefact import Compiled, write
+from gateway.server.log import Log
 from gateway.settings import AuthSettings, ServerSettings, Settings
 
 
@@ -22,7 +23,7 @@ def compiled(server: ServerSettings, *, timeout: float = 5.0, auth: AuthSettings
 
 
 def application(directory: Path, what: Compiled) -> Any:
-    return Application(directory=directory, compiled=what, create_app=lambda *given: given)
+    return Application(directory=directory, compiled=what, create_app=lambda *given: given, log=Log(print))
 
 
 def config(directory: Path, timeout: float = 5.0, **server: Any) -> Any:

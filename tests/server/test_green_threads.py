@@ -6,6 +6,7 @@ import gevent
 import pytest
 from greenlet import getcurrent
 
+from gateway.events import BugFound, Event, ignore
 from gateway.server.green_threads import KEPT, GreenThreads
 
 
@@ -22,7 +23,7 @@ def in_loop(work: Callable[[], None]) -> None:
 
 
 def test_a_green_thread_is_used_again() -> None:
-    threads, seen = GreenThreads(), []
+    threads, seen = GreenThreads(ignore), []
     for _ in range(3):
         in_loop(lambda: threads.run(lambda: seen.append(getcurrent())))
     assert len(seen) == 3
@@ -30,7 +31,7 @@ def test_a_green_thread_is_used_again() -> None:
 
 
 def test_as_many_run_at_once_as_there_is_work() -> None:
-    threads, gate, ended = GreenThreads(), gevent.event.Event(), []
+    threads, gate, ended = GreenThreads(ignore), gevent.event.Event(), []
 
     def wait() -> None:
         gate.wait()
@@ -46,13 +47,16 @@ def test_as_many_run_at_once_as_there_is_work() -> None:
 
 
 @pytest.mark.parametrize("bug", [RuntimeError("a bug"), SystemExit(1), KeyboardInterrupt()])
-def test_what_work_raises_is_logged_and_ends_nothing(bug: BaseException, caplog: pytest.LogCaptureFixture) -> None:
-    threads, seen = GreenThreads(), []
+def test_what_work_raises_is_reported_and_ends_nothing(bug: BaseException) -> None:
+    told: list[Event] = []
+    threads, seen = GreenThreads(told.append), []
 
     def fail() -> None:
         raise bug
 
     in_loop(lambda: threads.run(fail))
-    assert "ended in a bug" in caplog.text
+    (event,) = told
+    assert isinstance(event, BugFound)
+    assert event.error is bug
     in_loop(lambda: threads.run(lambda: seen.append(1)))
     assert seen == [1]

@@ -1,0 +1,127 @@
+"""Writes lines to standard error by a thread of its own, so that a pipe nobody reads stops nothing but the lines.
+
+The thread is one of the system's, also where an event loop has put its own in the place of ``threading``: a write(2)
+to a full pipe blocks it alone. Between it and those who have something to write is a bounded queue; lines that do not
+fit are dropped and counted, and the count is written once lines are read again.
+"""
+
+import io
+import os
+from _queue import SimpleQueue  # NOTE: these are taken from where an event loop does not replace them
+from _thread import LockType, allocate_lock, start_new_thread
+from time import sleep
+
+MOST = 2000
+"""Lines that may wait."""
+LONGEST = 16384
+"""Characters of a line; with the number above they bound the memory that is held."""
+PATIENCE = 1.0
+"""Seconds for which a process that ends waits until its last lines are out."""
+RETRY = 0.1
+"""Seconds between two tries where somebody else has made the descriptor non-blocking."""
+
+
+class LineWriter:
+    """Takes lines from any thread; never blocks. Goes on in forked processes, each with a queue of its own."""
+
+    def __init__(self, descriptor: int = 2, *, most: int = MOST) -> None:
+        self._descriptor = descriptor
+        self._most = most
+        self._begin()
+
+    def write(self, line: str) -> None:
+        """Write a line, or several; without a newline at the end."""
+        if self._process != os.getpid():
+            # What is in the queue is the parent's to write, and its thread and locks were not copied by fork(2).
+            self._begin()
+        if self._queue.qsize() >= self._most:
+            with self._lock:
+                self._dropped += 1
+            return
+        if len(line) > LONGEST:
+            line = f"{line[:LONGEST]} ... ({len(line) - LONGEST} characters more)"
+        self._put(f"{line}\n".encode(errors="backslashreplace"))
+
+    def flush(self) -> None:
+        """Wait until everything is written, but only for a moment: perhaps nobody reads."""
+        if self._process == os.getpid() and self._is_running:
+            done = allocate_lock()
+            done.acquire()
+            self._put(done)
+            done.acquire(timeout=PATIENCE)
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._queue: SimpleQueue[bytes | LockType] = SimpleQueue()
+        self._lock = allocate_lock()
+        self._dropped = 0
+        self._is_running = False
+
+    def _put(self, item: bytes | LockType) -> None:
+        self._queue.put(item)
+        if not self._is_running:
+            self._is_running = True
+            start_new_thread(self._run, (self._queue,))
+
+    def _run(self, queue: "SimpleQueue[bytes | LockType]") -> None:
+        while True:
+            item = queue.get()
+            if isinstance(item, bytes):
+                self._write(item)
+            else:
+                item.release()
+
+    def _write(self, line: bytes) -> None:
+        """Write the line, and after it how many were dropped before there was room for it."""
+        if not _write_all(self._descriptor, line):
+            with self._lock:
+                self._dropped += 1
+            return
+        with self._lock:
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            _write_all(
+                self._descriptor, f"{dropped} lines of the log were dropped: they were not read in time\n".encode()
+            )
+
+
+class ErrorStream(io.TextIOBase):
+    """What takes the place of ``sys.stderr``: hands whole lines to a writer."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self._writer = writer
+        self._begun = ""
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Keep the text until its line is complete."""
+        whole, newline, rest = (self._begun + text).rpartition("\n")
+        self._begun = rest[:LONGEST]
+        if newline:
+            self._writer.write(whole)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits here but an unfinished line; see ``finish``."""
+
+    def finish(self) -> None:
+        """Write what there is, and wait a moment until it is out; for a process that ends."""
+        if self._begun:
+            self.write("\n")
+        self._writer.flush()
+
+
+def _write_all(descriptor: int, data: bytes) -> bool:
+    """Write, however long it takes; False if it cannot be written: the reader is gone, or the disk is full."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            sleep(RETRY)
+        except OSError:
+            return False
+    return True
