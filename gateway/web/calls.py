@@ -65,16 +65,7 @@ class Calls:
         asked = _asked(request)
         plan, binder, _ = self._plans.get(query, bigint_as_string=asked.bigint_as_string)
         literals = binder.bind_json(split_object(body))
-        return _made(
-            SingleCall,
-            request,
-            asked,
-            query.group,
-            query.timeout,
-            query=query,
-            plan=plan,
-            literals=literals,
-        )
+        return _made(SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals)
 
     def of_query_string(self, request: falcon.Request, name: str) -> SingleCall:
         """The call of a read with the arguments in the query string. Raises a GatewayError, MethodNotAllowed too."""
@@ -86,16 +77,7 @@ class Calls:
         asked = _asked(request)
         plan, binder, _ = self._plans.get(query, bigint_as_string=asked.bigint_as_string)
         literals = binder.bind_text(arguments)
-        return _made(
-            SingleCall,
-            request,
-            asked,
-            query.group,
-            query.timeout,
-            query=query,
-            plan=plan,
-            literals=literals,
-        )
+        return _made(SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals)
 
     def of_transaction(self, request: falcon.Request) -> TransactionCall:
         """The call of the steps in the body. Raises a GatewayError with everything that is wrong."""
