@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.catalogue.query import Query
 from gateway.errors import Served
@@ -45,6 +46,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """The preferences that its answer has kept, as ``Preference-Applied`` says them (RFC 7240)."""
 
 
+C = TypeVar("C", bound=Call)
+
+
 class SingleCall(Call, frozen=True, kw_only=True):
     """One query with one set of arguments. A write is a transaction of its own."""
 
@@ -62,6 +66,11 @@ class TransactionCall(Call, frozen=True, kw_only=True):
     work: Work
     retries: bool = False
     """Whether serialization failures and deadlocks are the gateway's to repeat."""
+
+
+def on_primary(call: C) -> C:
+    """The same call of a read for which no replica has the data."""
+    return replace(call, freshness=(call.freshness or Freshness())._replace(only_primary=True))
 
 
 class Answer(msgspec.Struct, kw_only=True):

@@ -15,7 +15,7 @@ from time import monotonic
 from msgspec.structs import replace
 
 from gateway.errors import ConnectionLost, GatewayError, IdempotencyMismatch, Outcome, SerializationFailure, Served
-from gateway.execution.call import Answer, TransactionCall
+from gateway.execution.call import Answer, TransactionCall, on_primary
 from gateway.execution.outcomes import Outcomes
 from gateway.execution.running import Runner
 from gateway.pool.lease import Lease
@@ -67,7 +67,8 @@ class Committer:
             return Answer(body=call.work.encode(()))
         if call.work.writes:
             return self._write(call)
-        done, served = self._runner.read(call, self._read)
+        only_primary = any(step.plan.only_primary for step in call.work.steps)
+        done, served = self._runner.read(on_primary(call) if only_primary else call, self._read)
         return Answer(body=done.body, served=served)
 
     def _read(self, call: TransactionCall, connection: Connection, guard: str) -> transaction.Answer:

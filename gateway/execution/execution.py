@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.catalogue.query import Query
 from gateway.errors import CatalogueStale, QueryBroken
-from gateway.execution.call import Answer, SingleCall, TransactionCall
+from gateway.execution.call import Answer, SingleCall, TransactionCall, on_primary
 from gateway.execution.committing import Committer
 from gateway.execution.plans import Plans
 from gateway.execution.results import encode
@@ -49,7 +49,7 @@ class Execution:
         if call.plan.write:
             body, served = self._runner.write(call, self._write)
         else:
-            body, served = self._runner.read(call, self._read)
+            body, served = self._runner.read(on_primary(call) if call.plan.only_primary else call, self._read)
         return Answer(body=body, served=served)
 
     def _read(self, call: SingleCall, connection: Connection, guard: str) -> bytes:

@@ -24,6 +24,8 @@ class Freshness(NamedTuple):
     """Rather nobody than the primary, where the group's reads go to replicas."""
     token: Token | None = None
     """The write that must be seen."""
+    only_primary: bool = False
+    """No replica has the data: it is in an unlogged table."""
 
 
 def asked_for(*, max_staleness: float | None, strict: bool, token: str | None) -> Freshness | None:
@@ -84,6 +86,7 @@ def lease_request(
         view
         for view in serving
         if view.role is Role.REPLICA
+        and not asked.only_primary
         and _keeps_up(asked, view, now, interval)
         and (asked.token is None or _is_comparable(asked.token, view, newest))
     ]
@@ -105,6 +108,8 @@ def check(asked: Freshness, view: EndpointView, *, newest: int | None, now: floa
     if view.role is Role.PRIMARY:
         # The connection may be older than the view, and lead to another server than the probe's does.
         return "" if token is None else guarding.writes_timeline(token)
+    if asked.only_primary:
+        raise TooStale("the primary has become a replica, which has not the data")
     if not _keeps_up(asked, view, now, interval):
         raise TooStale("the replica has fallen behind")
     if token is None:

@@ -138,6 +138,8 @@ class Runner:
                         raise
             now = monotonic() + pause
             if now >= call.deadline or (requested is None and asked.token is None):
+                if asked.only_primary:
+                    raise NoEndpoint("the data is on the primary only, and no primary may answer")
                 raise TooStale("no endpoint that may answer is known to be as fresh as was asked for")
             self._waits.pause(pause, call.client)
             pause = min(pause * 1.5, LONGEST_PAUSE)

@@ -38,6 +38,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Whether int8 and numeric become JSON strings (``Prefer: bigint=string``)."""
     tag: str
     """A comment with the query's name: ``pg_stat_activity`` and slow logs show the EXECUTE only."""
+    only_primary: bool = False
+    """Whether no standby can run it."""
 
     @classmethod
     def of(cls, query: Query, signature: Signature, *, bigint_as_string: bool = False, epoch: int = 0) -> Self:
@@ -60,6 +62,7 @@ class Plan(msgspec.Struct, frozen=True):
             columns=signature.columns,
             big_as_text=bigint_as_string,
             tag=f"/* {query.name} */ ",
+            only_primary=signature.primary_only,
         )
 
     @classmethod

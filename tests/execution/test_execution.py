@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway import errors
 from gateway.catalogue.query import Query
@@ -22,6 +23,7 @@ class Scripted:
         self.error = error
         self.ran: list[str] = []
         self.doubted: list[str] = []
+        self.freshness: Freshness | None = None
 
     def _run(self, what: str) -> tuple[bytes, Served]:
         self.ran.append(what)
@@ -29,7 +31,8 @@ class Scripted:
             raise self.error
         return b"{}", Served(endpoint="a", took=0.5)
 
-    def read(self, _call: Any, _work: Any) -> tuple[bytes, Served]:
+    def read(self, call: SingleCall, _work: Any) -> tuple[bytes, Served]:
+        self.freshness = call.freshness
         return self._run("read")
 
     def write(self, _call: Any, _work: Any) -> tuple[bytes, Served]:
@@ -55,6 +58,13 @@ def test_each_kind_of_call_goes_its_way_and_its_answer_says_how_it_was_served(ca
     answer = execution(scripted).run(call)
     assert scripted.ran == [way]
     assert (answer.body, answer.served) == (b"{}", Served(endpoint="a", took=0.5))
+
+
+def test_a_read_that_no_standby_can_run_asks_for_the_primary() -> None:
+    scripted = Scripted()
+    call = single(READ, freshness=Freshness(max_lag=10.0))
+    execution(scripted).run(replace(call, plan=replace(call.plan, only_primary=True)))
+    assert scripted.freshness == Freshness(max_lag=10.0, only_primary=True)
 
 
 class TestSharing:

@@ -241,6 +241,21 @@ class TestFreshReads:
         assert monotonic() - began < 1
 
 
+class TestReadsOfWhatReplicasHaveNot:
+    asked = Freshness(only_primary=True)
+
+    def test_they_go_to_the_primary_though_replicas_serve(self) -> None:
+        house = House(FakeServer("a"), FakeServer("p", Role.PRIMARY), FakeServer("b"))
+        assert [house.read(asked=self.asked) for _ in range(4)] == ["done"] * 4
+        assert house.where == ["p"] * 4
+
+    def test_without_a_primary_they_are_refused_at_once(self) -> None:
+        began = monotonic()
+        with pytest.raises(errors.NoEndpoint):
+            House(FakeServer("a"), FakeServer("b")).read(asked=self.asked)
+        assert monotonic() - began < 1
+
+
 class TestWrites:
     def test_a_server_that_has_become_a_replica_gets_no_more_of_them(self) -> None:
         old, new = FakeServer("old", Role.PRIMARY), FakeServer("new", Role.PRIMARY)

@@ -51,6 +51,9 @@ SELECT (:text)::int;
 -- name: note_rows(n) :many
 -- @param n int4
 SELECT key, value FROM notes ORDER BY key LIMIT :n;
+
+-- name: sessions()$
+SELECT count(*) FROM sessions;
 """
 
 
@@ -61,6 +64,7 @@ def pair() -> Iterator[Cluster]:
         cluster.primary.sql(f"CREATE DATABASE {shop.DATABASE}")
         cluster.primary.sql(f"CREATE ROLE {shop.ROLE} LOGIN IN ROLE pg_monitor")
         tables = "CREATE TABLE notes (key int PRIMARY KEY, value int); GRANT SELECT, INSERT, UPDATE ON notes TO gateway"
+        tables += "; CREATE UNLOGGED TABLE sessions (id int); GRANT SELECT ON sessions TO gateway"
         cluster.primary.sql(tables, shop.DATABASE)
         cluster.wait_until_caught_up()
         yield cluster
@@ -74,6 +78,13 @@ def running(pair: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with node(pair, tmp_path_factory.mktemp("fresh")) as running:
         wait_until(lambda: both_serve(running), "both replicas serve")
         yield running
+
+
+def test_an_unlogged_table_is_read_on_the_primary_as_replicas_have_not_its_rows(running: Gateway) -> None:
+    answers = [running.run("sessions") for _ in range(6)]
+    assert {(answer.json()["value"], answer.headers["Gateway-Endpoint"]) for answer in answers} == {(0, "primary")}
+    listed = running.client.post("/query/sessions", json=[{}, {}])
+    assert (listed.json(), listed.headers["Gateway-Endpoint"]) == ({"results": [{"value": 0}] * 2}, "primary")
 
 
 def both_serve(running: Gateway) -> bool:
@@ -358,6 +369,7 @@ def test_after_a_promotion_old_tokens_go_to_the_new_primary_and_new_ones_are_wai
         cluster.primary.sql(f"CREATE DATABASE {shop.DATABASE}")
         cluster.primary.sql(f"CREATE ROLE {shop.ROLE} LOGIN IN ROLE pg_monitor")
         tables = "CREATE TABLE notes (key int PRIMARY KEY, value int); GRANT SELECT, INSERT, UPDATE ON notes TO gateway"
+        tables += "; CREATE UNLOGGED TABLE sessions (id int); GRANT SELECT ON sessions TO gateway"
         cluster.primary.sql(tables, shop.DATABASE)
         cluster.wait_until_caught_up()
         with node(cluster, tmp_path) as running:
