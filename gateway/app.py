@@ -184,6 +184,8 @@ class _Worker:
             rotation=self._rotation,
             snapshots=self._snapshots,
             membership=partial(membership, pool=self._pool),
+            waits=self._waits,
+            observe=self._observe,
             longest_wait=LONGEST_DRAIN_OF_SYNC if self._settings.server.worker == "sync" else LONGEST_DRAIN,
         )
         app.add_route("/health", health)

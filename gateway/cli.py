@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote
 
 import click
 
@@ -12,6 +13,7 @@ from gateway import __version__
 from gateway.catalogue.query import Catalogue
 from gateway.errors import Fault, FaultsFound
 from gateway.settings import DEFAULT_FILE, FIRST_QUERY, Settings, examine, inherits_sockets, settings_template
+from gateway.settings.units import seconds
 
 config_option = click.option(
     "-c",
@@ -20,6 +22,34 @@ config_option = click.option(
     metavar="FILE",
     help="Settings file.  [default: gateway.toml, if there is one]",
 )
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Duration(click.ParamType[float]):
+    """Text such as ``30s``, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return value if isinstance(value, float) else seconds(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def of_node(command: F) -> F:
+    """Add the options by which a command for a running node finds it."""
+    which = click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="The node that was started with this settings file.",
+    )
+    pid = click.option("--pid", type=click.IntRange(1), metavar="PID", help="The node whose master is this process.")
+    return which(pid(command))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -157,6 +187,66 @@ def demo(port: int, replicas: int, workers: int | None) -> None:
     from gateway.demo.run import run
 
     sys.exit(run(port, replicas, workers))
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--wait",
+    type=_Duration(),
+    default="30s",
+    show_default=True,
+    metavar="TIME",
+    help="How long its requests may take to end; at most 1h.",
+)
+@of_node
+def drain(name: str, wait: float, config: Path | None, pid: int | None) -> None:
+    """Give the PostgreSQL server NAME no new work, and wait until it has none.
+
+    NAME is that of its [endpoints.NAME]. It stays drained until `gateway resume NAME` or the end of the gateway, also
+    where its requests take longer than --wait.
+
+    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    Exit status: 0 drained, 3 drained but requests are still at work on it, 1 not done.
+
+    \b
+    gateway drain replica1 && ssh replica1 sudo systemctl restart postgresql && gateway resume replica1 --wait 30s
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    _post(config, pid, f"endpoints/{quote(name, safe='')}/drain", wait)
+    click.echo(f"{name} is drained: no request is at work on it, and none will be")
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--wait", type=_Duration(), default="0s", metavar="TIME", help="How long to wait until it serves; at most 1h."
+)
+@of_node
+def resume(name: str, wait: float, config: Path | None, pid: int | None) -> None:
+    """Let the PostgreSQL server NAME, which was drained, have work again.
+
+    It gets some when the gateway has found it fit; with --wait the command ends then.
+
+    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    Exit status: 0 resumed, 3 resumed but not in the rotation when --wait was over, 1 not done.
+
+    \b
+    gateway resume replica1 --wait 30s
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    body = _post(config, pid, f"endpoints/{quote(name, safe='')}/resume", wait)
+    said = "is in the rotation" if body["state"] == "in_rotation" else "may have work as soon as it is found fit"
+    click.echo(f"{name} {said}")
+
+
+def _post(config: Path | None, pid: int | None, what: str, wait: float) -> dict[str, Any]:
+    """Ask the node for what an operator may ask for, or end the command: status 1, or 3 where it goes on there."""
+    from gateway.server import control, registry
+
+    try:
+        return control.post(registry.find(config, pid), f"/admin/{what}?wait={wait * 1000:.0f}ms", wait=wait)
+    except (registry.NodeNotFound, control.NotDone) as error:
+        click.secho(str(error), fg="red", err=True)
+        sys.exit(3 if isinstance(error, control.NotDoneYet) else 1)
 
 
 def _compile(

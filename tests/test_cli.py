@@ -19,7 +19,8 @@ from click.testing import CliRunner, Result
 from gateway import __version__
 from gateway.cli import main
 from gateway.demo.ports import find_port
-from gateway.server.registry import NodeNotFound, find
+from gateway.server.control import SPARE, NotDone, NotDoneYet, post
+from gateway.server.registry import Node, NodeNotFound, find
 from gateway.server.runtime import FOLDER
 
 NOWHERE = "host=127.0.0.1 port=1 dbname=shop user=gateway"
@@ -62,7 +63,7 @@ def test_the_version_is_told() -> None:
     assert gateway("--version").output == f"gateway, version {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "init", "init-db", "demo"])
+@pytest.mark.parametrize("command", ["serve", "check", "init", "init-db", "demo", "drain", "resume"])
 def test_the_help_of_every_command_has_an_example(command: str) -> None:
     result = gateway(command, "--help")
     assert result.exit_code == 0
@@ -395,3 +396,55 @@ def test_python_files_in_the_current_folder_are_not_imported(serve: Serve) -> No
     write("falcon.py", "raise SystemExit('imported from the current folder')")
     served = serve("--workers", "1")
     assert served.get("/health/live").status == 200
+
+
+@pytest.mark.parametrize("worker", ["gateway", "gthread", "sync"])
+def test_a_running_node_is_found_and_does_what_it_is_told(worker: str, serve: Serve) -> None:
+    write_project(f'[server]\nworker = "{worker}"\n[groups.read]\n')
+    served = serve("--workers", "1", GATEWAY_SERVER__RUNTIME_DIR="run")
+    pid = ("--pid", str(served.process.pid))
+    for which in (pid, ("-c", "gateway.toml"), ("-c", "gateway.toml", *pid)):
+        drained = gateway("drain", "primary", *which)
+        assert (drained.exit_code, drained.output) == (
+            0,
+            "primary is drained: no request is at work on it, and none will be\n",
+        )
+        resumed = gateway("resume", "primary", *which)
+        assert (resumed.exit_code, resumed.output) == (0, "primary may have work as soon as it is found fit\n")
+    late = gateway("resume", "primary", "--wait", "50ms", *pid)
+    assert (late.exit_code, late.output) == (
+        3,
+        "primary may have work, but after 0.05 s it is out of the rotation: refused\n",
+    )
+    unknown = gateway("drain", "replica9", *pid)
+    assert (unknown.exit_code, unknown.output) == (1, "there is no endpoint replica9\n")
+    too_long = gateway("drain", "primary", "--wait", "2h", *pid)
+    assert too_long.exit_code == 1
+    assert "wait must be at most" in too_long.output
+    strange = gateway("drain", "a/b?wait=1h#c", *pid)
+    assert (strange.exit_code, strange.output) == (1, "Not found\n")
+
+
+def test_a_node_that_is_not_there_is_a_sentence() -> None:
+    ended = subprocess.Popen(["/bin/true"])
+    ended.wait()
+    lost = gateway("drain", "primary", "--pid", str(ended.pid))
+    assert (lost.exit_code, lost.output) == (1, f"no running gateway with process {ended.pid} was found\n")
+    lost = gateway("resume", "primary", "-c", "nowhere.toml")
+    assert (lost.exit_code, lost.output) == (1, "no running gateway with settings from nowhere.toml was found\n")
+    wrong = gateway("drain", "primary", "--wait", "5")
+    assert wrong.exit_code == 2
+    assert 'must be a duration such as "250ms", "5s"' in wrong.output
+
+
+def test_a_node_that_does_not_answer_is_a_sentence(folder: Path) -> None:
+    node = Node(config="", pid=4711, admin=f"unix:{folder / 'admin.sock'}")
+    with pytest.raises(NotDone, match=r"process 4711 cannot be asked at unix:/.*: No such file or directory"):
+        post(node, "/admin/learn", wait=0)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(folder / "admin.sock"))
+        with pytest.raises(NotDone, match="Connection refused"):
+            post(node, "/admin/learn", wait=0)
+        deaf.listen()
+        with pytest.raises(NotDoneYet, match=r"has not answered for 0\.1 s"):
+            post(node, "/admin/learn", wait=0.1 - SPARE)

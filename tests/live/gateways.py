@@ -21,6 +21,7 @@ from gateway.demo.cluster import Cluster
 from gateway.demo.launching import tail
 from gateway.demo.ports import find_port
 from gateway.demo.server import Server
+from gateway.server.master import ADMIN
 from gateway.server.runtime import FOLDER
 from tests.web.description import Description
 
@@ -73,6 +74,7 @@ class Gateway:
         self._log = log
         self.url = f"http://127.0.0.1:{port}"
         self.client = self.new_client()
+        self.operator = self.new_operator()
 
     @property
     def log(self) -> str:
@@ -85,6 +87,15 @@ class Gateway:
         hooks = {"response": [_judge]}
         return httpx.Client(
             base_url=self.url, timeout=timeout, trust_env=False, verify=_CONTEXT, event_hooks=hooks, limits=limits
+        )
+
+    def new_operator(self, timeout: float = PATIENCE) -> httpx.Client:
+        """Another client over the listener for operators."""
+        return httpx.Client(
+            base_url="http://localhost",
+            timeout=timeout,
+            transport=httpx.HTTPTransport(uds=str(self.runtime / ADMIN)),
+            event_hooks={"response": [_judge]},
         )
 
     def run(self, query: str, headers: Mapping[str, str] | None = None, /, **arguments: Any) -> httpx.Response:
@@ -151,6 +162,7 @@ class Gateway:
     def close(self) -> None:
         """End it and all that is its own, gently if it can be."""
         self.client.close()
+        self.operator.close()
         with suppress(subprocess.TimeoutExpired):
             self.program.terminate()
             self.program.wait(PATIENCE)

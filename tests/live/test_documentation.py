@@ -2,7 +2,7 @@
 
 A page's console and Python blocks are one session in one folder, from its first to its last, over a demo of its own.
 The pages say port 8080 and the demo is on another one: curl's own configuration sends it there, so that a line is run
-as somebody would paste it.
+as somebody would paste it. Commands for a running gateway find the demo's, though others run on this machine.
 """
 
 import os
@@ -20,6 +20,7 @@ from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from gateway.postgres.learning import learn
 from gateway.postgres.objects import Book
+from gateway.server.registry import nodes
 from tests.documentation import PAGES, ROOT, Block, blocks, commands
 from tests.live.databases import GROUPS, connect, soon
 from tests.live.test_demo import COMMAND, LAST_LINE, read_until, started
@@ -28,6 +29,14 @@ from tests.test_deploy import find_program
 SESSIONS = [page for page in PAGES if any(blocks(page, "console", "python"))]
 MARK = "\x1e"
 """Printed between the outputs of a session's commands."""
+OF_NODE = """
+gateway() {
+    case $1 in
+        drain|resume|learn) command gateway "$@" --pid "$NODE" ;;
+        *) command gateway "$@" ;;
+    esac
+}
+"""
 CHANGING = {
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)": "TIME",
     r"\b[0-9a-f]{16}-[0-9a-f]+\b": "REQUEST",
@@ -52,6 +61,7 @@ def demo(folder: Path) -> Iterator[dict[str, str]]:
         assert served
         assert primary
         redirected = (f'connect-to = "{host}:8080:127.0.0.1:{served[1]}"\n' for host in ("127.0.0.1", "localhost"))
+        (node,) = nodes([folder])
         (folder / ".curlrc").write_text("".join(redirected))
         yield {
             **environment,
@@ -60,12 +70,13 @@ def demo(folder: Path) -> Iterator[dict[str, str]]:
             "HOME": str(folder),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "PORT": served[1],
+            "NODE": str(node.pid),
         }
 
 
 def script(steps: list[Block], port: str) -> str:
     """A shell script that does all that the blocks say, with a MARK before and after what each command prints."""
-    lines = []
+    lines = [OF_NODE]
     for number, block in enumerate(steps):
         if block.file:
             lines.append(

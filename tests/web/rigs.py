@@ -1,7 +1,7 @@
 """An app with routes of health and administration over a pool of fake servers."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import falcon
 import falcon.testing
@@ -13,13 +13,18 @@ from gateway.pool.pool import Pool
 from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation
+from gateway.waiting import ThreadWaits
 from gateway.web.admin import EndpointAdminResource
 from gateway.web.browsers import Browsers
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource, Membership, membership
 from gateway.web.middleware import RequestIdentity
 from gateway.web.readiness import Readiness
+from gateway.web.routes import Routes
 from tests.pool.fake import FakeServer, Rig
+
+if TYPE_CHECKING:
+    from gateway.events import Event
 
 
 class HealthRig:
@@ -33,6 +38,8 @@ class HealthRig:
         )
         groups = [self.rig.group("read"), self.rig.group("write", write=True, size=2)]
         self.is_draining = False
+        self.seen: list[Event] = []
+        """What was observed."""
         self.pool = Pool(rotation=self.rotation, groups=groups)
         catalogue = Catalogue({}, "hash")
         self.plans = Plans(catalogue)
@@ -46,7 +53,7 @@ class HealthRig:
             in_flight=identity.in_flight,
             is_draining=lambda: self.is_draining,
         )
-        app: falcon.App[Any, Any] = falcon.App(middleware=[identity])
+        app: falcon.App[Any, Any] = falcon.App(middleware=[identity], router=Routes())
         Failures(verbose=False).register(app)
         readiness = Readiness(
             catalogue=catalogue, plans=self.plans, pool=self.pool, is_draining=lambda: self.is_draining
@@ -62,6 +69,8 @@ class HealthRig:
             rotation=self.rotation,
             snapshots=self.snapshots,
             membership=lambda view: membership(view, self.pool),
+            waits=ThreadWaits(),
+            observe=self.seen.append,
             longest_wait=30.0,
         )
         app.add_route("/health", health)

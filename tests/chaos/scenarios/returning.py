@@ -2,10 +2,8 @@
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from tests.chaos import servers
-from tests.chaos.asking import post
 from tests.chaos.load import Kind, mixture
 from tests.chaos.proxy import Mode
 from tests.chaos.results import Figure
@@ -72,24 +70,23 @@ def drained(stage: Stage) -> Iterator[Figure]:
         stage.serve(cluster) as node,
         node.load(rate=20, reads=1.0, mix=mixture(read="doze")) as slow,
         node.load(rate=stage.rate) as load,
-        ThreadPoolExecutor(1) as threads,
     ):
         time.sleep(WARM)
         asked = time.monotonic()
-        request = post(f"/admin/endpoints/{victim}/drain?wait=30s", {})
-        answer = threads.submit(node.ask, request, 35.0).result()
+        with node.gateway.new_operator(35.0) as operator:
+            answer = operator.post(f"/admin/endpoints/{victim}/drain?wait=30s")
         answered = time.monotonic()
-        stage.remark(f"drain answered {answer.status} after {answered - asked:.2f} s: {answer.body[:200]!r}")
+        stage.remark(f"drain answered {answer.status_code} after {answered - asked:.2f} s: {answer.text[:200]}")
         out = node.watch.out(victim, since=asked, timeout=1)
         time.sleep(1.0)
         resumed = time.monotonic()
-        again = node.ask(post(f"/admin/endpoints/{victim}/resume", {}))
+        again = node.gateway.operator.post(f"/admin/endpoints/{victim}/resume")
         back = node.watch.back(victim, since=resumed, timeout=3)
         time.sleep(0.5)
         reasons = node.watch.reasons(victim, asked)
     note_stalls(stage, load)
-    stage.remark(f"resume answered {again.status}; reasons: {', '.join(reasons)}")
-    yield Figure("not answered 200", (answer.status != 200) + (again.status != 200), 0)
+    stage.remark(f"resume answered {again.status_code}; reasons: {', '.join(reasons)}")
+    yield Figure("not answered 200", (answer.status_code != 200) + (again.status_code != 200), 0)
     both = (*load.records, *slow.records)
     late = [one for one in both if one.endpoint == victim and answered < one.answered and one.sent < resumed]
     yield Figure("answers by it after the drain had answered", len(late), 0)
