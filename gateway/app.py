@@ -101,7 +101,6 @@ class _Worker:
         self._observe = observe
         self._settings = settings
         self._catalogue = catalogue
-        self._directory = directory
         self._is_draining = is_draining
         views, self._election = _shared(settings, directory)
         self._rotation = Rotation(
@@ -125,8 +124,17 @@ class _Worker:
             pool=self._pool,
             catalogue=catalogue,
             plans=self._plans,
+            learning=lambda: self._learner.status,
             in_flight=self._identity.in_flight,
             is_draining=is_draining,
+        )
+        self._learner = Learner(
+            plans=self._plans,
+            pool=self._pool,
+            catalogue=catalogue,
+            directory=directory,
+            workers=self._snapshots.all,
+            observe=observe,
         )
 
     def front(self) -> "falcon.App[Any, Any]":
@@ -215,7 +223,7 @@ class _Worker:
             timeout=settings.probe.timeout,
         )
         prober.start()
-        Learner(plans=self._plans, pool=self._pool, catalogue=self._catalogue, directory=self._directory).start()
+        self._learner.start()
         Sweeper(pool=self._pool, retention=settings.idempotency.retention, is_wanted=prober.is_elected).start()
 
     def _group(self, name: str, group: GroupSettings) -> Group[Connection]:
@@ -262,7 +270,7 @@ def _shared(settings: Settings, directory: Path | None) -> tuple[Views, Election
         endpoints = {name: repr(endpoint) for name, endpoint in settings.endpoints.items()}
         try:
             board = Board(directory, endpoints=endpoints)
-            return board, Election(directory, name=board.layout, stale_after=stale)
+            return board, Election(directory, name=f"prober-{board.layout}", stale_after=stale)
         except OSError as error:
             log.warning("this worker knows only what it learns itself of endpoints: %s", error)
     return LocalViews(settings.endpoints), Election(None, name="", stale_after=stale)

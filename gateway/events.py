@@ -122,6 +122,24 @@ class QueryRefused(Event, frozen=True, kw_only=True):
         return f"{self.file}:{self.line}: {self.query} cannot be served: {self.fault}"
 
 
+class CatalogueChanged(Event, frozen=True, kw_only=True):
+    """The database is not as it was when the queries were learnt: somebody has migrated it."""
+
+    name = "catalogue_changed"
+    parts: int
+    """Tables, types, functions and so on that have changed."""
+    queries: int
+    """Queries that depend on them, and are learnt anew."""
+
+    @property
+    def level(self) -> Level:
+        """Not a warning: somebody wanted it."""
+        return Level.INFO
+
+    def __str__(self) -> str:
+        return f"the database has changed in {self.parts} places: {self.queries} queries are learnt anew"
+
+
 class LearningInterrupted(Event, frozen=True, kw_only=True):
     """The connection was lost while the types of the queries were being learnt; it is tried again."""
 

@@ -1,6 +1,8 @@
 """What a query means depends on objects of the server's catalogue; these are what has to be watched for it."""
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from typing import Any, Self
 
 import msgspec
 
@@ -31,9 +33,20 @@ class Dependencies(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def touched_by(self, changed: AbstractSet[str]) -> bool:
         """Whether any of these parts of a look concerns what depends on this."""
-        return not changed.isdisjoint(_OF_ALL) or not changed.isdisjoint(self._parts())
+        return not changed.isdisjoint(_OF_ALL) or not changed.isdisjoint(self.parts)
 
-    def _parts(self) -> set[str]:
+    @classmethod
+    def of_all(cls, several: Iterable["Dependencies"]) -> Self:
+        """All that any of several depends on."""
+        sets: list[set[Any]] = [set() for _ in cls.__struct_fields__]
+        for each in several:
+            for found, field in zip(sets, cls.__struct_fields__, strict=True):
+                found |= getattr(each, field)
+        return cls(*map(frozenset, sets))
+
+    @property
+    def parts(self) -> set[str]:
+        """The parts of a look that these are."""
         return {
             *(f"relation {oid}" for oid in self.relations),
             *(f"type {oid}" for oid in self.types),

@@ -36,8 +36,8 @@ PATIENCE_AT_START = 1.0
 REST = 0.0002
 """Seconds between two tries at the lock."""
 LOCK = "board.lock"
-FILES = ("board-*", "prober-*")
-"""What belongs to one set of endpoints (``prober-*``: see ``election``)."""
+FILES = ("board-*", "elected-prober-*")
+"""What belongs to one set of endpoints (``elected-*``: see ``election``)."""
 
 _MAGIC = b"gwboard1"
 _HEADER = 128

@@ -23,14 +23,14 @@ class Election:
     def __init__(
         self, directory: Path | None, *, name: str, stale_after: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """``name``: of what is looked at; ``stale_after``: seconds without a look after which a holder is stuck."""
+        """``name``: of what is done; ``stale_after``: seconds without a look after which a holder is stuck."""
         self._stale_after = stale_after
         self._clock = clock
         self._files: list[int] = []
         self._rank: int | None = None
         if directory is not None:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._files = [os.open(directory / f"prober-{name}-{rank}", flags, 0o600) for rank in range(RANKS)]
+            self._files = [os.open(directory / f"elected-{name}-{rank}", flags, 0o600) for rank in range(RANKS)]
 
     def is_elected(self) -> bool:
         """Try; whether this process is to look now. To be asked every 100 ms or so."""

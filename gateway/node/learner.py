@@ -1,42 +1,41 @@
-"""Has the queries' types learnt: a worker adopts what another has learnt, or learns over a connection of its pool."""
+"""Keeps what a worker knows of its queries true: one worker of the node learns for all, the others take that over."""
 
-import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
-import msgspec
-
 from gateway.catalogue.query import Catalogue
 from gateway.errors import GatewayError, NoEndpoint
-from gateway.execution.plans import Known, Plans
-from gateway.node.learnt import LearntFile
-from gateway.node.spawning import Spawn, spawn_thread
+from gateway.events import LearningInterrupted, LearningNotShared, Observer
+from gateway.execution.plans import Plans
+from gateway.node.election import Election
+from gateway.node.learning import PER_LOOK, PER_QUERY, Learning
+from gateway.node.learnt import Asked, Entry, Failed, Learnt, LearntFile, Looked, Stale
+from gateway.node.snapshots import LearningStatus, Snapshot
+from gateway.node.tasks import Task
 from gateway.pool.pool import Pool
 from gateway.postgres.connection import Connection
-from gateway.postgres.inferring import CannotLearn, TryLater
-from gateway.postgres.learning import learn
-from gateway.postgres.objects import Book
 
-log = logging.getLogger("gateway.node")
-
-SOON = 0.02
-"""Seconds between two tries while not every query has been looked at: nobody is served before."""
-LATER = 0.2
-"""Seconds between two glances at whether there is something to learn again."""
+TICK = 0.05
+"""Seconds between two turns at most."""
+STALE_AFTER = PER_LOOK + PER_QUERY + 0.5
+"""Seconds without a sign of life after which the worker that learns for the node is stopped or stuck."""
+GLANCE_EVERY = 1.0
+"""Seconds between two looks at whether other workers can share."""
+RECENT = 1.0
+"""Seconds for which what others have learnt is known to hold since one of them looked at the database."""
 PATIENCE = 1.0
 """Seconds to wait for a connection."""
-PER_QUERY = 5.0
-"""Seconds that learning one query may take."""
-PUBLISH_EVERY = 0.05
-"""Seconds after which the others get what there is while the rest is being learnt."""
+PATIENCE_AT_START = 0.5
+LOOK_EVERY = 0.02
+"""Seconds between two looks at what the workers say, while somebody waits for them to have learnt."""
 
 
 class Learner:
-    """Keeps the plans of a process complete."""
+    """Keeps the plans of one process complete and true."""
 
     def __init__(
         self,
@@ -45,109 +44,209 @@ class Learner:
         pool: Pool[Connection],
         catalogue: Catalogue,
         directory: Path | None,
-        spawn: Spawn = spawn_thread,
+        workers: Callable[..., Iterable[Snapshot]],
+        observe: Observer,
     ) -> None:
-        """Begin with what others have learnt; ``directory``: the node's runtime directory, None: nothing is shared."""
+        """``directory``: the node's; None: nothing is shared. ``workers``: see ``Snapshots.all``."""
         self._plans = plans
         self._pool = pool
-        self._file = None if directory is None else LearntFile(directory, catalogue)
-        self._spawn = spawn
-        self._stopped = threading.Event()
-        self._told = ""
-        self._adopt()
+        self._catalogue = catalogue
+        self._workers = workers
+        self._observe = observe
+        self._learning = Learning(plans=plans, lend=self._lend, share=self._share, observe=observe)
+        self._file: LearntFile | None = None
+        self._election = Election(None, name="", stale_after=STALE_AFTER)
+        if directory is not None:
+            try:
+                self._file = LearntFile(directory, catalogue)
+                self._election = Election(directory, name=f"learner-{self._file.key}", stale_after=STALE_AFTER)
+            except OSError as error:
+                self._go_alone(str(error))
+        self._is_alone = self._file is None
+        plans.confirmed = False
+        self._all_wanted = self._all_since = 0.0
+        self._fault: str | None = None
+        self._learns = False
+        """Whether this worker learns for the node, or for itself alone."""
+        self._next_glance = 0.0
+        self._confirmed = threading.Event()
+        self._task = Task("the learning of the queries' types", self._turn, observe=observe)
 
     def start(self) -> None:
-        """Begin."""
-        self._spawn(self._run)
+        """Begin with what other workers have learnt, and go on beside requests.
 
-    def stop(self) -> None:
-        """End after the look under way."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(LATER if self._plans.complete else SOON):
-            try:
-                self._learn_unless_refused()
-            except Exception:  # a bug of ours must not be the last try
-                log.exception("the queries' types could not be learnt, by a bug of ours")
-
-    def _learn_unless_refused(self) -> None:
-        if self._plans.complete and not self._plans.wanting():
-            return
-        try:
-            self.learn()
-            self._told = ""
-        except NoEndpoint:
-            return  # the rotation says why
-        except GatewayError as error:
-            if error.detail != self._told:
-                self._told = error.detail
-                log.warning("learning the queries' types ended early: %s", error.detail)
-
-    def learn(self) -> None:
-        """Learn what is not known, from the node's other workers or else from the server.
-
-        Raises a GatewayError when the connection fails, or none could be had; what was learnt until then is kept.
+        Where others have learnt something, this waits a moment for what shows that it still holds: a worker that is
+        started while the node serves refuses no request meanwhile.
         """
-        if self._file is None:
-            self._learn_from_server()
-            return
-        try:
-            self._adopt()
-            with self._file.turn() as is_ours:
-                if is_ours and (not self._plans.complete or self._plans.wanting()):
-                    self._learn_from_server()
-                    self._file.publish(self._plans)
-        except OSError as error:
-            # The directory is gone or full: that is no reason not to serve.
-            log.warning("what the servers say of the queries is not shared any more: %s", error)
-            self._file = None
+        self._take_over()
+        self._task.start()
+        if any(known.signature is not None for known in self._plans.all()):
+            self._confirmed.wait(PATIENCE_AT_START)
 
-    def _learn_from_server(self) -> None:
-        if self._plans.wanting():
-            with self._lend() as connection:
-                self._ask(connection)
-        self._plans.complete = True
-
-    def _ask(self, connection: Connection) -> None:
-        book = Book()
-        published_at = monotonic()
-        for known in self._plans.wanting():
-            known.tried_at = monotonic()
-            self._learn_one(connection, known, book)
-            if self._file is not None and monotonic() - published_at > PUBLISH_EVERY:
-                self._file.publish(self._plans)
-                published_at = monotonic()
-
-    def _learn_one(self, connection: Connection, known: Known, book: Book) -> None:
-        query = known.query
-        try:
-            signature = learn(connection, query, book, monotonic() + PER_QUERY)
-        except (CannotLearn, TryLater) as error:
-            self._note_fault(known, str(error))
-        except GatewayError:
-            raise
-        except Exception:  # a bug of ours costs this query, not the whole catalogue
-            log.exception("%s:%d: %s: a bug of ours", query.file, query.line, query.name)
-            self._note_fault(known, "a bug of ours: the log has more")
-        else:
-            self._plans.learnt(query.name, signature, at=time.time())
-
-    def _note_fault(self, known: Known, fault: str) -> None:
-        query = known.query
-        if known.fault != fault:
-            log.warning("%s:%d: %s cannot be served: %s", query.file, query.line, query.name, fault)
-        self._plans.failed(query.name, fault)
-
-    def _adopt(self) -> None:
+    def close(self) -> None:
+        """End, and let another worker learn for the node."""
+        self._task.close()
+        self._election.close()
         if self._file is not None:
-            with suppress(OSError, msgspec.MsgspecError):  # then this worker learns for itself
-                self._file.adopt(self._plans)
+            self._file.close()
+
+    @property
+    def status(self) -> LearningStatus:
+        """How far this worker has come."""
+        return LearningStatus(
+            looked_at=max(0.0, self._learning.looked_at),
+            all_since=self._all_since,
+            is_alone=self._is_alone,
+            fault=self._fault,
+        )
+
+    def learn_now(self, deadline: float) -> list[int]:
+        """Have every query learnt again, and wait until all workers of the node act on it.
+
+        Returns the pids of those that did not until the deadline.
+        """
+        wanted = monotonic()
+        self._ask(Asked(at=wanted))
+        while True:
+            late = [worker.pid for worker in self._neighbours(newest=True) if worker.learning.all_since < wanted]
+            if not late or monotonic() >= deadline:
+                return late
+            time.sleep(LOOK_EVERY)
+
+    # --- turns -----------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> float:
+        neighbours: list[Snapshot] = []
+        if not self._plans.confirmed or monotonic() >= self._next_glance:
+            self._next_glance = monotonic() + GLANCE_EVERY
+            neighbours = self._neighbours()
+        # NOTE: the file is read after the snapshots. Whoever looked wrote what it found before it said that it looked.
+        self._take_over()
+        if not self._is_alone and any(worker.learning.is_alone for worker in neighbours):
+            self._go_alone("another worker cannot write it")
+        self._learns = self._is_alone or self._election.is_elected()
+        if self._learns:
+            return min(TICK, self._learn())
+        if any(worker.learning.looked_at >= monotonic() - RECENT for worker in neighbours):
+            self._confirm()
+        self._pass_on()
+        return TICK
+
+    def _neighbours(self, *, newest: bool = False) -> list[Snapshot]:
+        """The workers of the node that serve the same catalogue, this one included."""
+        return [worker for worker in self._workers(newest=newest) if worker.catalogue == self._catalogue.hash]
+
+    def _learn(self) -> float:
+        if self._all_wanted > self._all_since and not self._learning.is_learning_all:
+            self._learning.learn_all()
+        try:
+            rest = self._learning.turn()
+        except GatewayError as error:
+            if error.detail != self._fault and not isinstance(error, NoEndpoint):  # of which the rotation tells why
+                self._observe(LearningInterrupted(detail=error.detail))
+            self._fault = error.detail
+            return TICK
+        finally:
+            self._election.stamp()
+        self._fault = None
+        self._confirm()
+        if self._file is not None and not self._is_alone and self._file.is_long:
+            self._file.rewrite(self._everything())
+        return rest
+
+    def _confirm(self) -> None:
+        self._plans.confirmed = True
+        self._confirmed.set()
+
+    def _pass_on(self) -> None:
+        """Have the worker that learns for the node learn what was asked for here."""
+        if asked := self._plans.asked():
+            now = monotonic()
+            for known in asked:
+                known.tried_at = now
+            self._ask(Asked(tuple(known.query.name for known in asked), now))
+
+    def _ask(self, asked: Asked) -> None:
+        if self._file is None or self._is_alone:
+            self._apply(asked)
+        else:
+            try:
+                self._file.append([asked])
+            except OSError as error:
+                self._go_alone(str(error))
+                self._apply(asked)
+        self._task.wake()
+
+    # --- what is shared --------------------------------------------------------------------------------------------
+
+    def _share(self, entries: Sequence[Entry]) -> None:
+        if self._file is not None and not self._is_alone:
+            try:
+                self._file.append(entries)
+            except OSError as error:
+                self._go_alone(str(error))
+            else:
+                self._take_over()
+                return
+        for entry in entries:
+            self._apply(entry)
+
+    def _take_over(self) -> None:
+        if self._file is None:
+            return
+        while entries := self._file.read():
+            for entry in entries:
+                self._apply(entry)
+            time.sleep(0)  # let requests have their turn on a loop
+
+    def _apply(self, entry: Entry) -> None:
+        match entry:
+            case Learnt():
+                self._plans.learnt(entry.query, entry.signature, epoch=entry.epoch, at=entry.at)
+            case Failed():
+                self._plans.failed(entry.query, entry.fault, waits=entry.waits)
+            case Stale():
+                self._plans.stale(entry.queries, at=entry.at)
+                self._leave_to_others(entry.queries)
+            case Looked():
+                self._learning.take_over(entry)
+                self._all_since = max(self._all_since, entry.all_since)
+            case Asked(queries=()):
+                self._all_wanted = max(self._all_wanted, entry.at)
+            case Asked():
+                for name in entry.queries:
+                    self._plans.ask(self._plans.known(name))
+                self._leave_to_others(entry.queries)
+
+    def _leave_to_others(self, names: Sequence[str]) -> None:
+        """Whoever learns for the node knows that these are asked for; should it not get to it, ask again later."""
+        if not self._learns:
+            for name in names:
+                self._plans.known(name).tried_at = monotonic()
+
+    def _go_alone(self, reason: str) -> None:
+        """Learn for this worker alone: the runtime directory is gone, or full. That is no reason not to serve."""
+        self._is_alone = True
+        self._observe(LearningNotShared(detail=reason))
+
+    def _everything(self) -> Iterator[Entry]:
+        """What the file has to say to a worker that reads it from its beginning."""
+        for known in self._plans.all():
+            if known.signature is not None:
+                yield Learnt(known.query.name, known.signature, known.epoch, known.learnt_at or 0.0)
+            if known.fault is not None:
+                yield Failed(known.query.name, known.fault, waits=known.waits)
+            if known.stale_at is not None:
+                yield Stale((known.query.name,), known.stale_at)
+        yield Looked(self._learning.parts, all_since=self._all_since)
 
     @contextmanager
     def _lend(self) -> Iterator[Connection]:
-        """Lend a connection of the first group that has an endpoint: it is counted as any other."""
-        for group in self._pool.groups.values():
+        """Lend a connection of a group that writes, if one has an endpoint, or else of any: it is counted as theirs.
+
+        A standby may be behind; the primary is what a migration changes first.
+        """
+        for group in sorted(self._pool.groups.values(), key=lambda group: not group.access_write):
             if group.serving:
                 with group.lease(monotonic() + PATIENCE) as lease:
                     yield lease.connection

@@ -1,79 +1,158 @@
-"""What the servers said of a catalogue's queries, in a file that the workers of a node share."""
+"""What the servers said of a catalogue's queries, in a file to which the workers of a node append.
 
-import fcntl
+The file is a line of JSON for each thing that was learnt, asked for or noticed; whoever reads it from the beginning
+knows all of it. Lines are appended by one system call each, so those of several processes do not mix. A line that is
+damaged, because a process was killed while it wrote or because the file system was full, is skipped.
+"""
+
+import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from time import monotonic
 
 import msgspec
 
+from gateway import __version__
 from gateway.catalogue.query import Catalogue
 from gateway.catalogue.types import Signature
-from gateway.execution.plans import Plans
+from gateway.node.files import open_shared, replace
 
-PATIENCE = 3.0
-"""Seconds for which another worker may be learning before this one learns for itself: the other may be stopped."""
+FILES = ("learnt-*", "elected-learner-*")
+"""What belongs to one catalogue (``elected-*``: see ``election``)."""
+
+_SLICE = 64 * 1024
+"""Bytes read at a time: some hundred lines, which take less than 5 ms to decode."""
+_ROOM = 1 << 20
+"""Bytes of lines that are out of date for which a file is not yet written anew."""
 
 
-class Learnt(msgspec.Struct, frozen=True):
-    """The content of the file."""
+class Learnt(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """A server has described a query."""
 
-    signatures: dict[str, tuple[Signature, float]]
-    """With when they were learnt."""
-    faults: dict[str, str]
-    complete: bool = True
-    """Whether every query has been looked at."""
+    query: str
+    signature: Signature
+    epoch: int
+    at: float
+    """When, in seconds of the Unix epoch."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """A server did not describe a query."""
+
+    query: str
+    fault: str
+    waits: bool = False
+    """The fault is not the query's own."""
+
+
+class Stale(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """A migration may have changed these queries."""
+
+    queries: tuple[str, ...]
+    at: float
+    """When it was noticed, by ``time.monotonic``."""
+
+
+class Looked(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """The database was looked at, and is not as it was."""
+
+    parts: dict[str, int]
+    """See ``postgres.looking``."""
+    sessions_stale: bool = False
+    """Settings of the role or the database have changed: sessions keep those with which they were opened."""
+    all_since: float = 0.0
+    """Every query was learnt since then, by ``time.monotonic``."""
+
+
+class Asked(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """A worker wants queries to be learnt."""
+
+    queries: tuple[str, ...] = ()
+    """None: all."""
+    at: float = 0.0
+    """When, by ``time.monotonic``."""
+
+
+Entry = Learnt | Failed | Stale | Looked | Asked
 
 
 class LearntFile:
-    """The file of one catalogue. Raises OSError and msgspec.MsgspecError where it cannot be used."""
+    """The file of one catalogue. Methods raise OSError where it cannot be used."""
 
     def __init__(self, directory: Path, catalogue: Catalogue) -> None:
-        self._file = directory / f"signatures-{catalogue.hash[:16]}.json"
-        self._adopted = 0
-        """When what was adopted last had been written."""
-        self._held_up_since: float | None = None
+        """Open the file, made if it is missing; those of other catalogues and versions are removed then."""
+        self.key = hashlib.sha256(f"{__version__} {catalogue.hash}".encode()).hexdigest()[:16]
+        self._path = directory / f"learnt-{self.key}"
+        is_new = not self._path.exists()
+        self._encoder = msgspec.json.Encoder()
+        self._decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
+        self._file = open_shared(self._path, os.O_APPEND)
+        self._read = 0
+        """Bytes read."""
+        self._kept = 0
+        """Bytes that the file had when it was last written anew."""
+        self._rest = b""
+        if is_new:
+            for old in (old for pattern in FILES for old in directory.glob(pattern) if self.key not in old.name):
+                old.unlink(missing_ok=True)  # a worker that still uses it has it open
 
-    @contextmanager
-    def turn(self) -> Iterator[bool]:
-        """Whether it is this worker's turn to learn, which the kernel ends should it die."""
-        with self._file.with_suffix(".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if self._held_up_since is None:
-                    self._held_up_since = monotonic()
-                if monotonic() - self._held_up_since < PATIENCE:
-                    yield False
-                    return
-            self._held_up_since = None
-            yield True
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Write what all workers are to know."""
+        lines = b"".join(b"%b\n" % self._encoder.encode(entry) for entry in entries)
+        size = os.fstat(self._file).st_size
+        if size and os.pread(self._file, 1, size - 1) != b"\n":
+            lines = b"\n" + lines  # behind a damaged line
+        if lines and os.write(self._file, lines) != len(lines):
+            raise OSError("the file system is full")
 
-    def adopt(self, plans: Plans) -> None:
-        """Take over what another worker has written since the last time."""
+    def read(self) -> list[Entry]:
+        """Give some of what was written since the last call, and not been given yet; empty when that is all."""
+        found = os.pread(self._file, _SLICE, self._read)
+        if not found and self._was_replaced():
+            found = os.pread(self._file, _SLICE, 0)
+        self._read += len(found)
+        *lines, self._rest = (self._rest + found).split(b"\n")
+        return list(self._decoded(lines))
+
+    @property
+    def is_long(self) -> bool:
+        """Whether most of the file may be out of date, so that it is time to write it anew."""
+        return self._read > 2 * self._kept + _ROOM
+
+    def rewrite(self, entries: Iterable[Entry]) -> None:
+        """Put a file with these entries alone in its place."""
+        content = b"".join(b"%b\n" % self._encoder.encode(entry) for entry in entries)
+        replace(self._path, content)
+        os.close(self._file)
+        self._file, self._rest = open_shared(self._path, os.O_APPEND), b""
+        self._read = self._kept = len(content)
+
+    def close(self) -> None:
+        """Close the file; not to be used afterwards. Harmless when repeated."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def _was_replaced(self) -> bool:
+        """Whether another file has taken its place, which is then read from its beginning."""
+        mine = os.fstat(self._file)
+        if mine.st_size > self._read:
+            return False  # there is something to be read first
         try:
-            written = self._file.stat().st_mtime_ns
-        except FileNotFoundError:
-            return
-        if written == self._adopted:
-            return
-        learnt = msgspec.json.decode(self._file.read_bytes(), type=Learnt)
-        for name, (signature, at) in learnt.signatures.items():
-            plans.learnt(name, signature, at=at)
-        for name, fault in learnt.faults.items():
-            plans.failed(name, fault)
-        plans.complete = learnt.complete
-        self._adopted = written
+            there = self._path.lstat()
+            if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
+                return False
+            replaced = open_shared(self._path, os.O_APPEND)
+        except OSError:
+            return False  # removed, with the catalogue: this process goes on with the file it has
+        os.close(self._file)
+        self._file, self._read, self._rest = replaced, 0, b""
+        return True
 
-    def publish(self, plans: Plans) -> None:
-        """Give the others what this worker has learnt."""
-        learnt = Learnt(
-            {each.query.name: (each.signature, each.learnt_at or 0.0) for each in plans.all() if each.signature},
-            {each.query.name: each.fault for each in plans.all() if each.fault is not None},
-            plans.complete,
-        )
-        draft = self._file.with_suffix(f".{os.getpid()}")
-        draft.write_bytes(msgspec.json.encode(learnt))
-        draft.replace(self._file)
+    def _decoded(self, lines: Iterable[bytes]) -> Iterator[Entry]:
+        for line in lines:
+            try:
+                if line:
+                    yield self._decoder.decode(line)
+            except msgspec.MsgspecError:
+                continue  # damaged; what it said is learnt again

@@ -31,6 +31,19 @@ CLEAN_EVERY = 5.0
 _PREFIX = "worker-"
 
 
+class LearningStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How true what a worker knows of the queries is. Points in time are of ``time.monotonic``."""
+
+    looked_at: float = 0.0
+    """When it last looked at the database for the node, 0.0 if it never did."""
+    all_since: float = 0.0
+    """It acts on what was learnt of every query since then; 0.0 where nobody asked for that."""
+    is_alone: bool = False
+    """It cannot share what it learns with the other workers."""
+    fault: str | None = None
+    """Why it could not look or learn when it tried last."""
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One worker at one moment. Points in time are of ``time.monotonic``, which all processes of a machine share."""
 
@@ -56,6 +69,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """When it was loaded, in seconds of the Unix epoch."""
     faults: int
     """Queries that cannot be served."""
+    learning: LearningStatus
 
 
 class Snapshots:
@@ -68,6 +82,7 @@ class Snapshots:
         pool: Pool[Any],
         catalogue: Catalogue,
         plans: Plans,
+        learning: Callable[[], LearningStatus],
         in_flight: Callable[[], int],
         is_draining: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
@@ -77,6 +92,7 @@ class Snapshots:
         self._pool = pool
         self._catalogue = catalogue
         self._plans = plans
+        self._learning = learning
         self._in_flight = in_flight
         self._is_draining = is_draining
         self._clock = clock
@@ -108,6 +124,7 @@ class Snapshots:
             catalogue=self._catalogue.hash,
             loaded=self._loaded,
             faults=self._plans.faults,
+            learning=self._learning(),
         )
 
     def publish(self) -> None:

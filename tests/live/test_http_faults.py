@@ -244,7 +244,7 @@ def test_it_serves_though_its_runtime_directory_is_taken_away(fragile: Cluster, 
             running.runtime.rmdir()
             fragile.primary.start()
             wait_until(lambda: running.run("series").status_code == 200, "a read is served")
-            assert "not shared any more" in running.log
+            assert "not known to the others any more" in running.log
         finally:
             fragile.primary.kill()
             context.__exit__(None, None, None)

@@ -1,168 +1,308 @@
-"""What the servers say of the queries reaches every worker, over the connections there are."""
+"""What the servers say of the queries reaches every worker, and stays true."""
 
-import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from gateway.catalogue.compiling import compile_catalogue
 from gateway.catalogue.query import Catalogue
-from gateway.catalogue.types import Form, Signature
+from gateway.catalogue.types import Signature
 from gateway.demo.cluster import Cluster
-from gateway.errors import BackendUnavailable, NoEndpoint
+from gateway.errors import BackendUnavailable, QueryBroken
+from gateway.events import CatalogueChanged, Event, LearningNotShared, QueryRefused
 from gateway.execution.plans import Plans
-from gateway.node import learnt as learnt_module
 from gateway.node.learner import Learner
-from gateway.node.learnt import Learnt
+from gateway.node.snapshots import Snapshot, Snapshots
 from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
-from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Address, Driver
 from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation
 from gateway.waiting import ThreadWaits
+from tests.live.databases import plain, soon
 from tests.live.sessions import wait_until
 
-SIGNATURE = Signature(parameters=(), columns=(), form=Form.PLAIN)
-LEARNT = Learnt({"q": (SIGNATURE, 1.0)}, {})
+QUERIES = """
+-- name: one$
+SELECT 1
 
+-- name: labels
+SELECT label FROM learnt_things WHERE label = :label
 
-@pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
-    folder = tmp_path / "queries"
-    folder.mkdir()
-    (folder / "q.sql").write_text("-- name: q$\nSELECT 1\n")
-    return compile_catalogue([folder], groups={"read": "read", "write": "write"}, timeout=5.0)
+-- name: add!
+INSERT INTO learnt_things (label, at) VALUES (:label, :at)
+
+-- name: broken$
+SELECT count(*) FROM learnt_not_there
+"""
+TABLES = """
+DROP TABLE IF EXISTS learnt_things, learnt_not_there;
+DROP TYPE IF EXISTS learnt_label;
+CREATE TYPE learnt_label AS ENUM ('a', 'b');
+CREATE TABLE learnt_things (label learnt_label, at timestamp);
+"""
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     with Cluster(replicas=0) as cluster:
         yield cluster
 
 
-def published(directory: Path, catalogue: Catalogue) -> Path:
-    return directory / f"signatures-{catalogue.hash[:16]}.json"
+@pytest.fixture
+def server(cluster: Cluster) -> Cluster:
+    cluster.primary.sql(TABLES)
+    return cluster
 
 
-def pool_of(server: Cluster, *, probed: bool) -> Pool[Connection]:
-    rotation = Rotation(views=LocalViews(["primary"]))
-    if probed:
-        rotation.apply("primary", Probed(role=Role.PRIMARY, ping_ms=0.1))
-    group = Group(
-        GroupConfig(name="read", access_write=False, endpoints=("primary",), size=1, queue_limit=0),
-        driver=Driver({"primary": Address(dsn=server.primary.dsn())}, read_only=True),
-        rotation=rotation,
-        waits=ThreadWaits(),
-    )
-    return Pool(rotation=rotation, groups=[group])
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    return compiled(tmp_path, QUERIES)
 
 
-def learner_of(
-    directory: Path | None, catalogue: Catalogue, server: Cluster, *, probed: bool = True
-) -> tuple[Learner, Plans, Pool[Connection]]:
-    plans, pool = Plans(catalogue), pool_of(server, probed=probed)
-    return Learner(plans=plans, pool=pool, catalogue=catalogue, directory=directory), plans, pool
+def compiled(directory: Path, text: str) -> Catalogue:
+    folder = directory / "queries"
+    folder.mkdir(exist_ok=True)
+    (folder / "q.sql").write_text(text)
+    return compile_catalogue([folder], groups={"read": "read", "write": "write"}, timeout=30.0)
 
 
-def test_what_another_worker_has_learnt_is_known_from_the_start(
-    tmp_path: Path, catalogue: Catalogue, server: Cluster
+class Worker:
+    """As much of a worker as learns: two of them in one directory are a node of two."""
+
+    def __init__(self, server: Cluster, catalogue: Catalogue, directory: Path | None, *, probed: bool = True) -> None:
+        self.events: list[Event] = []
+        self.catalogue = catalogue
+        self.plans = Plans(catalogue)
+        self.rotation = Rotation(views=LocalViews(["primary"]))
+        if probed:
+            self.probe()
+        group = Group(
+            GroupConfig(name="read", access_write=False, endpoints=("primary",), size=2, queue_limit=2),
+            driver=Driver({"primary": Address(dsn=server.primary.dsn())}, read_only=True),
+            rotation=self.rotation,
+            waits=ThreadWaits(),
+        )
+        self.pool = Pool(rotation=self.rotation, groups=[group])
+        self.neighbours: list[Worker] = []
+        self.snapshots = Snapshots(
+            directory=None,
+            pool=self.pool,
+            catalogue=catalogue,
+            plans=self.plans,
+            learning=lambda: self.learner.status,
+            in_flight=lambda: 0,
+            is_draining=lambda: False,
+        )
+        self.learner = Learner(
+            plans=self.plans,
+            pool=self.pool,
+            catalogue=catalogue,
+            directory=directory,
+            workers=self.workers,
+            observe=self.events.append,
+        )
+
+    def workers(self, **_: bool) -> list[Snapshot]:
+        return [worker.snapshots.take() for worker in (self, *self.neighbours)]
+
+    def probe(self) -> None:
+        self.rotation.apply("primary", Probed(role=Role.PRIMARY, ping_ms=0.1))
+
+    def signature(self, name: str) -> Signature | None:
+        return self.plans.known(name).signature
+
+    def parameters(self, name: str) -> list[str]:
+        signature = self.signature(name)
+        return [] if signature is None else [parameter.name for parameter in signature.parameters]
+
+    def labels(self) -> tuple[str, ...]:
+        signature = self.signature("labels")
+        return () if signature is None else signature.parameters[0].labels
+
+    def close(self) -> None:
+        self.learner.close()
+        self.pool.close()
+
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def start(server: Cluster, catalogue: Catalogue, tmp_path: Path) -> Iterator[Start]:
+    """Starts workers of one node, and closes them."""
+    workers: list[Worker] = []
+
+    def start(*, catalogue: Catalogue = catalogue, directory: Path | None = tmp_path, probed: bool = True) -> Worker:
+        worker = Worker(server, catalogue, directory, probed=probed)
+        for other in workers:
+            other.neighbours.append(worker)
+            worker.neighbours.append(other)
+        workers.append(worker)
+        worker.learner.start()
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.close()
+
+
+def test_a_worker_learns_over_a_connection_of_its_pool(start: Start) -> None:
+    worker = start()
+    wait_until(lambda: worker.plans.complete)
+    assert worker.parameters("add") == ["learnt_label", "timestamp without time zone"]
+    assert worker.plans.known("add").learnt_at
+    wait_until(lambda: worker.pool["read"].stats().leased == 0)
+
+
+def test_a_worker_takes_over_what_another_has_learnt(start: Start) -> None:
+    first = start()
+    wait_until(lambda: first.plans.complete)
+    second = start()
+    wait_until(lambda: second.plans.complete)
+    for name in first.catalogue.queries:
+        assert second.signature(name) == first.signature(name)
+    assert second.plans.known("broken").fault == first.plans.known("broken").fault
+    assert second.pool["read"].stats().idle == 0  # nothing was asked
+
+
+def test_nothing_is_asked_before_a_server_has_answered(start: Start) -> None:
+    worker = start(probed=False)
+    wait_until(lambda: worker.learner.status.fault is not None)
+    with pytest.raises(BackendUnavailable):
+        worker.plans.get(worker.catalogue.queries["one"])
+    worker.probe()
+    wait_until(lambda: worker.plans.complete)
+    assert not [event for event in worker.events if not isinstance(event, QueryRefused)]
+
+
+def test_a_query_that_the_server_does_not_take_is_told_once_and_stops_no_other(start: Start, server: Cluster) -> None:
+    first, second = start(), start()
+    wait_until(lambda: first.plans.complete and second.plans.complete)
+    for worker in (first, second):
+        worker.plans.get(worker.catalogue.queries["one"])
+        with pytest.raises(QueryBroken):
+            worker.plans.get(worker.catalogue.queries["broken"])
+    assert [event.query for event in first.events + second.events if isinstance(event, QueryRefused)] == ["broken"]
+    server.primary.sql("CREATE TABLE learnt_not_there (id int)")
+    wait_until(lambda: second.signature("broken") is not None)  # it was asked for
+
+
+def test_what_a_migration_changes_is_learnt_anew_by_all_workers(start: Start, server: Cluster) -> None:
+    first, second = start(), start()
+    wait_until(lambda: first.plans.complete and second.plans.complete)
+    before = {name: first.plans.known(name).epoch for name in first.catalogue.queries}
+    names = [worker.plans.get(worker.catalogue.queries["add"]).plan.name for worker in (first, second)]
+    server.primary.sql("ALTER TABLE learnt_things ALTER at TYPE timestamptz")
+    for worker in (first, second):
+        wait_until(lambda worker=worker: worker.parameters("add")[1] == "timestamp with time zone")  # type: ignore[misc]
+        wait_until(lambda worker=worker: worker.plans.known("labels").stale_at is None)  # type: ignore[misc]
+        assert worker.plans.get(worker.catalogue.queries["add"]).plan.name not in names
+    assert first.plans.known("add").epoch == second.plans.known("add").epoch == before["add"] + 1
+    assert first.plans.known("one").epoch == before["one"]  # it does not depend on the table
+    assert [event.queries for event in first.events + second.events if isinstance(event, CatalogueChanged)] == [2]
+
+
+def test_a_new_label_of_an_enum_is_known_to_all_workers(start: Start, server: Cluster) -> None:
+    first, second = start(), start()
+    wait_until(lambda: first.plans.complete and second.plans.complete)
+    server.primary.sql("ALTER TYPE learnt_label ADD VALUE 'c'")
+    wait_until(lambda: first.labels() == second.labels() == ("a", "b", "c"))
+
+
+def test_all_is_learnt_again_when_somebody_wants_that_and_told_when_all_workers_know(
+    start: Start, server: Cluster
 ) -> None:
-    published(tmp_path, catalogue).write_bytes(msgspec.json.encode(LEARNT))
-    _, plans, _ = learner_of(tmp_path, catalogue, server, probed=False)
-    assert plans.complete
-    assert plans.known("q").signature == SIGNATURE
-    assert plans.known("q").learnt_at == 1.0
+    first, second = start(), start()
+    wait_until(lambda: first.plans.complete and second.plans.complete)
+    server.primary.sql("CREATE TABLE learnt_not_there (id int)")
+    assert second.learner.learn_now(soon()) == []
+    for worker in (first, second):
+        assert worker.signature("broken") is not None
+    epochs = [known.epoch for known in first.plans.all()]
+    assert first.learner.learn_now(soon()) == []
+    assert [known.epoch for known in first.plans.all()] == epochs  # nothing else was found
 
 
-def test_what_another_worker_learns_meanwhile_is_adopted_without_a_connection(
-    tmp_path: Path, catalogue: Catalogue, server: Cluster
+def test_who_has_not_learnt_again_is_named(start: Start) -> None:
+    first = start()
+    wait_until(lambda: first.plans.complete)
+    assert first.learner.learn_now(0.0) == [first.snapshots.take().pid]
+
+
+def test_what_a_former_node_learnt_is_compared_with_the_database_before_it_is_used(
+    start: Start, server: Cluster, catalogue: Catalogue
 ) -> None:
-    learner, plans, _ = learner_of(tmp_path, catalogue, server, probed=False)
-    assert not plans.complete
-    published(tmp_path, catalogue).write_bytes(msgspec.json.encode(LEARNT))
-    learner.learn()
-    assert plans.complete
+    former = start()
+    wait_until(lambda: former.plans.complete)
+    former.close()
+    server.primary.sql("ALTER TABLE learnt_things ALTER at TYPE timestamptz")
+    worker = start(probed=False)
+    wait_until(lambda: worker.signature("add") is not None)
+    with pytest.raises(BackendUnavailable):
+        worker.plans.get(catalogue.queries["add"])
+    worker.probe()
+    wait_until(lambda: worker.parameters("add")[1] == "timestamp with time zone")
+    worker.plans.get(catalogue.queries["add"])
 
 
-def test_while_another_worker_is_at_it_no_connection_is_taken(
-    tmp_path: Path, catalogue: Catalogue, server: Cluster
-) -> None:
-    learner, plans, _ = learner_of(tmp_path, catalogue, server, probed=False)
-    with published(tmp_path, catalogue).with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        learner.learn()
-    with pytest.raises(NoEndpoint):
-        learner.learn()
-    assert not plans.complete
+def test_when_the_worker_that_learns_is_gone_another_goes_on(start: Start, server: Cluster) -> None:
+    first = start()
+    wait_until(lambda: first.plans.complete)
+    second = start()
+    wait_until(lambda: second.plans.complete)
+    first.close()
+    server.primary.sql("ALTER TYPE learnt_label ADD VALUE 'c'")
+    wait_until(lambda: second.labels() == ("a", "b", "c"))
 
 
-def test_one_that_is_stopped_while_at_it_is_not_waited_for_for_ever(
-    tmp_path: Path, catalogue: Catalogue, server: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(learnt_module, "PATIENCE", 0.0)
-    learner, _, _ = learner_of(tmp_path, catalogue, server, probed=False)
-    with published(tmp_path, catalogue).with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(NoEndpoint):
-            learner.learn()
+def test_what_a_former_worker_learnt_is_not_learnt_again(start: Start) -> None:
+    former = start()
+    wait_until(lambda: former.plans.complete)
+    former.close()
+    worker = start()
+    wait_until(lambda: worker.plans.complete)
+    for known in worker.plans.all():
+        assert known.learnt_at == former.plans.known(known.query.name).learnt_at
 
 
-def test_queries_are_learnt_over_a_connection_of_the_pool(
-    tmp_path: Path, catalogue: Catalogue, server: Cluster
-) -> None:
-    learner, plans, pool = learner_of(tmp_path, catalogue, server)
-    learner.start()
-    try:
-        wait_until(lambda: plans.complete)
-    finally:
-        learner.stop()
-    assert plans.known("q").signature is not None
-    assert pool["read"].stats().leased == 0
-    assert learner_of(tmp_path, catalogue, server, probed=False)[1].complete
-    pool.close()
-
-
-def test_nothing_is_asked_before_a_server_has_answered(
-    tmp_path: Path, catalogue: Catalogue, server: Cluster, caplog: pytest.LogCaptureFixture
-) -> None:
-    learner, plans, pool = learner_of(tmp_path, catalogue, server, probed=False)
-    learner.start()
-    try:
-        pool.rotation.apply("primary", Probed(role=Role.PRIMARY, ping_ms=0.1))
-        wait_until(lambda: plans.complete)
-    finally:
-        learner.stop()
-    assert not caplog.messages
-    pool.close()
-
-
-def test_what_was_learnt_before_a_worker_died_is_not_learnt_again(
-    tmp_path: Path, catalogue: Catalogue, server: Cluster
-) -> None:
-    published(tmp_path, catalogue).write_bytes(msgspec.json.encode(msgspec.structs.replace(LEARNT, complete=False)))
-    learner, plans, _ = learner_of(tmp_path, catalogue, server, probed=False)
-    assert plans.get(catalogue.queries["q"]).plan
-    learner.learn()  # nothing is left to be asked
-    assert plans.complete
-    assert learner_of(tmp_path, catalogue, server, probed=False)[1].complete
-
-
-def test_what_is_asked_for_is_learnt_first(tmp_path: Path, server: Cluster) -> None:
-    folder = tmp_path / "many"
-    folder.mkdir()
-    (folder / "q.sql").write_text("".join(f"-- name: q{number}$\nSELECT {number}\n\n" for number in range(9)))
-    catalogue = compile_catalogue([folder], groups={"read": "read"}, timeout=5.0)
-    learner, plans, pool = learner_of(None, catalogue, server)
-    for name in ("q7", "q5"):
+def test_queries_that_were_asked_for_are_learnt_first(server: Cluster, tmp_path: Path) -> None:
+    catalogue = compiled(tmp_path, "".join(f"-- name: q{number}$\nSELECT {number}\n\n" for number in range(200)))
+    worker = Worker(server, catalogue, None)
+    for name in ("q7", "q150"):
         with pytest.raises(BackendUnavailable):
-            plans.get(catalogue.queries[name])
-    learner.learn()
-    in_order = sorted(plans.all(), key=lambda known: known.tried_at)
-    assert {known.query.name for known in in_order[:2]} == {"q5", "q7"}
-    assert all(known.signature for known in in_order)
-    pool.close()
+            worker.plans.get(catalogue.queries[name])
+    first = [worker.plans.next_to_learn() for _ in range(3)]
+    assert [known.query.name for known in first if known] == ["q7", "q150", "q0"]
+    worker.close()
+
+
+def test_a_worker_that_cannot_share_learns_for_itself(start: Start, tmp_path: Path) -> None:
+    worker = start(directory=tmp_path / "gone")
+    wait_until(lambda: worker.plans.complete)
+    assert [event for event in worker.events if isinstance(event, LearningNotShared)]
+    other = start()  # it can, but the first would not hear of it
+    wait_until(lambda: other.learner.status.is_alone and other.plans.complete)
+
+
+def test_a_query_whose_table_is_locked_waits_and_the_others_are_served(
+    start: Start, server: Cluster, catalogue: Catalogue
+) -> None:
+    with plain(server.primary.dsn()) as cursor:
+        cursor.execute("BEGIN; LOCK TABLE learnt_things IN ACCESS EXCLUSIVE MODE")
+        worker = start()
+        wait_until(lambda: worker.plans.complete)
+        worker.plans.get(catalogue.queries["one"])
+        with pytest.raises(BackendUnavailable, match="waited for"):
+            worker.plans.get(catalogue.queries["labels"])
+        assert worker.plans.known("labels").waits
+        assert {event.query for event in worker.events if isinstance(event, QueryRefused)} == {
+            "broken",
+            "labels",
+            "add",
+        }
+        cursor.execute("ROLLBACK")
+    wait_until(lambda: worker.signature("labels") is not None and worker.signature("add") is not None)

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.node.processes import start_of
-from gateway.node.snapshots import READ_EVERY, Snapshot, Snapshots, leases_on, sum_of, unaware
+from gateway.node.snapshots import READ_EVERY, LearningStatus, Snapshot, Snapshots, leases_on, sum_of, unaware
 from gateway.pool.exchange import GroupStats
 from gateway.rotation.moves import Drain
 from tests.web.rigs import HealthRig
@@ -114,6 +114,7 @@ def test_what_the_others_said_is_read_ten_times_a_second_and_not_with_every_requ
         pool=node.pool,
         catalogue=node.snapshots._catalogue,
         plans=node.plans,
+        learning=LearningStatus,
         in_flight=lambda: 0,
         is_draining=lambda: False,
         clock=lambda: now[0],

@@ -206,7 +206,7 @@ def test_a_configured_runtime_is_never_removed(tmp_path: Path) -> None:
     assert tmp_path.exists()
 
 
-@pytest.mark.parametrize("learnt", ["signatures-0f.json", "board-0f", "prober-0f-0"])
+@pytest.mark.parametrize("learnt", ["learnt-0f", "board-0f", "elected-prober-0f-0"])
 def test_a_new_node_forgets_what_an_earlier_one_learnt_of_the_servers(tmp_path: Path, learnt: str) -> None:
     runtime = open_runtime(str(tmp_path))
     (runtime.path / learnt).write_bytes(b"old")

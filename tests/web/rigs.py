@@ -8,7 +8,7 @@ import falcon.testing
 
 from gateway.catalogue.query import Catalogue
 from gateway.execution.plans import Plans
-from gateway.node.snapshots import Snapshots
+from gateway.node.snapshots import LearningStatus, Snapshots
 from gateway.pool.pool import Pool
 from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
@@ -43,13 +43,13 @@ class HealthRig:
         self.pool = Pool(rotation=self.rotation, groups=groups)
         catalogue = Catalogue({}, "hash")
         self.plans = Plans(catalogue)
-        self.plans.complete = True
         identity = RequestIdentity(Browsers(allowed_hosts=[falcon.testing.helpers.DEFAULT_HOST]))
         self.snapshots = Snapshots(
             directory=directory,
             pool=self.pool,
             catalogue=catalogue,
             plans=self.plans,
+            learning=LearningStatus,
             in_flight=identity.in_flight,
             is_draining=lambda: self.is_draining,
         )

@@ -68,7 +68,7 @@ def test_a_primary_is_behind_nobody(node: HealthRig) -> None:
 
 
 def test_every_reason_is_told(node: HealthRig) -> None:
-    node.plans.complete = False
+    node.plans.confirmed = False
     for name in node.rig.servers:
         node.rotation.apply(name, ProbeFailed(Reason.REFUSED, "refused"))
     assert node.reasons(min=2, max_lag="1s") == [

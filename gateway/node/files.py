@@ -1,0 +1,113 @@
+"""Files that the processes of a node share: replaced as a whole, locked by the kernel, mapped into memory."""
+
+import fcntl
+import mmap
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+REST = 0.0002
+"""Seconds between two attempts to take a lock."""
+
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_shared(path: Path, flags: int = 0) -> int:
+    """Open a file for reading and writing, made if it is missing, never through a link; returns its descriptor."""
+    return os.open(path, _OPEN | os.O_CREAT | flags, 0o600)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Give a file this content, so that others find the old or the new one; raises OSError, and then it is the old."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+    try:
+        with os.fdopen(os.open(draft, _OPEN | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+class FileLock:
+    """An exclusive lock between processes. The kernel frees it when the process that holds it dies."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file behind the lock; raises OSError."""
+        self._file = open_shared(path)
+
+    def take(self, patience: float = 0.0) -> bool:
+        """Take the lock, waiting so many seconds for it at most; returns whether it was taken."""
+        ends = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() >= ends:
+                    return False
+                # NOTE: this waits in the kernel. A cooperative sleep would let other green threads of this process
+                # run in the middle of a change, and one of them could come here again.
+                signal.sigtimedwait((), REST)
+            else:
+                return True
+
+    def free(self) -> None:
+        """Let another process have it."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def read(self, length: int) -> bytes:
+        """Read the beginning of the file, which any process may do."""
+        return os.pread(self._file, length, 0)
+
+    def write(self, content: bytes) -> None:
+        """Write the beginning of the file, which the holder of the lock does; raises OSError."""
+        os.pwrite(self._file, content, 0)
+
+    def close(self) -> None:
+        """Free the lock and close the file; not to be used afterwards. Harmless when repeated."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+
+def map_shared(path: Path, size: int, header: bytes, *, fill: Callable[[mmap.mmap], None] | None = None) -> mmap.mmap:
+    """Map a file of this size that begins with ``header``; one that is missing, or something else, is replaced.
+
+    ``fill`` writes what a new file holds behind its header before others see it. Processes that may come at the same
+    time need a lock around this. Raises OSError, also if there is not enough room for the file.
+    """
+    memory = map_existing(path, size, header)
+    if memory is not None:
+        return memory
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+    descriptor = os.open(draft, _OPEN | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        # NOTE: the room is taken now. A write into a hole of a file system that is full by then would be a SIGBUS.
+        os.posix_fallocate(descriptor, 0, size)
+        os.pwrite(descriptor, header, 0)
+        memory = mmap.mmap(descriptor, size)
+        if fill is not None:
+            fill(memory)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return memory
+
+
+def map_existing(path: Path, size: int | None, header: bytes) -> mmap.mmap | None:
+    """Map a file that begins with ``header`` and has this size (None: any); None if there is no such file."""
+    with suppress(OSError):
+        descriptor = os.open(path, _OPEN)
+        try:
+            found = os.fstat(descriptor).st_size
+            if found and size in (None, found) and os.pread(descriptor, len(header), 0) == header:
+                return mmap.mmap(descriptor, found)
+        finally:
+            os.close(descriptor)
+    return None
