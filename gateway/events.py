@@ -26,10 +26,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     name: ClassVar[str] = "event"
     """What the event is called in logs."""
 
+    severity: ClassVar[Level] = Level.WARNING
+    """How urgent such an event is, where that does not depend on what it says."""
+
     @property
     def level(self) -> Level:
-        """How urgent it is."""
-        return Level.WARNING
+        """How urgent this one is."""
+        return self.severity
 
 
 Observer = Callable[[Event], None]
@@ -91,15 +94,11 @@ class EndpointDrained(Event, frozen=True, kw_only=True):
     """An operator took an endpoint out of the rotation, or put it back."""
 
     name = "endpoint_drained"
+    severity = Level.INFO
     endpoint: str
     drained: bool
     request_id: str | None = None
     """Of the request that asked for it, in the worker that received it."""
-
-    @property
-    def level(self) -> Level:
-        """Never a warning: somebody wanted it."""
-        return Level.INFO
 
     def __str__(self) -> str:
         by = f" by request {self.request_id}" if self.request_id else ""
@@ -126,15 +125,11 @@ class CatalogueChanged(Event, frozen=True, kw_only=True):
     """The database is not as it was when the queries were learnt: somebody has migrated it."""
 
     name = "catalogue_changed"
+    severity = Level.INFO
     parts: int
     """Tables, types, functions and so on that have changed."""
     queries: int
     """Queries that depend on them, and are learnt anew."""
-
-    @property
-    def level(self) -> Level:
-        """Not a warning: somebody wanted it."""
-        return Level.INFO
 
     def __str__(self) -> str:
         return f"the database has changed in {self.parts} places: {self.queries} queries are learnt anew"
@@ -180,13 +175,9 @@ class ClientTooSlow(Event, frozen=True, kw_only=True):
     """A client did not take its answer in time, and was disconnected."""
 
     name = "client_too_slow"
+    severity = Level.INFO
     unsent: int
     """Bytes."""
-
-    @property
-    def level(self) -> Level:
-        """The client's own affair."""
-        return Level.INFO
 
     def __str__(self) -> str:
         return f"a client did not take its answer in time: {self.unsent} bytes are left"
@@ -199,15 +190,11 @@ class BugFound(Event, frozen=True, kw_only=True):
     """An exception that nobody expected. What it interrupted goes on with the next request or the next round."""
 
     name = "bug_found"
+    severity = Level.ERROR
     where: str
     """What was interrupted, as a phrase: ``the probe of endpoint replica1``."""
     error: BaseException
     request_id: str | None = None
-
-    @property
-    def level(self) -> Level:
-        """An error: it is for the authors of the gateway to mend."""
-        return Level.ERROR
 
     def __str__(self) -> str:
         of = f"request {self.request_id}: " if self.request_id else ""
@@ -252,12 +239,8 @@ class WorkerEnds(Event, frozen=True, kw_only=True):
     """This worker ends by itself: it served as many requests as it may, or its master is gone."""
 
     name = "worker_ends"
+    severity = Level.INFO
     reason: str
-
-    @property
-    def level(self) -> Level:
-        """Another worker takes its place."""
-        return Level.INFO
 
     def __str__(self) -> str:
         return f"this worker ends: {self.reason}"
@@ -267,12 +250,8 @@ class CannotAccept(Event, frozen=True, kw_only=True):
     """Connections of clients cannot be accepted."""
 
     name = "cannot_accept"
+    severity = Level.ERROR
     detail: str
-
-    @property
-    def level(self) -> Level:
-        """Clients are waiting in the backlog."""
-        return Level.ERROR
 
     def __str__(self) -> str:
         return f"cannot accept connections: {self.detail}"
