@@ -63,6 +63,14 @@ class Form(StrEnum):
     """Not prepared; literals in place, inside an explicit transaction."""
 
 
+class Expectation(msgspec.Struct, frozen=True):
+    """A condition that holds as long as types have not changed, in SQL; or the naming of what is gone is an error."""
+
+    condition: str
+    joins: str = ""
+    """The relations that it names: joins to a row that is there in any case."""
+
+
 class Signature(msgspec.Struct, frozen=True):
     """What the server said of a query: learnt once per node, the same for all its connections."""
 
@@ -74,10 +82,10 @@ class Signature(msgspec.Struct, frozen=True):
     where that is proven."""
     dependencies: Dependencies = Dependencies()
     """What to watch, as this signature is true only until it changes."""
-    guard: str = ""
-    """For a write: a statement to go in front of it, which fails where the types it was learnt with have changed."""
-    check: str = ""
-    """For a write: the same for what no statement in front can tell, to go after it in its transaction."""
+    guard: Expectation | None = None
+    """For a write: what must hold in front of it, as its parameters would have other types otherwise."""
+    check: Expectation | None = None
+    """For a write: what must hold behind it, before it is committed."""
     primary_only: bool = False
     """Whether a standby cannot run it, as for reads of unlogged tables."""
 

@@ -13,6 +13,7 @@ from gateway.catalogue.wrapping import wrap
 from gateway.errors import Fault, GatewayError
 from gateway.postgres.connection import Connection
 from gateway.postgres.describing import Undescribed, rewritten
+from gateway.postgres.expecting import expectations
 from gateway.postgres.inferring import LOCK_TIMEOUT, CannotLearn, TryLater, described
 from gateway.postgres.objects import Book
 from gateway.postgres.proving import Proof, prove
@@ -82,12 +83,15 @@ def _learn(connection: Connection, query: Query, book: Book, deadline: float) ->
             raise CannotLearn(f"the type {row.name} is in a schema that the role may not use")
     types = [book.types.type(oid) for oid in description.parameters]
     form, proof = _proven(connection, query, [type_.sql for type_ in types], book, deadline)
+    guard, check = expectations(connection, query, types, proof, deadline)
     return Signature(
         parameters=tuple(types),
         columns=tuple(Column(name, book.types.type(oid)) for name, oid in columns),
         form=form,
         unproven=proof.unproven,
         dependencies=_dependencies(query, proof, book),
+        guard=guard,
+        check=check,
         primary_only=proof.unlogged,
     )
 

@@ -7,6 +7,7 @@ on, so no name is looked at; whatever is not known to be without effect on the s
 """
 
 import re
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -20,6 +21,13 @@ _TARGET = re.compile(r":relid\s+(\d+)\s[^{}]*?:rellockmode\s+3\b")
 """A table that is written to: in its entry of the range table, locked as ROW EXCLUSIVE."""
 _COMMAND = re.compile(r":commandType\s+(\d)")
 _UPDATES_ON_CONFLICT = re.compile(r"\{ONCONFLICTEXPR\s+:action\s+2")
+_PERMISSIONS = re.compile(
+    r":relid\s+(\d+)\s[^{}]*?:requiredPerms\s+\d+\s+:checkAsUser\s+0\s+:selectedCols\s+\(b([\d\s]*)\)"
+    r"\s+:insertedCols\s+\(b([\d\s]*)\)\s+:updatedCols\s+\(b([\d\s]*)\)"
+)
+"""Which columns of a relation are used, with our role's privileges."""
+_BEFORE_COLUMNS = 7
+"""Numbers of columns are moved by so much there, as system columns have negative ones."""
 _COMMANDS = {"2": UPDATE, "3": INSERT, "4": DELETE}
 _EVERY = INSERT | UPDATE | DELETE
 _DEFAULTS = 1 << 10
@@ -42,6 +50,8 @@ class Proof(NamedTuple):
     """Functions that users have made, as far as the statement itself calls them."""
     unproven: str = ""
     """Why the statement may leave something in the session, or write behind our back; empty if it cannot."""
+    columns: Mapping[int, frozenset[int]] = {}
+    """Numbers of the columns that the statement itself uses of each relation; 0 stands for all."""
     unlogged: bool = False
     """Whether it reads or writes what is not on standbys."""
 
@@ -52,6 +62,14 @@ def prove(connection: Connection, tree: str, book: Book, deadline: float, *, wri
     ``writes``: it may take numbers from sequences, whose traces are removed before they could be seen.
     """
     return _Search(connection, book, deadline, _IN_WRITES if writes else frozenset()).run(tree)
+
+
+def _columns(tree: str) -> dict[int, frozenset[int]]:
+    found: dict[int, frozenset[int]] = {}
+    for relation, *numbers in _PERMISSIONS.findall(tree):
+        used = frozenset(int(number) - _BEFORE_COLUMNS for number in " ".join(numbers).split())
+        found[int(relation)] = found.get(int(relation), frozenset()) | used
+    return found
 
 
 class _Search:
@@ -89,7 +107,14 @@ class _Search:
         unproven = "; ".join(reasons[:_MOST_REASONS]) + (" …" if len(reasons) > _MOST_REASONS else "")
         relations = self._book.relations
         unlogged = any(relations[oid].persistence == "u" for oid in self._relations if oid in relations)
-        return Proof(frozenset(self._relations), frozenset(self._types), direct, unproven, unlogged)
+        return Proof(
+            relations=frozenset(self._relations),
+            types=frozenset(self._types),
+            functions=direct,
+            unproven=unproven,
+            columns=_columns(tree),
+            unlogged=unlogged,
+        )
 
     def _look_through(self, tree: str) -> None:
         """Take in all that a tree mentions."""
