@@ -141,7 +141,7 @@ class _Worker:
         """What answers requests."""
         app: falcon.App[Any, Any] = falcon.App(middleware=[self._identity], router=Routes())
         app.req_options.strip_url_path_trailing_slash = False
-        Failures(verbose=self._settings.server.verbose_errors).register(app)
+        Failures(verbose=self._settings.server.verbose_errors, observe=self._observe).register(app)
         self._serve_queries(app)
         self._serve_operators(app)
         return app

@@ -1,4 +1,4 @@
-"""What can go wrong, one class per code of the contract; no HTTP in here (``web.failures`` holds that table).
+"""What can go wrong, one class per code of the contract; no HTTP in here (``web.problem`` holds that table).
 
 Foreign exceptions are mapped to these at the border where they appear (``postgres.sqlstate``, ``web.bodies``).
 """
@@ -169,6 +169,7 @@ class RequestTimeout(GatewayError):
 
     code = "request_timeout"
     title = "The request did not arrive in time"
+    retryable = True
 
 
 class BodyTooLarge(GatewayError):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from gateway.settings import load_settings
-from gateway.web.failures import STATUS
+from gateway.web.problem import STATUS
 from tests import measured
 from tests.bench import page as bench_page
 from tests.bench.results import from_json as bench_results

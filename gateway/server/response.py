@@ -10,24 +10,11 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
-from gateway.web.problem import problem
+from gateway.web.problem import RETRY_AFTER, error_of, phrase_of, problem
 
 _BODILESS = frozenset({"204", "304"})
 _CONTENT_LENGTH = "content-length"
 LAST_CHUNK = b"0\r\n\r\n"
-_REFUSALS = {
-    400: "invalid_request",
-    408: "request_timeout",
-    413: "body_too_large",
-    414: "headers_too_large",
-    417: "invalid_request",
-    431: "headers_too_large",
-    500: "internal_error",
-    501: "invalid_request",
-    503: "overloaded",
-    505: "invalid_request",
-}
-_RETRYABLE = frozenset({408, 503})
 
 
 class Clock:
@@ -92,19 +79,11 @@ class Answer:
 
 def refusal(status: int, detail: str, *, date: bytes) -> bytes:
     """The whole answer to what is not served; ``date`` is the Date header's line."""
-    phrase = HTTPStatus(status).phrase
     name = os.urandom(12).hex()
-    body = problem(
-        status=status,
-        title=phrase,
-        code=_REFUSALS[status],
-        detail=detail,
-        request_id=name,
-        retryable=status in _RETRYABLE,
-    )
-    retry = "Retry-After: 1\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
+    body = problem(error_of(status, detail), status=status, request_id=name)
+    retry = f"Retry-After: {RETRY_AFTER}\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
     head = (
-        f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/problem+json\r\nX-Request-Id: {name}\r\n"
+        f"HTTP/1.1 {status} {phrase_of(status)}\r\nContent-Type: application/problem+json\r\nX-Request-Id: {name}\r\n"
         f"Content-Length: {len(body)}\r\n{retry}Connection: close\r\n"
     )
     return b"%b%b\r\n%b" % (head.encode(), date, body)

@@ -25,6 +25,8 @@ from gateway.web import bodies, preferences
 from gateway.web.preferences import NONE, Preferences
 
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
+_LONGEST_ACCEPT = 1024
+"""Characters: the time to parse a media type grows with the square of its length."""
 
 
 class Calls:
@@ -249,5 +251,8 @@ def query_string(text: str) -> Mapping[str, Sequence[str]]:
 def require_json(request: falcon.Request) -> None:
     """Raise NotAcceptable unless the caller takes ``application/json``."""
     accept = request.env.get("HTTP_ACCEPT")
-    if accept and accept not in ("*/*", "application/json") and not request.client_accepts_json:
-        raise NotAcceptable("this version answers application/json")
+    if accept and accept not in ("*/*", "application/json"):
+        if len(accept) > _LONGEST_ACCEPT:
+            raise NotAcceptable(f"an Accept header of more than {_LONGEST_ACCEPT} characters")
+        if not request.client_accepts_json:
+            raise NotAcceptable("this version answers application/json")

@@ -13,7 +13,16 @@ import pytest
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from gateway.demo.server import Server
-from tests.live.gateways import QUERIES, Gateway, running_marked, serving, wait_until, with_tables
+from tests.live.gateways import (
+    QUERIES,
+    Gateway,
+    problem,
+    running_marked,
+    serving,
+    serving_queries,
+    wait_until,
+    with_tables,
+)
 
 WORKERS = ["gateway", "gthread", "sync"]
 CANARY = "canary-of-the-password"
@@ -276,3 +285,13 @@ def test_a_migration_is_noticed_without_a_restart(fragile: Cluster, tmp_path: Pa
         finally:
             fragile.primary.sql("DROP TABLE suite.there_is_no_such_table", shop.DATABASE)
         wait_until(lambda: running.run("broken_at_start", id=1).status_code == 500, "it is broken again", 5)
+
+
+def test_a_failure_that_quotes_an_argument_is_logged_without_its_words(cluster: Cluster, tmp_path: Path) -> None:
+    text = "-- name: oid_of(name)$\n-- @param name text\nSELECT (:name)::regclass::oid;\n"
+    with serving_queries(text, cluster, tmp_path) as node:
+        answer = node.run("oid_of", name="a_value_of_somebody")
+        body = problem(answer, 500, "query_broken")
+        assert body["sqlstate"] == "42P01"
+        wait_until(lambda: f"request {body['request_id']}: 500 query_broken" in node.log, "it is logged")
+        assert "a_value_of_somebody" not in node.log

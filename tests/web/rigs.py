@@ -54,7 +54,7 @@ class HealthRig:
             is_draining=lambda: self.is_draining,
         )
         app: falcon.App[Any, Any] = falcon.App(middleware=[identity], router=Routes())
-        Failures(verbose=False).register(app)
+        Failures(verbose=False, observe=self.seen.append).register(app)
         readiness = Readiness(
             catalogue=catalogue, plans=self.plans, pool=self.pool, is_draining=lambda: self.is_draining
         )

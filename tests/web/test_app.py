@@ -183,6 +183,7 @@ def test_the_catalogue_is_told_without_types(client: falcon.testing.TestClient) 
         ("POST", "/query/orders", {"Accept": "text/csv"}, 406, "not_acceptable"),
         ("POST", "/query/orders", {"Accept": "application/json;q=0"}, 406, "not_acceptable"),
         ("POST", "/query/orders", {"Accept": "nonsense"}, 406, "not_acceptable"),
+        ("POST", "/query/orders", {"Accept": f'application/json;x="{";" * 1024}"'}, 406, "not_acceptable"),
         ("POST", "/query/orders", {"Content-Type": "text/plain"}, 415, "unsupported_media_type"),
         ("POST", "/query/orders", {"Content-Length": "1048577"}, 413, "body_too_large"),
         ("POST", "/query/orders", {"Prefer": "wait=soon"}, 400, "invalid_request"),

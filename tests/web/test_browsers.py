@@ -4,6 +4,7 @@ import falcon
 import falcon.testing
 import pytest
 
+from gateway.events import ignore
 from gateway.web.browsers import Browsers
 from gateway.web.failures import Failures
 from gateway.web.middleware import RequestIdentity
@@ -34,7 +35,7 @@ class Site:
             cors_origins=[LISTED], allowed_hosts=["Shop.internal"], bind=["gw.local:8080", "[::1]:80", "unix:/run/x"]
         )
         app: falcon.App[falcon.Request, falcon.Response] = falcon.App(middleware=[RequestIdentity(self.browsers)])
-        Failures(verbose=False).register(app)
+        Failures(verbose=False, observe=ignore).register(app)
         self._counter = Counter()
         app.add_route("/", self._counter)
         self._client = falcon.testing.TestClient(app)

@@ -1,6 +1,6 @@
 """Every error of ours has its row: a status, a code in openapi.yaml, and always the same members."""
 
-import logging
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,9 +10,12 @@ import pytest
 
 from gateway import errors
 from gateway.errors import ArgumentFault, GatewayError, Outcome
+from gateway.events import BugFound, Event, RequestFailed
+from gateway.server.response import refusal
 from gateway.web.browsers import Browsers
-from gateway.web.failures import STATUS, Failures
+from gateway.web.failures import Failures
 from gateway.web.middleware import RequestIdentity
+from gateway.web.problem import STATUS, error_of
 from tests.web.description import Description
 
 CONTRACT = {
@@ -88,9 +91,10 @@ class Front:
 
     def __init__(self, *, verbose: bool) -> None:
         self._failing = Failing()
+        self.seen: list[Event] = []
         identity = RequestIdentity(Browsers(allowed_hosts=[falcon.testing.helpers.DEFAULT_HOST]))
         app: falcon.App[Any, Any] = falcon.App(middleware=[identity])
-        Failures(verbose=verbose).register(app)
+        Failures(verbose=verbose, observe=self.seen.append).register(app)
         app.add_route("/", self._failing)
         self._client = falcon.testing.TestClient(app)
 
@@ -176,15 +180,39 @@ def test_a_503_and_nothing_else_says_when_to_come_again(kind: type[GatewayError]
 @pytest.mark.parametrize(
     "bug", [RuntimeError("secret"), KeyError("secret"), falcon.HTTPInternalServerError(description="secret")], ids=repr
 )
-def test_a_bug_of_ours_is_told_to_the_log_and_not_to_the_caller(
-    bug: Exception, front: Front, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.ERROR):
-        answer = front.fail(bug)
+def test_a_bug_of_ours_is_observed_and_not_told_to_the_caller(bug: Exception, front: Front) -> None:
+    answer = front.fail(bug)
     assert (answer.status_code, answer.json["code"]) == (500, "internal_error")
     assert "secret" not in answer.text
-    assert type(bug).__name__ in caplog.text
-    assert "request me" in caplog.text
+    found = front.seen[0]
+    assert isinstance(found, BugFound)
+    assert (found.error, found.request_id) == (bug, "me")
+    assert "secret" not in str(found)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_only_what_its_caller_cannot_mend_is_observed_and_without_the_servers_words(
+    kind: type[GatewayError], front: Front
+) -> None:
+    front.fail(kind("condition", sqlstate="42601", server_message='syntax error at or near "secret"'))
+    status = STATUS[kind]
+    if status < 500 or status == 503:
+        assert front.seen == []
+    else:
+        told = RequestFailed(request_id="me", status=status, code=kind.code, detail="condition [42601]")
+        assert front.seen == [told]
+
+
+@pytest.mark.parametrize("status", [400, 408, 413, 414, 417, 431, 500, 501, 503, 505])
+def test_what_is_refused_before_it_is_a_request_is_the_same_problem(status: int) -> None:
+    head, _, body = refusal(status, "why", date=b"Date: now\r\n").partition(b"\r\n\r\n")
+    told = json.loads(body)
+    kind = type(error_of(status, ""))
+    assert (told["status"], told["code"], told["title"], told["detail"]) == (status, kind.code, kind.title, "why")
+    assert told["retryable"] is kind.retryable
+    assert list(told) == MEMBERS
+    assert (b"Retry-After: 1" in head) == (status == 503)
+    Description.load().validator({"$ref": "#/components/schemas/Problem"}).validate(told)
 
 
 @pytest.mark.parametrize(
