@@ -9,6 +9,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Empty: what follows a target on the command line goes here, as in `make demo ARGS="--port 9000"`.
 ARGS ?=
 
+# The files of tests are shared out over as many processes as there are processors; each has servers of its own.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Container images like to set it; then each of the hundreds of processes that the tests start compiles the gateway anew.
@@ -26,11 +29,11 @@ demo: $(VENV)/.installed-demo ## PostgreSQL with two replicas, a sample shop and
 
 .PHONY: test
 test: $(VENV)/.installed-test ## the tests, but for those that need programs pip does not install; ARGS="-k pool"
-	@exec $(BIN)/python -m pytest -m "not system and not chaos" $(ARGS)
+	@exec $(BIN)/python -m pytest -m "not system and not chaos" $(PARALLEL) $(ARGS)
 
 .PHONY: test-system
 test-system: $(VENV)/.installed-test ## the tests that need such a program (Debian's packages chromium, curl, haproxy, systemd)
-	@exec $(BIN)/python -m pytest -m system $(ARGS)
+	@exec $(BIN)/python -m pytest -m system $(PARALLEL) $(ARGS)
 
 .PHONY: chaos
 chaos: $(VENV)/.installed-test ## what clients notice while servers and networks break, into docs/measured.md; ARGS="--only failover --times 20"

@@ -7,7 +7,7 @@ import falcon
 
 from gateway.errors import DeadlineExceeded, InvalidRequest, NotFound
 from gateway.events import EndpointDrained, Observer
-from gateway.node.snapshots import Snapshots, leases_on, unaware
+from gateway.node.snapshots import Snapshot, Snapshots, leases_on, unaware
 from gateway.rotation.endpoint import EndpointView
 from gateway.rotation.moves import Drain, Resume
 from gateway.rotation.rotation import Rotation
@@ -57,7 +57,7 @@ class EndpointAdminResource:
         respond(response, {"endpoint": name, "state": "drained", "leased": 0})
 
     def on_post_resume(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Let the endpoint have work again; with ``wait`` answer when it is in the rotation."""
+        """Let the endpoint have work again; with ``wait`` answer when it is in the rotation of every worker."""
         wait = wait_of(request, default=0.0, longest=self._longest_wait)
         self._require(name)
         self._rotation.apply(name, Resume())
@@ -65,24 +65,33 @@ class EndpointAdminResource:
         ends = request.context.arrived + wait
         while not (seen := self._membership(self._rotation.view(name))).in_rotation and monotonic() < ends:
             self._waits.pause(LOOK_EVERY)
-        if wait and not seen.in_rotation:
-            raise DeadlineExceeded(
-                f"{name} may have work, but after {wait:g} s it is out of the rotation: {seen.reason}"
-            )
+        missing = "" if seen.in_rotation else f"it is out of the rotation: {seen.reason}"
+        if not missing:
+            version = self._rotation.version
+            while (missing := _unheard(version, self._snapshots.all(newest=True))) and monotonic() < ends:
+                self._waits.pause(LOOK_EVERY)
+        if wait and missing:
+            raise DeadlineExceeded(f"{name} may have work, but after {wait:g} s {missing}")
         leased = leases_on(name, self._snapshots.all(newest=True))
         respond(response, {"endpoint": name, "state": "in_rotation" if seen.in_rotation else "out", "leased": leased})
 
     def _busy(self, name: str, version: int) -> str:
         """Return who may still have work on the endpoint; empty if nobody can."""
         snapshots = self._snapshots.all(newest=True)
-        busy = [f"worker {pid} has not been heard of since" for pid in unaware(version, snapshots)]
+        unheard = _unheard(version, snapshots)
         if leased := leases_on(name, snapshots):
-            busy.insert(0, f"{leased} request{'s are' if leased > 1 else ' is'} at work on it")
-        return " and ".join(busy)
+            at_work = f"{leased} request{'s are' if leased > 1 else ' is'} at work on it"
+            return f"{at_work} and {unheard}" if unheard else at_work
+        return unheard
 
     def _require(self, name: str) -> None:
         if name not in self._rotation.names:
             raise NotFound(f"there is no endpoint {name}")
+
+
+def _unheard(version: int, snapshots: tuple[Snapshot, ...]) -> str:
+    """Return which workers may not act upon this version of what is known; empty if all do."""
+    return " and ".join(f"worker {pid} has not been heard of since" for pid in unaware(version, snapshots))
 
 
 def wait_of(request: falcon.Request, *, default: float, longest: float) -> float:

@@ -21,7 +21,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("scenario", chosen((), short=True), ids=lambda one: str(one.name))
-def test_the_promise_is_kept(stage: Stage, scenario: Scenario) -> None:
+def test_every_limit_is_kept(stage: Stage, scenario: Scenario) -> None:
     row = Row(scenario.subject, scenario.name, scenario.what)
     stage.remarks.clear()
     row.add(scenario.run(stage), stage.remarks)

@@ -223,8 +223,9 @@ class TestDraining:
             "groups.write": {},
         }
         with serving(whole, tmp_path, settings, paths=[QUERIES]) as node, ThreadPoolExecutor() as threads:
-            begun = nap(node, threads, 2.0, "long")
-            wait_until(lambda: node.health()["groups"]["read"]["leased"] == 1, "it is at work")
+            begun = nap(node, threads, 4.0, "long")
+            # What /health counts may also be a connection that is being opened.
+            wait_until(lambda: running_marked(whole.replicas[0], "long"), "it is at work")
             for client in (node.new_operator(), node.new_operator(), node.new_operator()):
                 with client:
                     late = client.post("/admin/endpoints/replica1/drain?wait=200ms")

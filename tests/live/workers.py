@@ -20,7 +20,8 @@ from gateway.demo.cluster import Cluster
 from gateway.demo.launching import tail
 from gateway.demo.ports import find_port
 
-PATIENCE = 15.0
+PATIENCE = 60.0
+"""Seconds for what takes no time worth mentioning where nothing else runs."""
 _LOOK_EVERY = 0.01
 _PACKAGE = Path(gateway.__file__).parents[1]
 _TABLE = "CREATE TABLE IF NOT EXISTS worker_notes (note text PRIMARY KEY)"
@@ -37,6 +38,11 @@ SELECT :value;
 -- @param seconds float8
 -- @param mark text = ""
 SELECT :mark FROM pg_sleep(:seconds);
+
+-- name: wait_for_lock(key)$
+-- @timeout 60s
+-- @param key int8
+SELECT 1 FROM pg_advisory_xact_lock_shared(:key);
 
 -- name: hurry(seconds)$
 -- @timeout 500ms
