@@ -47,10 +47,9 @@ from gateway.web.failures import Failures
 from gateway.web.health import HealthResource, membership
 from gateway.web.middleware import RequestIdentity
 from gateway.web.outcomes import OutcomeResource
-from gateway.web.queries import QueryResource
+from gateway.web.queries import QueryResource, TransactionResource
 from gateway.web.readiness import Readiness
 from gateway.web.routes import Routes
-from gateway.web.transactions import TransactionResource
 
 LONGEST_DRAIN = 3600.0
 LONGEST_DRAIN_OF_SYNC = 30.0

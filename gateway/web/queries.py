@@ -1,4 +1,4 @@
-"""``/query/{name}``: runs a named query."""
+"""``/query/{name}`` and ``/transaction``: a request becomes a call, the call is run, its answer is written."""
 
 import falcon
 
@@ -26,3 +26,16 @@ class QueryResource:
         answers.write(response, call, self._execution.run(call))
 
     on_head = on_get
+
+
+class TransactionResource:
+    """Runs several queries in one transaction."""
+
+    def __init__(self, *, calls: Calls, execution: Execution) -> None:
+        self._calls = calls
+        self._execution = execution
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Run the steps in the body."""
+        call = self._calls.of_transaction(request)
+        answers.write(response, call, self._execution.run(call))

@@ -7,8 +7,7 @@ import falcon.testing
 import pytest
 
 from gateway.execution.call import Answer, Call
-from gateway.web.queries import QueryResource
-from gateway.web.transactions import TransactionResource
+from gateway.web.queries import QueryResource, TransactionResource
 
 CALL = Call(group="read", deadline=0.0)
 
