@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import falcon
 
@@ -63,6 +63,21 @@ def log_event(event: Event) -> None:
     logging.getLogger("gateway").log(event.level, "%s", event, exc_info=getattr(event, "error", None))
 
 
+class GatewayApp(falcon.App[Any, Any]):
+    """The WSGI application of one worker, with all that it runs beside requests."""
+
+    def __init__(self, *, close: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._close = close
+
+    def close(self) -> None:
+        """End what runs beside requests, and refuse what still waits for a connection (``draining``).
+
+        Idle connections are closed; one that a request has is closed when the request returns it.
+        """
+        self._close()
+
+
 def create_app(
     settings: Settings,
     catalogue: Catalogue,
@@ -70,8 +85,8 @@ def create_app(
     is_draining: Callable[[], bool] = lambda: False,
     waits: Waits | None = None,
     observe: Observer | None = None,
-) -> "falcon.App[Any, Any]":
-    """Make the app of one worker and start looking at its servers.
+) -> GatewayApp:
+    """Make the app of one worker and start looking at its servers, until it is closed.
 
     ``directory`` is the node's runtime directory, None where nothing is shared; ``is_draining`` tells whether the
     worker was told to end; ``waits`` is how it waits, as threads do if left out; ``observe`` is told what happens,
@@ -82,6 +97,16 @@ def create_app(
     app = worker.front()
     worker.start()
     return app
+
+
+class _Activity(Protocol):
+    """Something that runs beside requests."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def close(self) -> None:
+        """End."""
 
 
 class _Worker:
@@ -96,6 +121,8 @@ class _Worker:
         waits: Waits,
         observe: Observer,
     ) -> None:
+        self._activities: list[_Activity] = []
+        """What runs beside requests."""
         self._waits = waits
         self._observe = observe
         self._settings = settings
@@ -136,9 +163,9 @@ class _Worker:
             observe=observe,
         )
 
-    def front(self) -> "falcon.App[Any, Any]":
+    def front(self) -> GatewayApp:
         """What answers requests."""
-        app: falcon.App[Any, Any] = falcon.App(middleware=[self._identity], router=Routes())
+        app = GatewayApp(close=self.close, middleware=[self._identity], router=Routes())
         app.req_options.strip_url_path_trailing_slash = False
         Failures(verbose=self._settings.server.verbose_errors, observe=self._observe).register(app)
         self._serve_queries(app)
@@ -208,9 +235,9 @@ class _Worker:
         self._rotation.subscribe(pulse.hurry)
         # Before the first request: who drains an endpoint must know of all who may be at work on it.
         self._snapshots.publish()
-        pulse.start()
+        self._start(pulse)
         polling = Polling(rotation=self._rotation, waits=self._waits)
-        polling.start()
+        self._start(polling)
         driver = self._driver(read_only=True)
         prober = Prober(
             driver=ledger.for_probes(driver, settings.endpoints) if ledger else driver,
@@ -221,9 +248,19 @@ class _Worker:
             interval=settings.probe.interval,
             timeout=settings.probe.timeout,
         )
-        prober.start()
-        self._learner.start()
-        Sweeper(pool=self._pool, retention=settings.idempotency.retention, is_wanted=prober.is_elected).start()
+        self._start(prober)
+        self._start(self._learner)
+        self._start(Sweeper(pool=self._pool, retention=settings.idempotency.retention, is_wanted=prober.is_elected))
+
+    def _start(self, activity: "_Activity") -> None:
+        activity.start()
+        self._activities.append(activity)
+
+    def close(self) -> None:
+        """End what ``start`` began, the last first, and give every connection back."""
+        self._pool.close()
+        while self._activities:
+            self._activities.pop().close()
 
     def _group(self, name: str, group: GroupSettings) -> Group[Connection]:
         ledger, server = self._ledger, self._settings.server

@@ -35,7 +35,7 @@ class Follower:
         """Look whether there is something to do."""
         self._woken.set()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End after the look-up under way."""
         self._stopped = True
         self._woken.set()

@@ -33,7 +33,7 @@ class Polling:
         self._turned_at = monotonic()
         self._spawn(self._wait_for_news if self._waits.on_sweep(self._turn) else self._turn_by_turn)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End after the poll under way."""
         self._stopped.set()
         self._news.set()

@@ -81,12 +81,12 @@ class Prober:
             self._spawn(task.run)
         self._spawn(self._keep_trying)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End all looking after the looks under way, and let another worker be elected."""
         self._stopped.set()
         self._is_elected = False
         for task in self._tasks:
-            task.stop()
+            task.close()
         self._election.resign()
 
     def _keep_trying(self) -> None:

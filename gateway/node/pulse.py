@@ -30,7 +30,7 @@ class Pulse:
         """Do not wait for the next beat."""
         self._hurried.set()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End after the works under way."""
         self._is_stopped = True
         self._hurried.set()

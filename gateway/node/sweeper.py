@@ -47,7 +47,7 @@ class Sweeper:
         """Begin, with a pause."""
         self._spawn(self._run)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End after the statement under way."""
         self._stopped.set()
 

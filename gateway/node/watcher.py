@@ -73,7 +73,7 @@ class Watcher:
         if self._rotation.view(self.name).wanted_at > self._began:
             self._woken.set()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End after the look under way."""
         self._stopped = True
         self._woken.set()

@@ -79,6 +79,7 @@ def test_the_routes_of_the_app_are_those_of_the_file(tmp_path: Path) -> None:
         ).headers["Allow"]
         routes[template] = METHODS & set(allowed.split(", "))
         assert responders
+    app.close()
     assert routes == {path: DESCRIPTION.methods(path) for path in DESCRIPTION.paths}
     assert _templates(app._router._roots) == set(DESCRIPTION.paths)
 

@@ -74,8 +74,8 @@ def probing(cluster: Cluster, driver: Driver | None = None) -> Iterator[Probing]
         running.until_all_in()
         yield running
     finally:
-        running.prober.stop()
-        running.polling.stop()
+        running.prober.close()
+        running.polling.close()
 
 
 def is_in(view: EndpointView) -> bool:

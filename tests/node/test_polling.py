@@ -21,7 +21,7 @@ def polling(rotation: Rotation, waits: Waits | None = None) -> Iterator[Polling]
     try:
         yield poll
     finally:
-        poll.stop()
+        poll.close()
 
 
 class Sweeps(ThreadWaits):

@@ -20,7 +20,7 @@ def test_every_work_is_done_again_and_again_whatever_becomes_of_the_others(caplo
     pulse = Pulse(fail, count, beat=0.001)
     pulse.start()
     assert enough.wait(10)
-    pulse.stop()
+    pulse.close()
     assert "failed by a bug of ours" in caplog.text
 
 
@@ -38,4 +38,4 @@ def test_who_is_in_a_hurry_does_not_wait_for_the_next_beat() -> None:
     again.clear()
     pulse.hurry()
     assert again.wait(10)
-    pulse.stop()
+    pulse.close()

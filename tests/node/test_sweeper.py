@@ -72,7 +72,7 @@ def test_what_is_old_is_forgotten_however_much_it_is(pool: Pool[Connection], tab
     sweeper = Sweeper(pool=pool, retention=3600, is_wanted=lambda: True, every=0.01)
     sweeper.start()
     wait_until(lambda: keys(table) == 3)
-    sweeper.stop()
+    sweeper.close()
 
 
 def test_a_sweep_ends_when_all_is_forgotten_and_not_before(
@@ -91,7 +91,7 @@ def test_a_sweep_ends_when_all_is_forgotten_and_not_before(
     assert rounds.acquire(timeout=30)
     assert rounds.acquire(timeout=1.4)  # not only when it is time again
     wait_until(lambda: keys(table) == 0)
-    sweeper.stop()
+    sweeper.close()
 
 
 def test_who_is_not_to_sweep_does_not(pool: Pool[Connection], table: psycopg2.extensions.cursor) -> None:
@@ -110,7 +110,7 @@ def test_who_is_not_to_sweep_does_not(pool: Pool[Connection], table: psycopg2.ex
     assert keys(table) == 3
     is_wanted = True
     wait_until(lambda: keys(table) == 0)
-    sweeper.stop()
+    sweeper.close()
 
 
 def test_a_table_that_cannot_be_swept_is_told_once_and_one_that_is_not_there_never(
@@ -132,6 +132,6 @@ def test_a_table_that_cannot_be_swept_is_told_once_and_one_that_is_not_there_nev
     wait_until(lambda: bool(caplog.records))
     for _ in range(3):
         assert asked.acquire(timeout=10)
-    sweeper.stop()
+    sweeper.close()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     table.execute("DROP VIEW gateway_idempotency")

@@ -1,12 +1,15 @@
 """The whole app over a database that is down: it lives, says so, and refuses what it cannot do."""
 
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import falcon.testing
 import pytest
 
 from gateway import __version__
-from gateway.app import create_app
+from gateway.app import GatewayApp, create_app
 from gateway.catalogue.compiling import compile_project
 from gateway.settings import load_settings
 from tests.web.description import Description, parse
@@ -36,14 +39,37 @@ UPDATE orders SET paid = true WHERE id = :id;
 """
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> falcon.testing.TestClient:
-    folder = tmp_path_factory.mktemp("project")
+def made(folder: Path) -> GatewayApp:
     (folder / "gateway.toml").write_text(SETTINGS)
     (folder / "queries").mkdir()
     (folder / "queries" / "shop.sql").write_text(QUERIES)
     settings = load_settings(folder / "gateway.toml", environ={})
-    return falcon.testing.TestClient(create_app(settings, compile_project(settings), folder))
+    return create_app(settings, compile_project(settings), folder)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[falcon.testing.TestClient]:
+    app = made(tmp_path_factory.mktemp("project"))
+    yield falcon.testing.TestClient(app)
+    app.close()
+
+
+def threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("gateway")}
+
+
+def test_what_was_closed_runs_nothing_any_more_and_refuses_what_comes(tmp_path: Path) -> None:
+    before = threads()
+    app = made(tmp_path)
+    beside = threads() - before
+    assert beside
+    app.close()
+    for thread in beside:
+        thread.join(10)
+    assert [thread.name for thread in beside if thread.is_alive()] == []
+    health = falcon.testing.TestClient(app).simulate_get("/health/ready")
+    assert health.status_code == 503
+    app.close()
 
 
 def valid(answer: falcon.testing.Result, schema: str) -> Any:
