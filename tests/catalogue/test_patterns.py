@@ -30,19 +30,22 @@ MEMBERS = st.one_of(ESCAPES, RANGES, st.sampled_from([*"ab09_^$.[({|", r"\b", r"
 CLASSES = st.builds(
     lambda sign, members: f"[{sign}{''.join(members)}]", st.sampled_from(["", "^"]), st.lists(MEMBERS, max_size=3)
 )
-QUANTIFIERS = st.sampled_from(["", "", "*", "+", "?", "*?", "+?", "??", "{2}", "{1,}", "{0,2}", "{1,2}?"])
+SIMPLE = ["", "", "*", "+", "?", "*?", "+?", "??"]
+COUNTED = ["{2}", "{1,}", "{0,2}", "{1,2}?"]
 
 
-def _repeated(atoms: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    return st.builds(str.__add__, atoms, QUANTIFIERS)
+def _repeated(atoms: st.SearchStrategy[str], quantifiers: list[str]) -> st.SearchStrategy[str]:
+    return st.builds(str.__add__, atoms, st.sampled_from(quantifiers))
 
 
 PATTERNS = st.recursive(
-    _repeated(st.one_of(LITERALS, ESCAPES, CLASSES, st.just("."))) | st.sampled_from(["^", "$", r"\b", ""]),
+    _repeated(st.one_of(LITERALS, ESCAPES, CLASSES, st.just(".")), SIMPLE + COUNTED)
+    | st.sampled_from(["^", "$", r"\b", ""]),
     lambda inner: st.one_of(
         st.lists(inner, min_size=1, max_size=4).map("".join),
         st.lists(inner, min_size=1, max_size=3).map("|".join),
-        _repeated(st.builds("({}{})".format, st.sampled_from(["", "?:"]), inner)),
+        # NOTE: no counted ones here, where the other engine is wrong: it finds no ((\d+){2}){2} in 0000.
+        _repeated(st.builds("({}{})".format, st.sampled_from(["", "?:"]), inner), SIMPLE),
     ),
     max_leaves=8,
 )
