@@ -92,7 +92,6 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self._held = 0
         """Bytes of requests that are arriving or being answered."""
         self._body_budget: int = server.body_budget
-        self._swept = monotonic()
         self._acceptor = Acceptor(
             listeners=self.sockets,
             admin=self.app.admin,
@@ -191,9 +190,16 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         close(self.wsgi(environ | {"wsgi.input": io.BytesIO()}, answer.start))
         return answer.status.startswith("200")
 
+    def _note_turn(self, now: float) -> None:
+        """The loop turns. If it has not for long, nobody is late: what arrived meanwhile has not been read."""
+        late, self._watchdog.turn = now - self._watchdog.turn, now
+        if late > STANDSTILL:
+            for client in self._clients:
+                client.postpone(late)
+
     def _sweep(self) -> None:
         now = monotonic()
-        self._watchdog.turn = now
+        self._note_turn(now)
         self._sleepers.sweep(now)
         for reader in tuple(self._readers):
             reader.sweep(now)
@@ -202,11 +208,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
 
     def _sweep_clients(self) -> None:
         now = monotonic()
-        late, self._swept = now - self._swept - CLIENT_SWEEP, now
-        if late > STANDSTILL:
-            # What has arrived meanwhile has not been read: nobody may lose a request for that.
-            for client in self._clients:
-                client.postpone(late)
+        self._note_turn(now)
         for client in tuple(self._clients):
             client.sweep(now)
 
