@@ -56,6 +56,8 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         self.waits: Waits = ThreadWaits()
         """How a worker of this process waits; one with an event loop sets its own before the app is made."""
         self._worker: Any = None
+        self._end: Callable[[], object] | None = None
+        """Closes the WSGI application, in a worker that has made it."""
         super().__init__()
 
     def load_config(self) -> None:
@@ -65,6 +67,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         self.cfg.set("bind", list(self._bind))
         self.cfg.set("when_ready", self._when_ready)
         self.cfg.set("post_fork", self._post_fork)
+        self.cfg.set("worker_exit", self._worker_exit)
         self.cfg.set("child_exit", self._child_exit)
 
     @property
@@ -83,9 +86,16 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         """Make the WSGI application; runs in each worker."""
         settings, catalogue = self._compiled.settings, self._compiled.catalogue
         made = self._create_app(settings, catalogue, self._directory, self._is_draining, self.waits, self.log.observe)
+        self._end = getattr(made, "close", None)
         if settings.server.worker == "gateway":
             return made
         return marking_operators(closing_after_refusals(made), self.admin)
+
+    def end(self) -> None:
+        """End what the WSGI application runs beside requests, which it refuses from then on; in each worker."""
+        if self._end is not None:
+            self._end()
+            self._end = None
 
     def register(self, log: Any) -> None:
         """Let the command line find this node; for the master alone."""
@@ -130,6 +140,9 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         if server.worker != "gateway":
             worker.sockets = [*worker.sockets, self.admin]
         _limit_silence(worker.sockets, server.body_timeout)
+
+    def _worker_exit(self, _arbiter: Any, _worker: Any) -> None:
+        self.end()
 
     def _child_exit(self, _arbiter: Any, worker: Any) -> None:
         self.tally.forget(worker.age)

@@ -36,6 +36,8 @@ CLIENT_SWEEP = 0.25
 """Seconds between two looks at clients that are slow or idle."""
 STANDSTILL = 1.0
 """Seconds between two turns of the loop from which on the process stood still, and no client is to blame."""
+LAST_ANSWERS = 1.0
+"""Seconds before its time to drain is over in which a worker refuses what still waits: better 503 than a cut."""
 DRAIN_IDLE = 1.0
 """Seconds after SIGTERM in which idle connections may still send a request: a close would cross it on its way."""
 BOOT = 2.0
@@ -263,15 +265,21 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self._acceptor.drain()
         began = monotonic()
         ends = began + self.cfg.graceful_timeout
-        while self._clients and monotonic() < ends:
+        self._await_clients(began + DRAIN_IDLE, ends - LAST_ANSWERS)
+        self.app.end()
+        self._await_clients(began, ends)
+        for client in tuple(self._clients):
+            client.close()
+
+    def _await_clients(self, idle: float, ends: float) -> None:
+        """Wait until all have their answers; from ``idle`` on those are disconnected that ask for nothing."""
+        while self._clients and (now := monotonic()) < ends:
             self.notify()
-            if monotonic() - began >= DRAIN_IDLE:
+            if now >= idle:
                 # By the loop: a request that has just arrived begins in a green thread, which only the loop can leave.
                 for client in tuple(self._clients):
                     self.soon(client.close_if_idle)
             gevent.sleep(SWEEP)
-        for client in tuple(self._clients):
-            client.close()
 
 
 def _connections_of(settings: Settings) -> int:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import msgspec
 from gateway.catalogue.query import Catalogue
 from gateway.demo.launching import tail
 from gateway.demo.ports import find_port
+from gateway.server import options
 from gateway.server.application import serve
 from gateway.server.artefact import Compiled, write
 from gateway.server.runtime import Runtime
@@ -51,6 +53,26 @@ class Pieces:
     def close(self) -> None:
         """WSGI servers call this in any case."""
         Pieces.closed += 1
+
+
+class Strange:
+    """The application, and what it runs beside requests: nothing but a wait for the end."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer by the path; ``/until-the-end`` when it is closed."""
+        if environ["PATH_INFO"] != "/until-the-end":
+            return application(environ, start_response)
+        self._ended.wait()
+        start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+        return [b"ended"]
+
+    def close(self) -> None:
+        """Wake up who waits for that."""
+        print(f"{os.getpid()} was closed", file=sys.stderr)
+        self._ended.set()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -137,7 +159,8 @@ def main(address: str, folder: str, settings: str) -> None:
     server = msgspec.convert({"bind": [address], **json.loads(settings)}, ServerSettings)
     compiled = Compiled.of(Settings(server=server), Catalogue({}, "hash"))
     write(Path(folder), compiled)
-    serve(Runtime(Path(folder), lock=-1, is_private=False), lambda *_: application)
+    options.GRACE = 3  # of 30 seconds nobody wants to wait for the end
+    serve(Runtime(Path(folder), lock=-1, is_private=False), lambda *_: Strange())
 
 
 if __name__ == "__main__":

@@ -155,6 +155,26 @@ def test_a_draining_worker_says_so_and_answers_idle_connections_once_more(tmp_pa
         assert node.program.wait(5) == 0
 
 
+@pytest.mark.parametrize("worker", ["gateway", "gthread", "sync"])
+def test_a_worker_that_ends_closes_its_application(tmp_path: Path, worker: str) -> None:
+    with strange.serving(tmp_path, worker=worker, workers=2) as node:
+        workers = node.workers()
+        assert node.end() == 0
+        assert all(f"{pid} was closed" in node.log for pid in workers), node.log
+        assert node.log.count("was closed") == 2
+
+
+def test_what_still_waits_when_the_time_to_drain_is_over_is_answered_and_not_cut(tmp_path: Path) -> None:
+    with strange.serving(tmp_path) as node, node.wire() as waiting, node.wire() as slow:
+        waiting.send(get("/until-the-end"))
+        slow.send(get("/sleep?seconds=20"))
+        wait_until(lambda: node.get("/small").status == 200, "they have been read")
+        node.signal(signal.SIGTERM)
+        answer = waiting.answer()
+        assert (answer.status, answer.body, answer.headers["connection"]) == (503, b"ended", "close")
+        assert slow.is_closed(within=5)
+
+
 def test_readiness_is_denied_while_draining(cluster: Cluster, tmp_path: Path) -> None:
     with serving(cluster, tmp_path) as node, node.wire() as asking, node.wire() as slow:
         assert asking.get("/health/ready").status == 200

@@ -113,6 +113,7 @@ def test_bodies_in_progress_have_a_limit_that_is_the_nodes(tmp_path: Path, worke
 def test_small_requests_are_served_however_much_others_hold(tmp_path: Path) -> None:
     with strange.serving(tmp_path, body_budget=200_000) as node:
         held = [begin_body(node, 90_000), begin_body(node, 90_000), begin_body(node, 15_000)]
+        wait_until(lambda: connections(node) == [0, 0, 0], "all have been read")
         assert is_refused(begin_body(node, 90_000))
         assert not is_refused(begin_body(node, 10_000))
         assert node.get("/small").status == 200
