@@ -33,9 +33,9 @@ from gateway.pool.backoff import ConnectBackoffs
 from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
-from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.resolving import Resolver
+from gateway.postgres.session import Session
 from gateway.rotation.rotation import LocalViews, Rotation, Views
 from gateway.settings import GroupSettings, Settings
 from gateway.waiting import ThreadWaits, Waits
@@ -231,7 +231,7 @@ class _Worker:
     def start(self) -> None:
         """Begin what runs beside requests."""
         ledger, settings = self._ledger, self._settings
-        pulse = Pulse(*([ledger.tend] if ledger else []), self._snapshots.tend)
+        pulse = Pulse(*([ledger.tend] if ledger else []), self._snapshots.tend, self._pool.clean_idle)
         self._rotation.subscribe(pulse.hurry)
         # Before the first request: who drains an endpoint must know of all who may be at work on it.
         self._snapshots.publish()
@@ -262,7 +262,7 @@ class _Worker:
         while self._activities:
             self._activities.pop().close()
 
-    def _group(self, name: str, group: GroupSettings) -> Group[Connection]:
+    def _group(self, name: str, group: GroupSettings) -> Group[Session]:
         ledger, server = self._ledger, self._settings.server
         write = group.access == "write"
         queries = self._catalogue.queries.values()

@@ -20,9 +20,8 @@ from gateway.execution.outcomes import Outcomes
 from gateway.execution.running import Runner
 from gateway.pool.lease import Lease
 from gateway.postgres import transaction
-from gateway.postgres.connection import Connection
 from gateway.postgres.idempotency import KeyInUse
-from gateway.postgres.session import SAFETY_MARGIN
+from gateway.postgres.session import SAFETY_MARGIN, Session
 from gateway.postgres.transaction import Unresolved
 from gateway.waiting import Waits
 
@@ -71,7 +70,7 @@ class Committer:
         done, served = self._runner.read(on_primary(call) if only_primary else call, self._read)
         return Answer(body=done.body, served=served)
 
-    def _read(self, call: TransactionCall, connection: Connection, guard: str) -> transaction.Answer:
+    def _read(self, call: TransactionCall, connection: Session, guard: str) -> transaction.Answer:
         return self._run_work(
             connection,
             call.work,
@@ -105,7 +104,7 @@ class Committer:
             raise error
         tokens: list[str | None] = []
 
-        def take_token(lease: Lease[Connection]) -> None:
+        def take_token(lease: Lease[Session]) -> None:
             tokens.append(self._runner.token(lease, call.deadline))
 
         try:
@@ -135,7 +134,7 @@ class _Attempts:
         self._waits = 0
         self._next: Callable[[], float | None] = self._pause
 
-    def run(self, call: TransactionCall, connection: Connection) -> transaction.Answer:
+    def run(self, call: TransactionCall, connection: Session) -> transaction.Answer:
         """Make one attempt."""
         return self._run_work(
             connection,

@@ -9,7 +9,8 @@ from gateway.execution.committing import Committer
 from gateway.execution.plans import Plans
 from gateway.execution.results import encode
 from gateway.execution.running import Runner
-from gateway.postgres.connection import Connection
+from gateway.postgres import single
+from gateway.postgres.session import Session
 
 Alone = Callable[[SingleCall], Answer]
 """Runs one call on one connection."""
@@ -52,8 +53,9 @@ class Execution:
             body, served = self._runner.read(on_primary(call) if call.plan.only_primary else call, self._read)
         return Answer(body=body, served=served)
 
-    def _read(self, call: SingleCall, connection: Connection, guard: str) -> bytes:
-        result = connection.run(
+    def _read(self, call: SingleCall, connection: Session, guard: str) -> bytes:
+        result = single.run(
+            connection,
             call.plan,
             call.literals,
             deadline=call.deadline,
@@ -63,8 +65,10 @@ class Execution:
         )
         return encode(call.query, result, committed=False)
 
-    def _write(self, call: SingleCall, connection: Connection) -> bytes:
-        result = connection.run(call.plan, call.literals, deadline=call.deadline, max_bytes=self._max_result_bytes)
+    def _write(self, call: SingleCall, connection: Session) -> bytes:
+        result = single.run(
+            connection, call.plan, call.literals, deadline=call.deadline, max_bytes=self._max_result_bytes
+        )
         return encode(call.query, result, committed=True)
 
 

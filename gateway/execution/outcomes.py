@@ -7,9 +7,9 @@ from time import monotonic
 from gateway.errors import GatewayError, NotFound, Outcome
 from gateway.pool.lease import Lease
 from gateway.pool.pool import Pool
-from gateway.postgres.connection import Connection
 from gateway.postgres.marks import Mark
 from gateway.postgres.outcomes import Verdict, ask, judge
+from gateway.postgres.session import Session
 from gateway.waiting import Waits
 
 PAUSE_FIRST, PAUSE_LONGEST = 0.05, 0.5
@@ -23,7 +23,7 @@ _TO_ANSWER = 0.02
 class Outcomes:
     """Finds out what became of writes."""
 
-    def __init__(self, *, pool: Pool[Connection], waits: Waits) -> None:
+    def __init__(self, *, pool: Pool[Session], waits: Waits) -> None:
         self._pool = pool
         self._waits = waits
         self.groups = tuple(name for name, group in pool.groups.items() if group.access_write)
@@ -36,7 +36,7 @@ class Outcomes:
         deadline: float,
         *,
         most: int | None = None,
-        when_committed: Callable[[Lease[Connection]], None] | None = None,
+        when_committed: Callable[[Lease[Session]], None] | None = None,
     ) -> Outcome:
         """Ask the servers of these groups until one knows, or nobody can, or the deadline is near.
 

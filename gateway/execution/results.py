@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gateway.catalogue.query import Kind, Query
 from gateway.errors import Outcome, ResultTooLarge
-from gateway.postgres.connection import Result
+from gateway.postgres.single import Result
 
 COMMITTED = b'"outcome":"committed"}'
 

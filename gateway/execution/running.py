@@ -19,8 +19,8 @@ from gateway.execution.retries import MOST_ATTEMPTS, RetryBudget, did_not_execut
 from gateway.pool.group import Group
 from gateway.pool.lease import ANY, Lease, LeaseRequest
 from gateway.pool.pool import Pool
-from gateway.postgres.connection import Connection
 from gateway.postgres.positions import token_after_commit
+from gateway.postgres.session import Session
 from gateway.postgres.transaction import Unresolved
 from gateway.rotation.endpoint import EndpointView, Role
 from gateway.waiting import Waits
@@ -28,9 +28,9 @@ from gateway.waiting import Waits
 C = TypeVar("C", bound=Call)
 T = TypeVar("T")
 
-ReadWork = Callable[[C, Connection, str], T]
+ReadWork = Callable[[C, Session, str], T]
 """Runs a call that reads. The text is a guard (``postgres.guarding``, or empty) that must go in front of the data."""
-WriteWork = Callable[[C, Connection], T]
+WriteWork = Callable[[C, Session], T]
 """Runs a call that writes, and commits before it returns. An error that it raises has the outcome."""
 
 PATIENCE = 1.0
@@ -48,7 +48,7 @@ TOKEN_TIMEOUT = 0.25
 class Runner:
     """Runs reads and writes in the groups of a pool."""
 
-    def __init__(self, *, pool: Pool[Connection], waits: Waits, retry_budget: float, probe_interval: float) -> None:
+    def __init__(self, *, pool: Pool[Session], waits: Waits, retry_budget: float, probe_interval: float) -> None:
         """``retry_budget``: share of the reads that may be run again; ``probe_interval`` in seconds."""
         self._pool = pool
         self._waits = waits
@@ -83,7 +83,7 @@ class Runner:
             raise
 
     def _attempt(
-        self, group: Group[Connection], call: C, work: ReadWork[C, T], requested: LeaseRequest = ANY, *, number: int = 1
+        self, group: Group[Session], call: C, work: ReadWork[C, T], requested: LeaseRequest = ANY, *, number: int = 1
     ) -> tuple[T, Served]:
         with group.lease(call.deadline, requested, call.client) as lease:
             started = monotonic()
@@ -95,7 +95,7 @@ class Runner:
                 raise error.but(served=self._served(lease, view, started, number)) from error
             return done, self._served(lease, view, started, number)
 
-    def _served(self, lease: Lease[Connection], view: EndpointView, started: float, number: int) -> Served:
+    def _served(self, lease: Lease[Session], view: EndpointView, started: float, number: int) -> Served:
         return Served(
             endpoint=lease.endpoint,
             attempts=number,
@@ -106,7 +106,7 @@ class Runner:
 
     def _read_fresh(
         self,
-        group: Group[Connection],
+        group: Group[Session],
         call: C,
         work: ReadWork[C, T],
         asked: Freshness,
@@ -145,7 +145,7 @@ class Runner:
             pause = min(pause * 1.5, LONGEST_PAUSE)
 
     def _request(
-        self, group: Group[Connection], asked: Freshness, *, patient: bool, late: frozenset[str], now: float
+        self, group: Group[Session], asked: Freshness, *, patient: bool, late: frozenset[str], now: float
     ) -> LeaseRequest | None:
         candidates = group.candidates
         if not candidates.serving:
@@ -188,7 +188,7 @@ class Runner:
                 first = error
         raise AssertionError("the last attempt returns or raises")
 
-    def _attempt_write(self, group: Group[Connection], call: C, work: WriteWork[C, T], number: int) -> tuple[T, Served]:
+    def _attempt_write(self, group: Group[Session], call: C, work: WriteWork[C, T], number: int) -> tuple[T, Served]:
         with group.lease(call.deadline, ANY, call.client) as lease:
             started = monotonic()
             try:
@@ -204,7 +204,7 @@ class Runner:
             took = monotonic() - started
             return done, _written(lease, took, number, self.token(lease, call.deadline))
 
-    def token(self, lease: Lease[Connection], deadline: float) -> str | None:
+    def token(self, lease: Lease[Session], deadline: float) -> str | None:
         """How far a server must have come to show what was just committed, if any but the primary ever answers.
 
         Never raises and changes nothing else of the answer: where the position is not known in time there is none.
@@ -217,5 +217,5 @@ class Runner:
         return None if token is None else str(token)
 
 
-def _written(lease: Lease[Connection], took: float, number: int, token: str | None = None) -> Served:
+def _written(lease: Lease[Session], took: float, number: int, token: str | None = None) -> Served:
     return Served(endpoint=lease.endpoint, attempts=number, queued=lease.queued, took=took, token=token)

@@ -7,7 +7,7 @@ import msgspec
 from gateway.catalogue.arguments import Binder
 from gateway.catalogue.json_text import members
 from gateway.errors import ArgumentFault, InvalidArguments
-from gateway.postgres.connection import Result
+from gateway.postgres.single import Result
 
 MOST_FAULTS = 200
 """Faults that are told one by one."""

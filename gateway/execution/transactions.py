@@ -14,7 +14,8 @@ from gateway.execution.plans import Plans, Ready
 from gateway.execution.results import encode_all
 from gateway.execution.steps import constant, of_step, refused
 from gateway.pool.pool import Pool
-from gateway.postgres.connection import Connection, Result
+from gateway.postgres.session import Session
+from gateway.postgres.single import Result
 from gateway.postgres.transaction import Step, Work
 
 ISOLATIONS = ("read committed", "repeatable read", "serializable")
@@ -46,7 +47,7 @@ class Planned(NamedTuple):
 class Transactions:
     """Reads transactions: which queries in which group, and what each step binds."""
 
-    def __init__(self, *, catalogue: Catalogue, plans: Plans, pool: Pool[Connection], max_batch: int) -> None:
+    def __init__(self, *, catalogue: Catalogue, plans: Plans, pool: Pool[Session], max_batch: int) -> None:
         """``max_batch``: most steps."""
         self._queries = catalogue.queries
         self._plans = plans

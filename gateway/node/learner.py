@@ -17,7 +17,7 @@ from gateway.node.learnt import Asked, Entry, Failed, Learnt, LearntFile, Looked
 from gateway.node.snapshots import LearningStatus, Snapshot
 from gateway.node.tasks import Task
 from gateway.pool.pool import Pool
-from gateway.postgres.connection import Connection
+from gateway.postgres.session import Session
 
 TICK = 0.05
 """Seconds between two turns at most."""
@@ -41,7 +41,7 @@ class Learner:
         self,
         *,
         plans: Plans,
-        pool: Pool[Connection],
+        pool: Pool[Session],
         catalogue: Catalogue,
         directory: Path | None,
         workers: Callable[..., Iterable[Snapshot]],
@@ -241,7 +241,7 @@ class Learner:
         yield Looked(self._learning.parts, all_since=self._all_since)
 
     @contextmanager
-    def _lend(self) -> Iterator[Connection]:
+    def _lend(self) -> Iterator[Session]:
         """Lend a connection of a group that writes, if one has an endpoint, or else of any: it is counted as theirs.
 
         A standby may be behind; the primary is what a migration changes first.

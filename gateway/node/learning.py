@@ -15,11 +15,11 @@ from gateway.errors import GatewayError
 from gateway.events import BugFound, CatalogueChanged, Observer, QueryRefused
 from gateway.execution.plans import Known, Plans
 from gateway.node.learnt import Entry, Failed, Learnt, Looked, Stale
-from gateway.postgres.connection import Connection
 from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.learning import learn
 from gateway.postgres.looking import Look, look
 from gateway.postgres.objects import Book
+from gateway.postgres.session import Session
 
 LOOK_EVERY = 0.5
 """Seconds between two looks. One costs 0.1 ms where nothing was written in the server meanwhile."""
@@ -31,7 +31,7 @@ SLICE = 0.05
 _AT_ONCE = 200
 """Queries compared with what has changed before requests have their turn on a loop."""
 
-Lend = Callable[[], AbstractContextManager[Connection]]
+Lend = Callable[[], AbstractContextManager[Session]]
 """Lends a connection; raises a GatewayError."""
 
 
@@ -171,7 +171,7 @@ class Learning:
             self._share(entries)
         return True
 
-    def _learn(self, connection: Connection, known: Known, *, is_retry: bool) -> Learnt | Failed:
+    def _learn(self, connection: Session, known: Known, *, is_retry: bool) -> Learnt | Failed:
         query = known.query
         if not is_retry and not self._locked.isdisjoint(query.statement.relations):
             return self._failed(known, "it has to wait, as another query of the same table has", waits=True)

@@ -14,7 +14,7 @@ from gateway.node.polling import Polling
 from gateway.node.spawning import Spawn, spawn_thread
 from gateway.node.watcher import Watcher
 from gateway.pool.driver import Driver
-from gateway.postgres.connection import Connection
+from gateway.postgres.session import Session
 from gateway.rotation.rotation import Rotation
 
 log = logging.getLogger("gateway.node")
@@ -34,7 +34,7 @@ class Prober:
     def __init__(
         self,
         *,
-        driver: Driver[Connection],
+        driver: Driver[Session],
         resolve: Resolve,
         rotation: Rotation,
         election: Election,

@@ -9,8 +9,8 @@ from gateway.errors import GatewayError
 from gateway.node.spawning import Spawn, spawn_thread
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
-from gateway.postgres.connection import Connection
 from gateway.postgres.idempotency import SWEPT_AT_ONCE, sweep
+from gateway.postgres.session import Session
 
 log = logging.getLogger("gateway.node")
 
@@ -28,7 +28,7 @@ class Sweeper:
     def __init__(
         self,
         *,
-        pool: Pool[Connection],
+        pool: Pool[Session],
         retention: float,
         is_wanted: Callable[[], bool],
         every: float = EVERY,
@@ -57,7 +57,7 @@ class Sweeper:
             while left and not self._stopped.is_set():
                 left = [group for group in left if self._is_wanted() and group.serving and self._has_more(group)]
 
-    def _has_more(self, group: Group[Connection]) -> bool:
+    def _has_more(self, group: Group[Session]) -> bool:
         """Sweep through a group for a while; whether there was still more when that ended."""
         try:
             for _ in range(MOST):

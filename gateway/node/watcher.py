@@ -12,8 +12,8 @@ from time import monotonic
 from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.node.history import History
 from gateway.pool.driver import ConnectError, Driver
-from gateway.postgres.connection import Connection
 from gateway.postgres.probing import Look, identify, look
+from gateway.postgres.session import Session
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Probed, ProbeFailed
 from gateway.rotation.rotation import Rotation
@@ -39,7 +39,7 @@ class Watcher:
         self,
         name: str,
         *,
-        driver: Driver[Connection],
+        driver: Driver[Session],
         rotation: Rotation,
         history: History,
         interval: float,
@@ -60,7 +60,7 @@ class Watcher:
         self._on_look = on_look
         self._woken = threading.Event()
         self._stopped = False
-        self._connection: Connection | None = None
+        self._connection: Session | None = None
         self._system: str | None = None
         self._began = 0.0
 
@@ -149,7 +149,7 @@ class Watcher:
         self._system = identify(connection, deadline)
         return look(connection, deadline)
 
-    def _is_where_it_should_be(self, connection: Connection) -> bool:
+    def _is_where_it_should_be(self, connection: Session) -> bool:
         addresses = self._rotation.view(self.name).addresses
         return not addresses or not connection.address or connection.address in addresses
 

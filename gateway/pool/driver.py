@@ -1,4 +1,4 @@
-"""What the pool asks of a driver: five verbs on a connection and one way to get one.
+"""What the pool asks of a driver: six verbs on a connection and one way to get one.
 
 The real driver is ``postgres.session``; ``tests/pool/fake.py`` has another, and both pass
 ``tests/pool/conformance.py``.
@@ -58,8 +58,15 @@ class Connection(Protocol):
     def ping(self, deadline: float) -> None:
         """Ask the server and wait until ``deadline``; ConnectionBroken if there is no good answer."""
 
+    @property
+    def owes_reset(self) -> bool:
+        """Whether an earlier use may have left session state: it is reset in front of the next one's first message."""
+
     def settle(self, deadline: float) -> bool:
-        """Make clean for the next lease; True if it is (transaction status decides), False: close it."""
+        """End what is open, for the next lease; True if it may be used again, False: close it."""
+
+    def clean(self, deadline: float) -> bool:
+        """Reset at once what ``owes_reset`` tells of; True if it may be used again, False: close it."""
 
     def abandon(self) -> None:
         """Give up a read that waits for this server, which is gone: soon it ends as if the connection had broken.

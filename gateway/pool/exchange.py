@@ -154,6 +154,11 @@ class Exchange(Generic[C]):
         if self._deferred:
             self._run_deferred()
 
+    def take_unclean(self, rested_for: float) -> list[Slot[C]]:
+        """Lease what has been idle for so many seconds with session state that is still to be reset."""
+        with self._lock:
+            return self.slots.take_unclean(self._clock() - rested_for)
+
     def leave(self, waiter: Waiter[C]) -> None:
         """Remove a waiter that gives up from the queue. Afterwards nobody gives it a slot any more.
 

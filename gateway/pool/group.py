@@ -32,6 +32,8 @@ from gateway.waiting import Client, Waits
 PING_AFTER = 30.0
 """Seconds of idleness after which a look at the socket is not enough, and the connection is pinged."""
 PING_TIMEOUT = 1.0
+CLEAN_AFTER, CLEAN_TIMEOUT = 0.02, 1.0
+"""Seconds for which an idle connection may keep what its last use has left, and which a reset may take."""
 SETTLE_TIMEOUT = 0.05
 """Seconds a connection is given to become clean when the request's deadline has passed."""
 
@@ -63,6 +65,7 @@ class Group(Generic[C]):
         self._backoffs = backoffs or ConnectBackoffs()
         self._clock = clock
         self._jitter = jitter
+        self._spawn = spawn
         self._connecting = Connecting(
             driver=driver, rotation=rotation, timeout=config.connect_timeout, clock=clock, spawn=spawn
         )
@@ -137,6 +140,18 @@ class Group(Generic[C]):
     def __repr__(self) -> str:
         return f"<Group {self.name} [{self.exchange!r}]>"
 
+    def clean_idle(self) -> None:
+        """Reset the session state that uses have left on connections which became idle and were not used again.
+
+        On a connection that is used again at once the reset is in front of the first message, and costs no round
+        trip. But an idle connection must not keep what its last user has left, locks above all.
+        """
+        for slot in self.exchange.take_unclean(CLEAN_AFTER):
+            try:
+                self._spawn(partial(self._clean, slot))
+            except RuntimeError:  # there can be no more threads
+                self._put_back(slot, self._clock(), keep=False)
+
     def refresh(self) -> None:
         """Look at the rotation again: close connections to endpoints that were withdrawn, and serve waiters."""
         self.exchange.refresh()
@@ -182,6 +197,13 @@ class Group(Generic[C]):
                 self.exchange.put_back(slot, now, keep=True)  # PERF: past _put_back, which has nothing to report
             else:
                 self._put_back(slot, self._clock(), keep=keep)
+
+    def _clean(self, slot: Slot[C]) -> None:
+        keep = False
+        try:
+            keep = slot.connection.clean(self._clock() + CLEAN_TIMEOUT)
+        finally:
+            self._put_back(slot, self._clock(), keep=keep)
 
     def _put_back(self, slot: Slot[C], now: float, *, keep: bool) -> None:
         """Take a slot back, after reporting what its connection found out about the server."""

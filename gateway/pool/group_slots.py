@@ -193,6 +193,18 @@ class GroupSlots(Generic[C]):
             endpoint.idle.append(slot)
         return True
 
+    def take_unclean(self, rested_before: float) -> list[Slot[C]]:
+        """Lease the idle slots whose connections have session state to be reset, and have not been used since then."""
+        found = []
+        for endpoint in self._all():
+            for slot in tuple(endpoint.idle):
+                if slot.connection.owes_reset and slot.rested_at <= rested_before:
+                    endpoint.idle.remove(slot)
+                    slot.move(LEASED)
+                    endpoint.leased += 1
+                    found.append(slot)
+        return found
+
     def pass_on(self, slot: Slot[C]) -> None:
         """Lease a leased slot to the next in the queue."""
         slot.move(LEASED)

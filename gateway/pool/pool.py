@@ -24,6 +24,11 @@ class Pool(Generic[C]):
         """Counts of every group, by name."""
         return {name: group.stats() for name, group in self.groups.items()}
 
+    def clean_idle(self) -> None:
+        """See ``Group.clean_idle``; to be called a few times in 100 ms."""
+        for group in self.groups.values():
+            group.clean_idle()
+
     def close(self) -> None:
         """Refuse new work, wake who waits with Draining, close what is idle; leased connections close on return."""
         for group in self.groups.values():

@@ -6,11 +6,11 @@ from time import monotonic
 from gateway.catalogue.query import Catalogue
 from gateway.errors import Fault, GatewayError
 from gateway.pool.driver import ConnectError
-from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.learning import fault, learn
 from gateway.postgres.objects import Book
+from gateway.postgres.session import Session
 from gateway.settings import Settings
 
 CONNECT_TIMEOUT = 5.0
@@ -38,9 +38,7 @@ def check(settings: Settings, catalogue: Catalogue, report: Callable[[str], None
     return list(faults)
 
 
-def _check_endpoint(
-    name: str, connection: Connection, catalogue: Catalogue, report: Callable[[str], None]
-) -> list[Fault]:
+def _check_endpoint(name: str, connection: Session, catalogue: Catalogue, report: Callable[[str], None]) -> list[Fault]:
     if connection.ask(_SEES_REPLICATION, monotonic() + QUERY_TIMEOUT)[0][0] != "true":
         report(f"{name}: warning: the role is no member of pg_monitor, so a replica's timeline cannot be seen")
     book = Book()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import psycopg2
 import psycopg2._psycopg
 
-from gateway.postgres.connection import Connection
+from gateway.postgres.session import Session
 from gateway.postgres.waiting import READABLE, WRITABLE, park
 
 _COMMAND_OK = 1
@@ -41,13 +41,13 @@ class Undescribed(Exception):
         self.sqlstate = sqlstate
 
 
-def describe(connection: Connection, sql: str, types: Sequence[int | None], deadline: float) -> Description:
+def describe(connection: Session, sql: str, types: Sequence[int | None], deadline: float) -> Description:
     """Describe one statement; ``types`` are OIDs of its parameters, None for the server to say.
 
     Raises Undescribed; or psycopg2.OperationalError where the connection broke, or DeadlinePassed, after which the
     connection is closed.
     """
-    connection.deadline, connection.client = deadline, None
+    connection.clean(deadline)
     try:
         return _describe(connection, sql, types)
     except Undescribed:
@@ -57,7 +57,7 @@ def describe(connection: Connection, sql: str, types: Sequence[int | None], dead
         raise
 
 
-def rewritten(connection: Connection, sql: str, types: Sequence[str], deadline: float, *, quiet: bool) -> str:
+def rewritten(connection: Session, sql: str, types: Sequence[str], deadline: float, *, quiet: bool) -> str:
     """The tree of a statement after the server has rewritten it: views, rules, policies and defaults are in it.
 
     The server sends it as a notice while it prepares the statement, and writes it to its log as well unless it may be
@@ -77,7 +77,7 @@ def rewritten(connection: Connection, sql: str, types: Sequence[str], deadline: 
         connection.notices.clear()
 
 
-def _describe(connection: Connection, sql: str, types: Sequence[int | None]) -> Description:
+def _describe(connection: Session, sql: str, types: Sequence[int | None]) -> Description:
     libpq = _libpq()
     handle = connection.pgconn_ptr
     oids = (ctypes.c_uint * len(types))(*(oid or 0 for oid in types))
@@ -128,7 +128,7 @@ def _libpq() -> ctypes.CDLL:
     return library
 
 
-def _result(connection: Connection) -> int | None:
+def _result(connection: Session) -> int | None:
     """The good result of what was sent, with the connection idle again."""
     libpq = _libpq()
     result = _next_result(connection)
@@ -146,7 +146,7 @@ def _result(connection: Connection) -> int | None:
         libpq.PQclear(result)
 
 
-def _next_result(connection: Connection) -> int | None:
+def _next_result(connection: Session) -> int | None:
     libpq = _libpq()
     handle = connection.pgconn_ptr
     while libpq.PQflush(handle) == 1:
@@ -159,7 +159,7 @@ def _next_result(connection: Connection) -> int | None:
     return result
 
 
-def _consume(libpq: ctypes.CDLL, connection: Connection) -> None:
+def _consume(libpq: ctypes.CDLL, connection: Session) -> None:
     if not libpq.PQconsumeInput(connection.pgconn_ptr):
         raise psycopg2.OperationalError(libpq.PQerrorMessage(connection.pgconn_ptr).decode())
 

@@ -12,8 +12,8 @@ from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.pool.driver import ConnectError
 from gateway.postgres import dsn as dsns
 from gateway.postgres import waiting
-from gateway.postgres.connection import Connection
 from gateway.postgres.resolving import Resolver
+from gateway.postgres.session import Session
 from gateway.postgres.waiting import DeadlinePassed
 from gateway.rotation.endpoint import Reason
 from gateway.settings import EndpointSettings
@@ -116,14 +116,14 @@ class Driver:
             self._settings["statement_timeout"] = display_milliseconds(round((longest + 1) * 1000))
         waiting.install()
 
-    def connect(self, endpoint: str, deadline: float) -> Connection:
+    def connect(self, endpoint: str, deadline: float) -> Session:
         """Open a connection before ``deadline``; raises ConnectError with the reason."""
         address = self._addresses[endpoint]
         connection = None
         try:
             password = read_secret(address.password_file) if address.password_file else address.password or None
             parameters = dsns.complete(address.dsn, password=password, settings=self._settings)
-            connection = Connection(
+            connection = Session(
                 dsns.render(dsns.resolve(parameters, lambda name: self._resolver.addresses(name, deadline))),
                 deadline=deadline,
                 prepared_limit=self._prepared,

@@ -13,7 +13,7 @@ import psycopg2
 from gateway import errors
 from gateway.catalogue.arguments import literal
 from gateway.errors import GatewayError, Outcome
-from gateway.postgres.connection import Connection
+from gateway.postgres.session import Session
 
 TABLE = "gateway_idempotency"
 SWEPT_AT_ONCE = 1000
@@ -72,7 +72,7 @@ def keeping(claim: Claim, body: bytes) -> str:
     return f"WITH kept AS ({update}) SELECT {found} FROM kept"
 
 
-def look_up(connection: Connection, claim: Claim, deadline: float) -> Kept | None:
+def look_up(connection: Session, claim: Claim, deadline: float) -> Kept | None:
     """What was kept under the key, in a statement of its own that sees the latest commit; raises a GatewayError."""
     rows = connection.ask(f"SELECT request_hash, answer FROM {TABLE} WHERE {_is(claim)}", deadline)
     return Kept(rows[0][0] or "", (rows[0][1] or "").encode()) if rows else None
@@ -98,7 +98,7 @@ def trouble(error: psycopg2.Error) -> GatewayError | None:
     return None
 
 
-def sweep(connection: Connection, *, retention: float, deadline: float) -> int:
+def sweep(connection: Session, *, retention: float, deadline: float) -> int:
     """Forget keys that are older than ``retention`` seconds, at most ``SWEPT_AT_ONCE`` of them; how many it were.
 
     Two who sweep at a time do not wait for each other. Without the table there is nothing to do. Raises a GatewayError.

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from gateway.catalogue.arguments import literal
 from gateway.catalogue.query import Parameter, Query, Text
-from gateway.postgres.connection import Connection
 from gateway.postgres.describing import Description, Undescribed, describe
+from gateway.postgres.session import Session
 
 _UNTYPABLE = frozenset({"42P08", "42P18", "42P38", "42883", "42804", "42725"})
 _WIDEST_FIRST = (1700, 701, 700, 20, 23, 21, 1184, 1114, 1082, 1043, 1042, 25)
@@ -33,7 +33,7 @@ class TryLater(Exception):
     """The server cannot tell now, as somebody holds a lock, and may a moment later; the message says what it was."""
 
 
-def described(connection: Connection, query: Query, deadline: float) -> Description:
+def described(connection: Session, query: Query, deadline: float) -> Description:
     """What the parameters and columns of a query are.
 
     Raises CannotLearn, Undescribed, or whatever ``describing.describe`` raises.
@@ -47,7 +47,7 @@ def described(connection: Connection, query: Query, deadline: float) -> Descript
 
 
 def _first_that_types(
-    connection: Connection, query: Query, declared: Sequence[int | None], deadline: float
+    connection: Session, query: Query, declared: Sequence[int | None], deadline: float
 ) -> Description:
     text = query.statement.bare
     try:
@@ -83,7 +83,7 @@ def _unknown(declared: Sequence[int | None], choices: Sequence[Sequence[int | No
 
 
 def _culprit(
-    connection: Connection, text: Text, declared: Sequence[int | None], unknown: Sequence[int], deadline: float
+    connection: Session, text: Text, declared: Sequence[int | None], unknown: Sequence[int], deadline: float
 ) -> list[int]:
     """The one parameter whose type is all that is missing; empty where there is none, or more than one is missing.
 
@@ -106,7 +106,7 @@ def _what_to_add(query: Query, indices: Sequence[int], reason: str) -> str:
 
 
 def _candidates(
-    connection: Connection, query: Query, index: int, declared: Sequence[int | None], deadline: float
+    connection: Session, query: Query, index: int, declared: Sequence[int | None], deadline: float
 ) -> list[int | None]:
     """Types this parameter has at its occurrences, each looked at alone, widest first; [None] if none says."""
     text = query.statement.bare
@@ -133,7 +133,7 @@ def _candidates(
     return ranked or [None]
 
 
-def _described(connection: Connection, sql: str, types: Sequence[int | None], deadline: float) -> Description:
+def _described(connection: Session, sql: str, types: Sequence[int | None], deadline: float) -> Description:
     if connection.prepares:
         return describe(connection, sql, types, deadline)
     # Behind a pooler the two questions must reach the same session.
@@ -145,7 +145,7 @@ def _described(connection: Connection, sql: str, types: Sequence[int | None], de
             connection.ask("ROLLBACK", deadline)
 
 
-def _declared_oid(connection: Connection, parameter: Parameter, deadline: float) -> int | None:
+def _declared_oid(connection: Session, parameter: Parameter, deadline: float) -> int | None:
     """The OID of a declared type, None if none was; a modifier (``numeric(10,2)``) is the column's business.
 
     Raises CannotLearn where the server does not know the type, and a GatewayError where the connection is at fault.

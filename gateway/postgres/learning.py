@@ -11,12 +11,12 @@ from gateway.catalogue.query import Access, Kind, Query, Verb
 from gateway.catalogue.types import Column, Form, Signature
 from gateway.catalogue.wrapping import wrap
 from gateway.errors import Fault, GatewayError
-from gateway.postgres.connection import Connection
 from gateway.postgres.describing import Undescribed, rewritten
 from gateway.postgres.expecting import expectations
 from gateway.postgres.inferring import LOCK_TIMEOUT, CannotLearn, TryLater, described
 from gateway.postgres.objects import Book
 from gateway.postgres.proving import Proof, prove
+from gateway.postgres.session import Session
 from gateway.postgres.waiting import DeadlinePassed
 
 _PASSING = frozenset({"55P03", "57014", "40", "53"})
@@ -24,7 +24,7 @@ _PASSING = frozenset({"55P03", "57014", "40", "53"})
 _NOT_SUPPORTED = "0A000"
 
 
-def learn(connection: Connection, query: Query, book: Book, deadline: float) -> Signature:
+def learn(connection: Session, query: Query, book: Book, deadline: float) -> Signature:
     """Ask the server for the signature of a query, without running it.
 
     Raises CannotLearn where the query is at fault, TryLater where the server cannot tell now, and a GatewayError where
@@ -60,7 +60,7 @@ def _unlearnt(sqlstate: str, message: str) -> CannotLearn | TryLater:
 
 
 @contextmanager
-def _patiently(connection: Connection, deadline: float) -> Iterator[None]:
+def _patiently(connection: Session, deadline: float) -> Iterator[None]:
     """Wait for locks only briefly. Through a pooler every question sets this for itself."""
     if not connection.prepares:
         yield
@@ -73,7 +73,7 @@ def _patiently(connection: Connection, deadline: float) -> Iterator[None]:
             connection.ask("RESET lock_timeout", deadline)
 
 
-def _learn(connection: Connection, query: Query, book: Book, deadline: float) -> Signature:
+def _learn(connection: Session, query: Query, book: Book, deadline: float) -> Signature:
     description = described(connection, query, deadline)
     columns = description.columns
     book.types.read(connection, [*description.parameters, *(oid for _, oid in columns)], deadline)
@@ -96,9 +96,7 @@ def _learn(connection: Connection, query: Query, book: Book, deadline: float) ->
     )
 
 
-def _proven(
-    connection: Connection, query: Query, types: Sequence[str], book: Book, deadline: float
-) -> tuple[Form, Proof]:
+def _proven(connection: Session, query: Query, types: Sequence[str], book: Book, deadline: float) -> tuple[Form, Proof]:
     """How the query runs, wrapped where the server takes the wrap, and what follows from its tree.
 
     Rules, and the version, may forbid the wrap.

@@ -16,7 +16,8 @@ from gateway.catalogue.dependencies import Dependencies
 from gateway.catalogue.query import Kind, Text
 from gateway.catalogue.types import Family, Form, Type
 from gateway.catalogue.values import array_text
-from gateway.postgres.connection import Connection
+from gateway.postgres.session import Session
+from gateway.postgres.single import statement
 from gateway.postgres.statement import Plan
 
 _PARTS = """
@@ -141,7 +142,7 @@ class Look(msgspec.Struct, frozen=True):
         return frozenset(part for part, _ in self.parts.items() ^ before.parts.items())
 
 
-def look(connection: Connection, watched: Dependencies, deadline: float, *, since: Look | None = None) -> Look:
+def look(connection: Session, watched: Dependencies, deadline: float, *, since: Look | None = None) -> Look:
     """Look at the catalogue; gives ``since`` back if nothing has been written since then, which costs 0.1 ms.
 
     Looks are comparable if they watch the same. Raises a GatewayError.
@@ -155,8 +156,8 @@ def look(connection: Connection, watched: Dependencies, deadline: float, *, sinc
         _names(watched.schemas),
         NULL if since is None else literal(since.moment),
     ]
-    connection.deadline = deadline
-    ((moment, parts),) = connection.ask(connection.statement(_PLAN, arguments), deadline)
+    connection.clean(deadline)
+    ((moment, parts),) = connection.ask(statement(connection, _PLAN, arguments), deadline)
     if parts is None and since is not None:
         return since
     return Look(moment or "", msgspec.json.decode(parts or "{}", type=dict[str, int]))

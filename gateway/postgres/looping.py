@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from select import POLLRDHUP, poll  # NOTE: at import, before gevent's poll takes its place: it never waits here
 from time import monotonic
-from typing import Any
+from typing import Protocol
 
 import gevent
 import gevent.monkey
@@ -18,77 +18,81 @@ from greenlet import getcurrent, greenlet
 
 from gateway.errors import ClientGone
 from gateway.postgres import waiting
-from gateway.postgres.waiting import READABLE, ClientLeft, DeadlinePassed, EndpointWithdrawn
+from gateway.postgres.waiting import READABLE, ClientLeft, DeadlinePassed, EndpointWithdrawn, Waiting
 from gateway.waiting import Client, Lock
 
 _READ, _WRITE = 1, 2
-LAST_WORDS = 0.02
+LAST_MESSAGE = 0.02
 """Seconds between a server's last message and the end of its connection."""
 
 switch = greenlet.switch
 """PERF: to the hub past gevent's own ``switch``, which looks for a hook that our green threads do not have."""
 
 
-class Watch:
-    """The loop's eye on one connection's socket."""
+class SocketWatcher:
+    """A started watcher of the loop on one connection's socket, for the connection's whole life."""
 
-    __slots__ = ("_hub", "_owner", "_watcher", "_watches", "connection", "sleeper", "spoke")
+    __slots__ = ("_hub", "_owner", "_run", "_watcher", "_watchers", "data_arrived", "waits")
 
-    def __init__(self, owner: Any, watches: "set[Watch]") -> None:
-        """``owner``: whose socket it is. ``watches``: where it counts itself in for as long as it looks."""
-        self.sleeper: greenlet | None = None
-        """The green thread that waits for the server, on behalf of ``connection``."""
-        self.connection: Any = None
-        self.spoke = False
-        """The server closed the idle connection, or said something unasked."""
+    def __init__(self, owner: Waiting, watchers: "set[SocketWatcher]") -> None:
+        """``owner``: whose socket it is. ``watchers``: all that are open, this one among them until it is closed."""
+        self.waits: greenlet | None = None
+        """The green thread that waits for the server."""
+        self.data_arrived = False
+        """The server closed the idle connection, or sent something unasked."""
         self._hub = gevent.get_hub()
         self._watcher = self._hub.loop.io(owner.fileno(), _READ)
         self._owner = weakref.ref(owner)
+        self._run = owner.run
         self._watcher.start(self._on_readable)
-        self._watches = watches
-        watches.add(self)
+        self._watchers = watchers
+        watchers.add(self)
 
-    def sleep(self, connection: Any) -> None:
+    def wait(self) -> None:
         """Wait until the socket is readable."""
-        if self.spoke:
-            self.spoke = False
+        if self.data_arrived:
+            self.data_arrived = False
             self._watcher.start(self._on_readable)
-        self.connection = connection
-        self.sleeper = getcurrent()
+        self.waits = getcurrent()
         try:
             switch(self._hub)
         finally:
-            self.connection = self.sleeper = None
+            self.waits = None
 
     def end_wait(self) -> None:
         """End the wait with EndpointWithdrawn, in the loop's next turn."""
         self._hub.loop.run_callback_threadsafe(self._end_wait)
 
-    def _end_wait(self) -> None:
-        # NOTE: who waits now may have come after the call: a write, which goes on.
-        if self.sleeper is not None and self.connection.is_called_back:
-            self.sleeper.throw(EndpointWithdrawn)
+    def look(self, now: float) -> None:
+        """End a wait that has lasted too long, or whose client has left."""
+        if self.waits is not None:
+            _wake_if_over(self.waits, self._run, now)
 
     def close(self) -> None:
-        """Stop looking. To be called before the socket is closed: libpq and the kernel reuse its number at once."""
+        """Stop watching. To be called before the socket is closed: libpq and the kernel reuse its number at once."""
         self._watcher.stop()
         self._watcher.close()
-        self._watches.discard(self)
+        self._watchers.discard(self)
+
+    def _end_wait(self) -> None:
+        # NOTE: who waits now may have come after the call: a write, which goes on.
+        if self.waits is not None and self._run.is_recalled:
+            self.waits.throw(EndpointWithdrawn)
 
     def _on_readable(self) -> None:
-        if self.sleeper is not None:
-            self.sleeper.switch()
+        if self.waits is not None:
+            self.waits.switch()
         else:
-            self.spoke = True
+            self.data_arrived = True
             self._watcher.stop()
             gevent.spawn(self._report)
 
     def _report(self) -> None:
-        """Tell the connection if the server has closed it, and not only said something unasked."""
-        for pause in (0.0, LAST_WORDS):
+        """Report to the connection if the server has closed it, rather than only sent something unasked."""
+        for pause in (0.0, LAST_MESSAGE):
             gevent.sleep(pause)
             owner = self._owner()
-            if owner is None or owner.closed or not self.spoke:
+            if owner is None or owner.closed or not self.data_arrived:
                 return
             if _has_ended(owner.fileno()):
                 owner.report_lost()
@@ -101,17 +105,32 @@ def _has_ended(fd: int) -> bool:
     return bool(poller.poll(0))
 
 
+class Limited(Protocol):
+    """Why a green thread waits, and for how long at most: a connection's ``Run``, or a gate."""
+
+    @property
+    def deadline(self) -> float:
+        """A point of ``time.monotonic``."""
+
+    @property
+    def client(self) -> Client | None:
+        """Whose hanging up ends the wait."""
+
+    def gives_up(self, now: float, call: Callable[[Callable[[], None]], object]) -> bool:
+        """Return whether to stop; what is to be reported goes through ``call``."""
+
+
 class LoopGate:
     """What a green thread waits at for its turn in a queue. Satisfies ``waiting.Gate``.
 
     PERF: the sweep watches the deadline; a lock of gevent's with a time-out costs twice as much, a timer included.
     """
 
-    __slots__ = ("_is_open", "_sleeper", "_sleepers", "client", "deadline")
+    __slots__ = ("_is_open", "_thread", "_waits", "client", "deadline")
 
-    def __init__(self, sleepers: "Sleepers") -> None:
-        self._sleepers = sleepers
-        self._sleeper: greenlet | None = None
+    def __init__(self, waits: "LoopWaits") -> None:
+        self._waits = waits
+        self._thread: greenlet | None = None
         self._is_open = False
         self.deadline = 0.0
         self.client: Client | None = None
@@ -119,7 +138,7 @@ class LoopGate:
     def open(self) -> None:
         """Let the request through, in the loop's next turn: never from one green thread straight into another."""
         self._is_open = True
-        if self._sleeper is not None:
+        if self._thread is not None:
             gevent.get_hub().loop.run_callback(self._resume)
 
     def wait(self, seconds: float, client: Client | None = None) -> None:
@@ -128,41 +147,46 @@ class LoopGate:
             return
         self.client = client
         self.deadline = monotonic() + seconds
-        self._sleeper = getcurrent()
+        self._thread = getcurrent()
         try:
-            self._sleepers.sleep(self._sleeper, self)
+            self._waits.wait(self._thread, self)
         except DeadlinePassed:
             return
         except ClientLeft as error:
             raise ClientGone("the client hung up while its request waited for a connection") from error
         finally:
-            self._sleeper = None
+            self._thread = None
+
+    def gives_up(self, _now: float, _call: Callable[[Callable[[], None]], object]) -> bool:
+        """Return False: the gate's deadline and client are all that end the wait."""
+        return False
 
     def _resume(self) -> None:
-        if self._sleeper is not None:
-            self._sleeper.switch()
+        if self._thread is not None:
+            self._thread.switch()
 
 
-class Sleepers:
-    """Everybody in this process who waits for a server, or for their turn; the worker sweeps over them.
+class LoopWaits:
+    """All waits of green threads in this process, for servers and for their turn; the worker sweeps over them.
 
     Satisfies ``waiting.Waits``.
     """
 
     def __init__(self) -> None:
-        self._asleep: dict[greenlet, Any] = {}
+        self._waiting: dict[greenlet, Limited] = {}
         """Who waits for their turn, or for a server while connecting."""
-        self._watches: set[Watch] = set()
-        """PERF: all of them, asleep or not, so that a wait for an answer is not entered anywhere."""
-        self._calls: list[Callable[[], None]] = []
+        self._watchers: set[SocketWatcher] = set()
+        """PERF: all of them, waited at or not, so that a wait for an answer is not entered anywhere."""
+        self.calls: list[Callable[[], None]] = []
+        """What is called in every sweep."""
 
     def on_sweep(self, call: Callable[[], None]) -> bool:
         """Call this too in every sweep."""
-        self._calls.append(call)
+        self.calls.append(call)
         return True
 
     def gate(self) -> LoopGate:
-        """A closed gate."""
+        """Return a closed gate."""
         return LoopGate(self)
 
     def lock(self) -> Lock:
@@ -187,60 +211,58 @@ class Sleepers:
         finally:
             timer.close()
 
-    def sleep(self, me: greenlet, cause: Any) -> None:
-        """Sleep until switched to; raises DeadlinePassed at the cause's ``deadline``."""
-        self._asleep[me] = cause
+    def wait(self, me: greenlet, limits: Limited) -> None:
+        """Wait until switched to; raises DeadlinePassed, ClientLeft or EndpointWithdrawn as the limits say."""
+        self._waiting[me] = limits
         try:
             switch(gevent.get_hub())
         finally:
-            del self._asleep[me]
+            del self._waiting[me]
 
-    def park(self, connection: Any, event: int) -> None:
-        """Wait for ``event`` on the connection's socket; raises DeadlinePassed or ClientLeft (see ``waiting``)."""
-        watch: Watch | None = getattr(connection, "watch", None)
-        if watch is None or event != READABLE:
-            if event != READABLE or not getattr(connection, "is_established", False):
+    def park(self, connection: Waiting, event: int) -> None:
+        """Wait for ``event`` on the connection's socket; raises what ``postgres.waiting`` says."""
+        watcher = connection.watcher
+        if watcher is None or event != READABLE:
+            if event != READABLE or not connection.is_established:
                 self._park_for_once(connection, event)
                 return
-            watch = connection.watch = Watch(connection, self._watches)
-        watch.sleep(connection)
+            watcher = connection.watcher = SocketWatcher(connection, self._watchers)
+        watcher.wait()
 
-    def _park_for_once(self, connection: Any, event: int) -> None:
+    def _park_for_once(self, connection: Waiting, event: int) -> None:
         """Wait with a fresh watcher: while connecting libpq may open another socket under the same number."""
         me = getcurrent()
-        self._asleep[me] = connection
+        self._waiting[me] = connection.run
         watcher = gevent.get_hub().loop.io(connection.fileno(), _READ if event == READABLE else _WRITE)
         try:
             gevent.get_hub().wait(watcher)
         finally:
             watcher.close()
-            del self._asleep[me]
+            del self._waiting[me]
 
     def sweep(self, now: float) -> None:
         """Wake whose deadline has passed or whose client has left. Called in the loop, a few times in 100 ms."""
-        for watch in tuple(self._watches):
-            if watch.sleeper is not None:
-                _wake_if_over(watch.sleeper, watch.connection, now)
-        for sleeper, cause in tuple(self._asleep.items()):
-            if sleeper in self._asleep:
-                _wake_if_over(sleeper, cause, now)
-        for call in self._calls:
+        for watcher in tuple(self._watchers):
+            watcher.look(now)
+        for thread, limits in tuple(self._waiting.items()):
+            if thread in self._waiting:
+                _wake_if_over(thread, limits, now)
+        for call in self.calls:
             call()
 
 
-def _wake_if_over(sleeper: greenlet, cause: Any, now: float) -> None:
-    deadline = getattr(cause, "deadline", None)
-    client = getattr(cause, "client", None)
-    if deadline is not None and now >= deadline:
-        sleeper.throw(DeadlinePassed)
+def _wake_if_over(thread: greenlet, limits: Limited, now: float) -> None:
+    client = limits.client
+    if now >= limits.deadline:
+        thread.throw(DeadlinePassed)
     elif client is not None and client.gone_at is not None and now >= client.gone_at:
-        sleeper.throw(ClientLeft)
-    elif (gives_up := getattr(cause, "gives_up", None)) is not None and gives_up(now, gevent.spawn):
-        sleeper.throw(EndpointWithdrawn)
+        thread.throw(ClientLeft)
+    elif limits.gives_up(now, gevent.spawn):
+        thread.throw(EndpointWithdrawn)
 
 
-def install() -> Sleepers:
+def install() -> LoopWaits:
     """Make psycopg2 wait in this process's loop."""
-    sleepers = Sleepers()
-    waiting.install(sleepers.park)
-    return sleepers
+    waits = LoopWaits()
+    waiting.install(waits.park)
+    return waits

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.postgres.connection import Connection
+from gateway.postgres.session import Session
 from gateway.postgres.types import TypeBook
 
 FIRST_OF_USERS = 16384
@@ -141,7 +141,7 @@ class Book:
         """Whether our role may keep what a session does out of the server's log."""
         self._known: set[int] = set()
 
-    def read(self, connection: Connection, oids: Iterable[int], deadline: float) -> None:
+    def read(self, connection: Session, oids: Iterable[int], deadline: float) -> None:
         """Read what these are, each in every catalogue that has such an OID; raises a GatewayError."""
         if not self.builtin:
             if connection.server_version >= _PARAMETER_PRIVILEGES_SINCE:

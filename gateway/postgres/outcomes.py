@@ -11,9 +11,9 @@ from enum import Enum
 import msgspec
 
 from gateway.errors import GatewayError
-from gateway.postgres.connection import Connection
 from gateway.postgres.marks import Mark
 from gateway.postgres.positions import TIMELINE
+from gateway.postgres.session import Session
 
 ONE_CRASH = 5_000_000
 """Microseconds from a mark to the server's recovery within which there was one crash, not two: the first of two could
@@ -107,7 +107,7 @@ def _kept_by_a_successor(mark: Mark, said: Said) -> bool | None:
     return True if said.promoted and said.timeline == mark.timeline + 1 else None
 
 
-def ask(connection: Connection, mark: Mark, deadline: float) -> Said:
+def ask(connection: Session, mark: Mark, deadline: float) -> Said:
     """Ask the server behind ``connection``; raises a GatewayError."""
     said = msgspec.json.decode(connection.ask(_ASK, deadline)[0][0] or "", type=Said)
     if not said.writable or said.system != str(mark.system):
@@ -117,7 +117,7 @@ def ask(connection: Connection, mark: Mark, deadline: float) -> Said:
     return msgspec.structs.replace(said, status=_status(connection, mark.xid, deadline))
 
 
-def _status(connection: Connection, xid: int, deadline: float) -> str | None:
+def _status(connection: Session, xid: int, deadline: float) -> str | None:
     try:
         return connection.ask(f"SELECT pg_xact_status('{xid:d}')", deadline)[0][0]
     except GatewayError as error:
@@ -126,7 +126,7 @@ def _status(connection: Connection, xid: int, deadline: float) -> str | None:
         raise
 
 
-def _history(connection: Connection, timeline: int, deadline: float) -> dict[int, int] | None:
+def _history(connection: Session, timeline: int, deadline: float) -> dict[int, int] | None:
     """The history file of a timeline: lines of ``number<tab>position<tab>reason``."""
     name = f"pg_wal/{timeline:08X}.history"
     text = connection.ask(f"SELECT pg_read_file('{name}', 0, {_HISTORY_LENGTH}, true)", deadline)[0][0]

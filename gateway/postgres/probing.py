@@ -5,8 +5,8 @@ from time import monotonic
 import msgspec
 
 from gateway.errors import DeadlineExceeded, GatewayError
-from gateway.postgres.connection import Connection
 from gateway.postgres.positions import TIMELINE
+from gateway.postgres.session import Session
 from gateway.postgres.tokens import written_to
 from gateway.rotation.endpoint import Role
 
@@ -64,7 +64,7 @@ class _Answer(msgspec.Struct):
     clock: float
 
 
-def look(connection: Connection, deadline: float) -> Look:
+def look(connection: Session, deadline: float) -> Look:
     """Look at the server behind ``connection``; raises a GatewayError."""
     began = monotonic()
     rows = connection.ask(_LOOK, deadline)
@@ -88,7 +88,7 @@ def look(connection: Connection, deadline: float) -> Look:
     )
 
 
-def identify(connection: Connection, deadline: float) -> str | None:
+def identify(connection: Session, deadline: float) -> str | None:
     """The system identifier of the server's cluster, which stays while the server runs; None, if it is not told.
 
     Raises a GatewayError, if the connection did not survive the question.

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from gateway.postgres.connection import Connection
 from gateway.postgres.objects import DELETE, FIRST_OF_USERS, INSERT, UPDATE, Book, Relation
+from gateway.postgres.session import Session
 
 _NUMBER = re.compile(r"(?<![^\s(])\d{5,10}(?![^\s)}])")
 """A number that stands alone in a tree; every OID of an object that users have made is one."""
@@ -56,7 +56,7 @@ class Proof(NamedTuple):
     """Whether it reads or writes what is not on standbys."""
 
 
-def prove(connection: Connection, tree: str, book: Book, deadline: float, *, writes: bool) -> Proof:
+def prove(connection: Session, tree: str, book: Book, deadline: float, *, writes: bool) -> Proof:
     """Follow everything from the rewritten tree of a statement; raises a GatewayError.
 
     ``writes``: it may take numbers from sequences, whose traces are removed before they could be seen.
@@ -75,7 +75,7 @@ def _columns(tree: str) -> dict[int, frozenset[int]]:
 class _Search:
     """One walk through the catalogue, breadth first, so that each level is read with a few questions."""
 
-    def __init__(self, connection: Connection, book: Book, deadline: float, allowed: AbstractSet[str]) -> None:
+    def __init__(self, connection: Session, book: Book, deadline: float, allowed: AbstractSet[str]) -> None:
         self._connection = connection
         self._book = book
         self._deadline = deadline

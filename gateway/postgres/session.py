@@ -1,11 +1,9 @@
-"""One session with one server, from the connect to the close: watched, asked, and clean for the next lease or gone."""
+"""A conversation with one server, from the connect to the close: asked, settled, and clean for whoever is next."""
 
 import select
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from math import inf
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
@@ -13,93 +11,91 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INER
 
 from gateway import errors
 from gateway.catalogue.arguments import literal
-from gateway.catalogue.types import Form
 from gateway.errors import GatewayError
 from gateway.pool.driver import ConnectionBroken
 from gateway.postgres import failures, guarding
 from gateway.postgres.failures import Stage
 from gateway.postgres.marks import ORIGIN, POSITION, Origin
-from gateway.postgres.statement import NAME, Plan
-from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
+from gateway.postgres.prepared import FINGERPRINTS, Preparable, Prepared
+from gateway.postgres.run import Run
+from gateway.postgres.statement import Plan
+from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn, Watcher
 from gateway.rotation.endpoint import Role
-from gateway.waiting import Client
 
 SAFETY_MARGIN = 0.05
 """Seconds before our deadline at which the server gives up a write: its end is then known, not guessed."""
 
-SILENT = 0.3
-"""Seconds without an answer to a read, after which somebody should see what is the matter with the server."""
+KEPT = 65536
+"""Bytes of a result that an idle connection may hold on to."""
+LARGEST = 4 << 20
+"""Bytes of a result after which a connection is not kept: libpq's buffer has room for all of it, and never shrinks."""
 
 _RESET = (
-    "CLOSE ALL; UNLISTEN *; SET SESSION AUTHORIZATION DEFAULT; RESET ALL;"
-    " SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
+    "RESET ALL; SET SESSION AUTHORIZATION DEFAULT; CLOSE ALL; UNLISTEN *;"
+    " SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
 )
-_COUNT_PREPARED = "SELECT count(*)::text FROM pg_catalog.pg_prepared_statements"
+"""First of all the settings, so that nothing a query has set has a say in the rest."""
 
-
-class Watch(Protocol):
-    """A loop's eye on the socket of one connection."""
-
-    spoke: bool
-    """The server closed the idle connection, or said something unasked."""
-
-    def end_wait(self) -> None:
-        """End the wait of who waits for the server, soon, with EndpointWithdrawn. May be called from any thread."""
-
-    def close(self) -> None:
-        """Stop looking. To be called before the socket is closed; harmless when called again."""
+_REPORTED = (
+    "TimeZone",
+    "DateStyle",
+    "IntervalStyle",
+    "standard_conforming_strings",
+    "client_encoding",
+    "session_authorization",
+    "default_transaction_read_only",
+    "search_path",
+)
+"""Settings whose changes a server reports unasked (the last one from PostgreSQL 18 on)."""
 
 
 class Session(psycopg2.extensions.connection):
     """A psycopg2 connection in autocommit that satisfies ``pool.driver.Connection``.
 
     Used by one owner at a time. Every method that speaks to the server takes a deadline, a point of
-    ``time.monotonic``; past it the connection is closed.
+    ``time.monotonic``; past it the connection is closed. ``run`` is the state of the use under way, ``prepared`` what
+    is prepared here; ``single`` and ``transaction`` run plans.
+
+    What a use may have left behind (a setting, a lock, a temporary table) is reset in front of the next message,
+    which costs the server microseconds and no round trip. Until then it is there: locks too. So whoever lets a
+    session rest calls :meth:`clean` soon.
     """
 
-    client: Client | None
-    """Whose hanging up ends what runs, if it is a read."""
-
     def __init__(self, dsn: str, *, deadline: float, prepared_limit: int = 200, prepare: bool = True) -> None:
-        # NOTE: psycopg2 connects inside __init__, through the wait callback, which reads these two.
-        self.deadline: float | None = deadline
-        self.client = None
-        self.watch: Watch | None = None
-        """The loop's eye on the socket, where a loop waits for us."""
-        self.on_close: Callable[[bool], None] | None = None
-        """Called once, when it is closed: with True where the server knows that, or closed it."""
-        self._was_ended = False
-        """The server said farewell."""
-        self.address = ""
-        """The IP address it is connected to; empty for a Unix socket."""
-        self.on_lost: Callable[[], None] | None = None
-        self.on_silent: Callable[[], None] | None = None
-        self.lost: str | None = None
-        """What was seen when the server broke the connection; None while it lives, or if we closed it."""
-        self._is_abandoned = False
-        self._reads = False
-        """Whether what runs, or ran last, is a read, which may be given up at any moment."""
-        self._silent_at: float | None = None
+        # NOTE: psycopg2 connects inside __init__, through the wait callback, which reads these.
+        self.run = Run(deadline)
+        self.watcher: Watcher | None = None
+        """Looks at the socket, where a loop waits for us."""
         self.is_established = False
         super().__init__(dsn)
         self.is_established = True
         self.autocommit = True
-        self.server_version_text = ""
         self.prepares = prepare
         """Whether statements may be prepared for later: not behind a pooler that hands messages to any session."""
-        self._prepared: OrderedDict[str, None] = OrderedDict()
-        self._prepared_limit = prepared_limit
+        self.prepared = Prepared(prepared_limit)
+        self.kept_cursor: Any = None
+        """PERF: used again, since making one costs as much as a look at a small result. It keeps the last result."""
+        self.owes_reset = False
+        """Whether session state of an earlier use may still be there."""
+        self.address = ""
+        """The IP address it is connected to; empty for a Unix socket."""
+        self.server_version_text = ""
+        self.on_close: Callable[[bool], None] | None = None
+        """Called once, when it is closed: with True where the server knows that, or closed it."""
+        self.on_lost: Callable[[], None] | None = None
+        self.lost: str | None = None
+        """What was seen when the server broke the connection; None while it lives, or if we closed it."""
+        self._was_ended = False
+        """The server said that it ends the session."""
         self._origin: Origin | None = None
         self._tells_origin = True
-        self._unclean = False
-        """Whether a query of this lease may have left session state."""
-        self._wrote = False
-        self._is_swollen = False
+        self._is_oversized = False
         """Whether it holds more memory than one that is idle should."""
         self._sequences_stale = False
         """Whether ``lastval`` and ``currval`` may show what an earlier lease did; only a query that is not harmless
-        can ask for them, so it is wiped in front of the next one."""
-        self._stage = Stage.PREPARING
+        can ask for them, so they are discarded in front of the next one."""
+        self._reported: tuple[str | None, ...] = ()
+        """What ``_REPORTED`` was when the session was established."""
         self._pinned: dict[str, str] = {}
         self._standby_at_connect = False
         self._role = Role.REPLICA
@@ -122,12 +118,21 @@ class Session(psycopg2.extensions.connection):
             self._role = Role.REPLICA if is_standby else Role.PRIMARY
         return self._role
 
+    @property
+    def on_silent(self) -> Callable[[], None] | None:
+        """Called once for a read that has had no answer for a while."""
+        return self.run.on_silent
+
+    @on_silent.setter
+    def on_silent(self, call: Callable[[], None] | None) -> None:
+        self.run.on_silent = call
+
     def is_usable(self) -> bool:
-        """Look at the idle socket: anything readable is the server's farewell or something unasked."""
+        """Look at the idle socket: if it is readable, the server closed the connection, or data arrived unasked."""
         if self.closed:
             return False
-        if self.watch is not None:
-            return not self.watch.spoke
+        if self.watcher is not None:
+            return not self.watcher.data_arrived
         if self._peek is None:
             self._peek = select.poll()
             self._peek.register(self.fileno(), select.POLLIN | select.POLLRDHUP)
@@ -138,26 +143,9 @@ class Session(psycopg2.extensions.connection):
 
         A write goes on. Either way the connection does not settle any more. Harmless where nothing runs.
         """
-        self._is_abandoned = True
-        if self.is_called_back and self.watch is not None:
-            self.watch.end_wait()
-
-    @property
-    def is_called_back(self) -> bool:
-        """Whether who waits for the server here is to stop."""
-        return self._is_abandoned and self._reads
-
-    def gives_up(self, now: float, call: Callable[[Callable[[], None]], object]) -> bool:
-        """For whoever waits for the server on our behalf: whether to stop. Has a silence told, once, by ``call``."""
-        if not self._reads:
-            return False
-        if self._silent_at is None:
-            self._silent_at = now + SILENT
-        elif now >= self._silent_at:
-            self._silent_at = inf
-            if self.on_silent is not None:
-                call(self.on_silent)
-        return self._is_abandoned
+        self.run.is_abandoned = True
+        if self.run.reads and self.watcher is not None:
+            self.watcher.end_wait()
 
     def report_lost(self) -> None:
         """For the loop: the server has closed the idle connection."""
@@ -168,8 +156,8 @@ class Session(psycopg2.extensions.connection):
 
     def close(self) -> None:
         """Close at once, without waiting for the server. Harmless when closed already."""
-        if self.watch is not None:
-            self.watch.close()
+        if self.watcher is not None:
+            self.watcher.close()
         on_close, self.on_close = self.on_close, None
         if on_close is None:
             super().close()
@@ -187,38 +175,45 @@ class Session(psycopg2.extensions.connection):
             raise ConnectionBroken(error.detail) from error
 
     def settle(self, deadline: float) -> bool:
-        """Make clean for the next lease: end what is open, wipe session state a query may have left."""
-        self.client = None
-        self._reads = False
-        if self.closed or self._is_abandoned or self._is_swollen:
+        """End what is open after a use, and note what has to be reset; False: not fit for another use."""
+        run = self.run
+        run.client = None
+        run.reads = False
+        if self.closed or run.is_abandoned or self._is_oversized:
             return False
         status = self.get_transaction_status()
-        try:
-            if status in (TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR):
-                self.ask("ROLLBACK", deadline)
-            elif status != TRANSACTION_STATUS_IDLE:
-                return False
-            if self._unclean and self.prepares:
-                self._wipe(deadline)
-        except GatewayError:
+        if status != TRANSACTION_STATUS_IDLE and not self._rolls_back(status, deadline):
             return False
-        self._sequences_stale = self._sequences_stale or self._wrote
-        self._unclean = self._wrote = False
+        if self.prepares:
+            if run.leaves_state:
+                self.owes_reset = self.prepared.is_doubtful = True
+            elif run.wrote:
+                self._sequences_stale = True
+            if tuple(map(self.get_parameter_status, _REPORTED)) != self._reported and not self._restores(deadline):
+                return False
+        run.leaves_state = run.wrote = False
         return True
 
-    def _wipe(self, deadline: float) -> None:
-        """Take away all session state but what we have prepared, unless somebody meddled with that too.
+    def clean(self, deadline: float) -> bool:
+        """Reset at once what earlier uses may have left, for a session that rests; False: close it."""
+        self.run.deadline, self.run.client = deadline, None
+        try:
+            self.make_clean()
+        except (psycopg2.Error, DeadlinePassed, EndpointWithdrawn):
+            self.close()
+            return False
+        return True
 
-        NOTE: not through a pooler that may hand every message to another session (``prepare = false``): there is
-        no session of ours to wipe.
+    def _restores(self, deadline: float) -> bool:
+        """Reset at once where a setting that the server reports is not what it was; False if it still is not.
+
+        The encoding is among them, by which the very message is read that would have the reset in front. One that a
+        reset does not restore was changed by the server's configuration: that is for a new connection to take up.
         """
-        found = self.ask("; ".join([_RESET, *self._pins("SET"), _COUNT_PREPARED]), deadline)
-        if found != [(str(len(self._prepared)),)]:
-            self.ask("DEALLOCATE ALL", deadline)
-            self._prepared.clear()
-        self._wrote = self._sequences_stale = False
+        self.owes_reset = self.prepared.is_doubtful = True
+        return self.clean(deadline) and tuple(map(self.get_parameter_status, _REPORTED)) == self._reported
 
-    # -- the gateway's side --------------------------------------------------------------------------------------
+    # -- the conversation ----------------------------------------------------------------------------------------
 
     def establish(self, settings: Mapping[str, str], deadline: float) -> None:
         """Learn role and version, and make sure that every setting asked for in the connect options has taken.
@@ -228,8 +223,9 @@ class Session(psycopg2.extensions.connection):
         """
         names = ", ".join(literal(name) for name in settings)
         rows = self.ask(
-            "SELECT pg_is_in_recovery()::text, current_setting('server_version'), name, current_setting(name)"
-            f" FROM unnest(ARRAY[{names}]::text[]) AS name",
+            "SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text, pg_catalog.current_setting('server_version'),"
+            " name, pg_catalog.current_setting(name)"
+            f" FROM pg_catalog.unnest(ARRAY[{names}]::pg_catalog.text[]) AS name",
             deadline,
         )
         self._standby_at_connect = rows[0][0] == "true"
@@ -238,26 +234,49 @@ class Session(psycopg2.extensions.connection):
         self._pinned = {str(name): settings[str(name)] for _, _, name, value in rows if value != settings[str(name)]}
         if self._pinned and self.prepares:
             self.ask("; ".join(self._pins("SET")), deadline)
+        self._reported = tuple(map(self.get_parameter_status, _REPORTED))
 
     def ask(self, sql: str, deadline: float) -> list[tuple[str | None, ...]]:
         """Run SQL of our own and give its rows as text. Raises a GatewayError."""
-        self.deadline, self.client = deadline, None
+        self.run.deadline, self.run.client = deadline, None
         try:
-            cursor = self.cursor()
-            cursor.execute(sql)
+            cursor = self.send(sql)
             return [tuple(map(text_of, row)) for row in cursor.fetchall()] if cursor.description else []
         except (psycopg2.Error, DeadlinePassed, EndpointWithdrawn) as error:
             raise self.explained(error) from error
+
+    def send(self, message: str) -> Any:
+        """Send a message, with the reset that is owed in front of it; a cursor on its last statement's result.
+
+        Raises what psycopg2 or the wait raises, as do the other methods below that give no GatewayError.
+        """
+        front = self.owed_reset()
+        cursor = self.cursor()
+        cursor.execute(front + message)
+        if front:
+            self.owes_reset = False
+        return cursor
+
+    def owed_reset(self) -> str:
+        """Return the reset that is owed, to go in front of a message: a transaction of its own, or nothing.
+
+        NOTE: an explicit one, else a query that fails behind it would undo it. Inside of a transaction there is none:
+        whoever opened it has sent it, or is about to roll back.
+        """
+        if not self.owes_reset or self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+            return ""
+        return f"BEGIN ISOLATION LEVEL READ COMMITTED; {'; '.join([_RESET, *self._pins('SET')])}; COMMIT; "
 
     def explained(self, error: Exception, *, write: bool = False, reads: bool = False) -> GatewayError:
         """Turn what psycopg2 or the wait raised into an error of ours; a connection that broke is closed.
 
         ``write``: something in the transaction may write; ``reads``: not the statement itself.
         """
+        stage = self.run.stage
         if isinstance(error, DeadlinePassed | ClientLeft):
-            return failures.interrupted(deadline=isinstance(error, DeadlinePassed), write=write, stage=self._stage)
+            return failures.interrupted(deadline=isinstance(error, DeadlinePassed), write=write, stage=stage)
         if isinstance(error, EndpointWithdrawn):
-            return failures.withdrawn(write=write, stage=self._stage)
+            return failures.withdrawn(write=write, stage=stage)
         if not isinstance(error, psycopg2.Error):
             raise error
         if self.closed or error.pgcode is None:
@@ -265,14 +284,14 @@ class Session(psycopg2.extensions.connection):
             self.close()
             if not isinstance(error, psycopg2.InterfaceError):  # which only says that it is closed already
                 self.lost = failures.first_line(error)
-            return failures.connection_lost(error, write=write, stage=self._stage)
-        late = self._deadline_left() <= SAFETY_MARGIN + 0.02
+            return failures.connection_lost(error, write=write, stage=stage)
+        late = self.run.deadline - monotonic() <= SAFETY_MARGIN + 0.02
         if guarding.stopped(error):
             return errors.TooStale("the server has not replayed that far yet")
         if error.pgcode == "25006" and not self.prepares:
             self._look_at_role()
         is_replica = self.role is Role.REPLICA
-        return failures.refused(error, write=write, stage=self._stage, late=late, replica=is_replica, reads=reads)
+        return failures.refused(error, write=write, stage=stage, late=late, replica=is_replica, reads=reads)
 
     def origin(self) -> Origin | None:
         """Which server this is, asked once; None where our role may not know. Raises a GatewayError.
@@ -281,7 +300,7 @@ class Session(psycopg2.extensions.connection):
         """
         if self._origin is None and self._tells_origin:
             try:
-                system, life, *_ = self.ask(f"SELECT {ORIGIN}, {POSITION}", self.deadline or 0.0)[0]
+                system, life, *_ = self.ask(f"SELECT {ORIGIN}, {POSITION}", self.run.deadline)[0]
             except GatewayError as error:
                 if error.sqlstate is None:
                     raise
@@ -290,53 +309,89 @@ class Session(psycopg2.extensions.connection):
             self._origin = Origin(int(system or 0), int(life or 0))
         return self._origin
 
-    # -- statements prepared in it --------------------------------------------------------------------------------
+    # -- what goes in front of statements, and their results -------------------------------------------------------
 
-    def make_ready(self, plan: Plan) -> None:
-        """Have a plan prepared, if that is how it runs."""
-        if plan.form is Form.CALL or not self.prepares:
-            return
-        if plan.name in self._prepared:
-            self._prepared.move_to_end(plan.name)
-        else:
-            self._prepare(plan)
+    def front(self) -> str:
+        """Return what must go in front of a message that executes prepared statements, once earlier uses left state.
 
-    def forgot(self, error: psycopg2.Error) -> bool:
-        """Whether the server does not know one of our statements any more.
-
-        A function that a query calls may raise the same for a statement of its own.
+        Its success is to be reported by :meth:`was_reset`.
         """
-        is_unknown = isinstance(error, psycopg2.errors.InvalidSqlStatementName)
-        return is_unknown and NAME.search(error.diag.message_primary or "") is not None
+        return f"{self.owed_reset()}{self.prepared.check()}; "
+
+    def was_reset(self) -> None:
+        """Note that a message with ``front`` succeeded."""
+        self.owes_reset = self.prepared.is_doubtful = False
+
+    def preface(self, plans: Sequence[Plan]) -> list[str]:
+        """Return the statements that must come first in a transaction of these plans, whose guards are prepared."""
+        parts = [] if self.prepares else self._pins("SET LOCAL")
+        for plan in plans:
+            if plan.guard is not None:
+                execute = f"EXECUTE {plan.guard.name}" if self.prepares else plan.guard.text
+                if execute not in parts:
+                    parts.append(execute)
+        if self._sequences_stale and self.prepares and not all(plan.harmless for plan in plans):
+            parts.append("DISCARD SEQUENCES")
+            self._sequences_stale = False
+        return parts
+
+    def make_ready(self, statement: Preparable) -> None:
+        """Have a statement prepared."""
+        if statement.name in self.prepared.names:
+            self.prepared.names.move_to_end(statement.name)
+            return
+        if self.prepared.is_doubtful:
+            # Not in front of a PREPARE: a message is read with the settings that hold when it comes, and its text may
+            # mean another thing with those of an earlier use.
+            self.make_clean()
+        ((fingerprint,),) = self.send(self.prepared.preparing(statement)).fetchall()
+        self.prepared.add(statement, int(fingerprint))
+
+    def make_clean(self) -> None:
+        """Reset what is owed in a message of its own, and see that what is prepared is ours."""
+        if self.prepared.is_doubtful:
+            ((found,),) = self.send(FINGERPRINTS).fetchall()
+            if text_of(found) != self.prepared.expected:
+                self.forget_prepared()
+            self.prepared.is_doubtful = False
 
     def prepare_afresh(self) -> None:
         """Have nothing prepared any more, as somebody deallocated behind our back; ends an open transaction."""
         if self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
-            self.cursor().execute("ROLLBACK")
-        self._stage = Stage.PREPARING
-        self._prepared.clear()
-        self.cursor().execute("DEALLOCATE ALL")
+            self.send("ROLLBACK")
+        self.run.stage = Stage.PREPARING
+        self.forget_prepared()
 
-    def _prepare(self, plan: Plan) -> None:
-        make_room = ""
-        if len(self._prepared) >= self._prepared_limit:
-            oldest, _ = self._prepared.popitem(last=False)
-            make_room = f"DEALLOCATE {oldest}; "
-        self.cursor().execute(make_room + plan.prepare())
-        self._prepared[plan.name] = None
+    def forget_prepared(self) -> None:
+        """Have nothing prepared any more."""
+        self.send("DEALLOCATE ALL")
+        self.prepared.clear()
+
+    def outgrow(self, size: int) -> None:
+        """Hold on to nothing of a result of so many bytes."""
+        self.kept_cursor = None
+        self._is_oversized = self._is_oversized or size > LARGEST
 
     # -- what is set, and who is there ----------------------------------------------------------------------------
+
+    def _rolls_back(self, status: int, deadline: float) -> bool:
+        if status not in (TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR):
+            return False
+        try:
+            self.ask("ROLLBACK", deadline)
+        except GatewayError:
+            return False
+        return True
 
     def _pins(self, verb: str) -> list[str]:
         return [f"{verb} {name} = {literal(value)}" for name, value in self._pinned.items()]
 
-    def _deadline_left(self) -> float:
-        return (self.deadline or 0.0) - monotonic()
-
     def _look_at_role(self) -> None:
         """Ask for what answers do not tell through a pooler: whether the server has become a replica."""
         try:
-            ((standby,),) = self.ask("ROLLBACK; SELECT pg_is_in_recovery()::text", self.deadline or 0.0)
+            ((standby,),) = self.ask(
+                "ROLLBACK; SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text", self.run.deadline
+            )
         except GatewayError:
             return
         self._standby_at_connect = standby == "true"

@@ -1,7 +1,6 @@
 """A query ready to run: its prepared form, and the one message that runs it.
 
-Rules and reasons: see the data path's sections on prepared names, messages and wraps. No text is built from a
-request here: literals arrive written by ``catalogue.arguments.literal``.
+No text is built from a request here: literals arrive written by ``catalogue.arguments.literal``.
 """
 
 import hashlib
@@ -17,6 +16,22 @@ from gateway.catalogue.wrapping import accumulate, quoted, wrap
 
 NAME = re.compile(r"\bgw_[0-9a-f]{16}\b")
 """Names of what we prepare, as they appear in the server's messages."""
+
+
+class Guard(msgspec.Struct, frozen=True):
+    """A statement without parameters that goes in front of a write, in its transaction, and may stop it."""
+
+    text: str
+    name: str
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Make the guard of a text."""
+        return cls(text, f"gw_{hashlib.sha256(text.encode()).hexdigest()[:16]}")
+
+    def prepare(self) -> str:
+        """The PREPARE message."""
+        return f"PREPARE {self.name} AS {self.text}"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -40,6 +55,8 @@ class Plan(msgspec.Struct, frozen=True):
     """A comment with the query's name: ``pg_stat_activity`` and slow logs show the EXECUTE only."""
     only_primary: bool = False
     """Whether no standby can run it."""
+    guard: Guard | None = None
+    """Of a write: stops it where the types it was learnt with have changed."""
 
     @classmethod
     def of(cls, query: Query, signature: Signature, *, bigint_as_string: bool = False, epoch: int = 0) -> Self:
@@ -63,6 +80,7 @@ class Plan(msgspec.Struct, frozen=True):
             big_as_text=bigint_as_string,
             tag=f"/* {query.name} */ ",
             only_primary=signature.primary_only,
+            guard=Guard.of(signature.guard) if signature.guard else None,
         )
 
     @classmethod

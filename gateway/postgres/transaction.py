@@ -16,14 +16,16 @@ import psycopg2
 
 from gateway import errors
 from gateway.catalogue.query import Kind
+from gateway.catalogue.types import Form
 from gateway.catalogue.wrapping import ACCUMULATOR, AFTER_COUNT, AFTER_RESULT
 from gateway.errors import GatewayError, Outcome
 from gateway.postgres import guarding, idempotency
-from gateway.postgres.connection import KEPT, Connection, Result
 from gateway.postgres.failures import Stage
 from gateway.postgres.idempotency import Claim
 from gateway.postgres.marks import FACTS, FACTS_AND_ORIGIN, Mark, Origin, mark_of
-from gateway.postgres.session import SAFETY_MARGIN
+from gateway.postgres.prepared import is_forgotten
+from gateway.postgres.session import KEPT, SAFETY_MARGIN, Session
+from gateway.postgres.single import Result, attributed, fetch, make_ready, statement
 from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 from gateway.waiting import Client
@@ -103,7 +105,7 @@ class Unresolved(Exception):
 
 
 def run(
-    connection: Connection,
+    session: Session,
     work: Work,
     *,
     deadline: float,
@@ -123,17 +125,32 @@ def run(
     """
     client = None if work.writes else client
     try:
-        connection.reach(Stage.PREPARING)
-        connection.undertake([step.plan for step in work.steps], deadline=deadline, client=client)
+        _undertake(session, [step.plan for step in work.steps], deadline, client)
         try:
-            return _Attempt(connection, work, deadline, max_bytes, guard, patience, on_claimed).run()
+            return _Attempt(session, work, deadline, max_bytes, guard, patience, on_claimed).run()
         except _Forgotten:
-            connection.prepare_afresh()
-            return _Attempt(connection, work, deadline, max_bytes, guard, patience, on_claimed).run()
+            session.prepare_afresh()
+            return _Attempt(session, work, deadline, max_bytes, guard, patience, on_claimed).run()
     except _Forgotten as error:
-        raise connection.explained(error.error, write=work.writes) from error
+        raise session.explained(error.error, write=work.writes) from error
     except _INTERRUPTIONS as error:
-        raise connection.explained(error, write=work.writes) from error
+        raise session.explained(error, write=work.writes) from error
+
+
+def _undertake(session: Session, plans: Sequence[Plan], deadline: float, client: Client | None) -> None:
+    """Get ready to run these in one transaction; ``client``: whose hanging up ends it, None: nobody's."""
+    use = session.run
+    use.stage = Stage.PREPARING
+    use.deadline, use.client = deadline, client
+    if client is not None and client.gone_at is not None and client.gone_at <= monotonic():
+        raise ClientLeft
+    use.leaves_state = use.leaves_state or not all(plan.harmless for plan in plans)
+    writes = any(plan.write for plan in plans)
+    use.wrote = use.wrote or writes
+    use.reads = not writes
+    use.silent_at = None
+    if any(plan.form is Form.CALL for plan in plans):
+        session.make_clean()  # its text is read with the settings that hold when the message comes
 
 
 class _Forgotten(Exception):
@@ -149,7 +166,7 @@ class _Attempt:
 
     def __init__(
         self,
-        connection: Connection,
+        session: Session,
         work: Work,
         deadline: float,
         max_bytes: int | None,
@@ -157,7 +174,7 @@ class _Attempt:
         patience: float,
         on_claimed: Callable[[], None] | None,
     ) -> None:
-        self._connection = connection
+        self._session = session
         self._guard = guard
         self._patience = patience
         self._on_claimed = on_claimed
@@ -168,7 +185,7 @@ class _Attempt:
         self._front = self._opening
         """Makes what goes in front of the next message."""
         self._origin: Origin | None = None
-        self._to_mark = FACTS if connection.prepares else FACTS_AND_ORIGIN
+        self._to_mark = FACTS if session.prepares else FACTS_AND_ORIGIN
         self._facts: Sequence[bytes | None] = ()
         self._bytes = 0
 
@@ -177,9 +194,9 @@ class _Attempt:
         try:
             return self._commit(self._body(self._results()))
         except psycopg2.Error as error:
-            if self._connection.forgot(error):
+            if is_forgotten(error):
                 raise _Forgotten(error) from error
-            if claim is None or self._connection.closed:
+            if claim is None or self._session.closed:
                 raise
             if (trouble := idempotency.trouble(error)) is not None:
                 raise trouble from error
@@ -202,11 +219,11 @@ class _Attempt:
         idle = max(1, floor((self._left() + IDLE_GRACE) * 1000))
         abandoned = f"SET LOCAL idle_in_transaction_session_timeout = {idle}"
         guard: list[str] = []
-        if self._guard and not self._connection.prepares:
+        if self._guard and not self._session.prepares:
             # Through a pooler another message may reach another session. A transaction of its own, as the snapshot of
             # a repeatable read must not be older than what the guard sees.
             guard = ["BEGIN ISOLATION LEVEL READ COMMITTED", self._guard.rstrip("; "), "COMMIT"]
-        return [*guard, work.begin, *self._connection.preface(plans), *self._limits(), abandoned, *self._claiming()]
+        return [*guard, work.begin, *self._session.preface(plans), *self._limits(), abandoned, *self._claiming()]
 
     def _claiming(self) -> list[str]:
         """What takes the key, with a limit of its own to the wait for who has it."""
@@ -229,10 +246,16 @@ class _Attempt:
 
     def _send(self, *statements: str, stage: Stage = Stage.OPEN) -> Any:
         """Send one message of the transaction; a cursor on the result of its last statement."""
+        session = self._session
         front, self._front = self._front(), self._limits
-        self._connection.reach(stage)
-        cursor = self._connection.cursor()
-        cursor.execute("; ".join([*front, *statements]))
+        session.run.stage = stage
+        cursor = session.cursor()
+        message = "; ".join([*front, *statements])
+        if session.prepared.is_doubtful:  # only ever in front of the first one
+            cursor.execute(session.front() + message)
+            session.was_reset()
+        else:
+            cursor.execute(message)
         return cursor
 
     def _take_key(self) -> None:
@@ -247,11 +270,11 @@ class _Attempt:
     # -- results ---------------------------------------------------------------------------------------------------
 
     def _results(self) -> Sequence[Result]:
-        work, connection = self._work, self._connection
-        if self._guard and connection.prepares:
+        work, session = self._work, self._session
+        if self._guard and session.prepares:
             # Before the BEGIN: the snapshot of a repeatable read must not be older than what the guard sees.
-            connection.cursor().execute(self._guard)
-        self._origin = connection.origin() if work.tracked else None
+            session.send(self._guard)
+        self._origin = session.origin() if work.tracked else None
         if work.accumulated is not None and self._accepts(work.accumulated):
             try:
                 return self._pile_up(work.accumulated)
@@ -260,8 +283,8 @@ class _Attempt:
                     raise self._too_large() from error
                 if not self._is_worth_a_loop(error):
                     raise
-            connection.cursor().execute("ROLLBACK")
-            connection.reach(Stage.PREPARING)
+            session.send("ROLLBACK")
+            session.run.stage = Stage.PREPARING
             self._front = self._opening
             self._bytes = 0
         return self._one_by_one()
@@ -269,7 +292,7 @@ class _Attempt:
     def _accepts(self, plan: Plan) -> bool:
         """Whether the server takes the form that accumulates."""
         try:
-            self._connection.make_ready(plan)
+            make_ready(self._session, plan)
         except psycopg2.Error as error:
             if error.pgcode != _CANNOT_ACCUMULATE:
                 raise
@@ -284,7 +307,7 @@ class _Attempt:
         for begin in range(0, len(steps), AT_ONCE):
             is_last = begin + AT_ONCE >= len(steps)
             facts = f", {self._to_mark}" if is_last and self._origin is not None else ""
-            statements = [self._connection.statement(plan, bind(results)) for _, bind in steps[begin : begin + AT_ONCE]]
+            statements = [statement(self._session, plan, bind(results)) for _, bind in steps[begin : begin + AT_ONCE]]
             cursor = self._send(
                 f"SELECT set_config('{ACCUMULATOR}', '', true)",
                 *self._measured(plan, statements),
@@ -307,10 +330,10 @@ class _Attempt:
 
     def _is_worth_a_loop(self, error: psycopg2.Error) -> bool:
         """Whether the steps one by one would tell which of them is to blame; they may even succeed."""
-        connection = self._connection
-        if connection.closed or error.pgcode is None or self._is_ours(error) or self._left() <= SAFETY_MARGIN:
+        session = self._session
+        if session.closed or error.pgcode is None or self._is_ours(error) or self._left() <= SAFETY_MARGIN:
             return False
-        return isinstance(connection.explained(error, write=self._writes), _OF_ONE_STEP)
+        return isinstance(session.explained(error, write=self._writes), _OF_ONE_STEP)
 
     def _one_by_one(self) -> Sequence[Result]:
         results: list[Result] = []
@@ -321,7 +344,7 @@ class _Attempt:
             firsts.setdefault(step.plan.name, (index, step.plan))
         for index, plan in firsts.values():
             with self._blaming(index, plan):
-                self._connection.make_ready(plan)
+                make_ready(self._session, plan)
         self._take_key()
         for index, (plan, bind) in enumerate(steps):
             with self._blaming(index, plan):
@@ -334,24 +357,25 @@ class _Attempt:
         return results
 
     def _step(self, plan: Plan, literals: Sequence[str]) -> Result:
-        statement = self._connection.statement(plan, literals)
+        text = statement(self._session, plan, literals)
         if not self._writes or plan.write or plan.harmless:
-            return self._connection.fetch(plan, self._send(statement))
+            return fetch(plan, self._send(text))
         # SECURITY: a read stays one among writes; what it calls could write otherwise.
-        result = self._connection.fetch(plan, self._send(*_READING, statement))
+        result = fetch(plan, self._send(*_READING, text))
         self._front = lambda: [_READ, *self._limits()]
         return result
 
     @contextmanager
     def _blaming(self, index: int, plan: Plan, literals: Sequence[str] = ()) -> Iterator[None]:
         """Name the step in what it fails with; but not in what is the key's business, or has us begin again."""
-        work, connection = self._work, self._connection
+        work, session = self._work, self._session
         try:
             yield
         except _INTERRUPTIONS as error:
             if isinstance(error, psycopg2.Error) and self._is_ours(error):
                 raise
-            blamed = connection.blamed(error, plan, literals, write=self._writes)
+            explained = session.explained(error, write=self._writes, reads=not plan.write)
+            blamed = attributed(session, explained, plan, literals)
             raise blamed.but(step=index if work.numbered else None) from error
         except GatewayError as error:
             outcome = Outcome.ROLLED_BACK if self._writes else None
@@ -359,7 +383,7 @@ class _Attempt:
 
     def _is_ours(self, error: psycopg2.Error) -> bool:
         """Whether this is for ``run`` to look at, whichever step met it."""
-        if self._connection.forgot(error):
+        if is_forgotten(error):
             return True
         if self._work.claim is None or error.pgcode is None:
             return False
@@ -369,7 +393,7 @@ class _Attempt:
     def _weigh(self, results: Sequence[Result]) -> None:
         size = sum(len(result.text) for result in results)
         if size > KEPT:
-            self._connection.outgrow(size)
+            self._session.outgrow(size)
         self._bytes += size
         if self._max_bytes is not None and self._bytes > self._max_bytes:
             raise self._too_large()
@@ -387,9 +411,9 @@ class _Attempt:
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _commit(self, body: bytes) -> Answer:
-        work, connection = self._work, self._connection
+        work, session = self._work, self._session
         if self._origin is not None:
-            self._deadline = connection.deadline = self._deadline - min(TO_ASK, self._left() / 10)
+            self._deadline = session.run.deadline = self._deadline - min(TO_ASK, self._left() / 10)
         if self._writes and self._left() <= SAFETY_MARGIN:
             raise DeadlinePassed
         mark = None if self._origin is None else mark_of(self._origin, self._facts)
@@ -397,7 +421,7 @@ class _Attempt:
         try:
             cursor = self._send(*keeping, "COMMIT", stage=Stage.COMMITTING)
         except _INTERRUPTIONS as error:
-            explained = connection.explained(error, write=self._writes)
+            explained = session.explained(error, write=self._writes)
             if explained.outcome is Outcome.UNKNOWN:
                 raise Unresolved(explained, mark, body) from error
             raise
@@ -409,8 +433,8 @@ class _Attempt:
     def _replay(self, claim: Claim) -> Answer | None:
         """The answer that was kept under the key; raises IdempotencyMismatch where it was another request's."""
         try:
-            self._connection.ask("ROLLBACK", self._deadline)
-            kept = idempotency.look_up(self._connection, claim, self._deadline)
+            self._session.ask("ROLLBACK", self._deadline)
+            kept = idempotency.look_up(self._session, claim, self._deadline)
         except GatewayError as error:
             raise error.but(outcome=Outcome.UNKNOWN) from error  # of the first request with this key
         if kept is None:

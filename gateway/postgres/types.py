@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.catalogue.types import Family, Type
 from gateway.catalogue.wrapping import quoted
-from gateway.postgres.connection import Connection
+from gateway.postgres.session import Session
 
 _FAMILIES = {
     16: Family.BOOL,
@@ -86,7 +86,7 @@ class TypeBook:
     def __init__(self) -> None:
         self._rows: dict[int, Row] = {}
 
-    def read(self, connection: Connection, oids: Iterable[int], deadline: float) -> None:
+    def read(self, connection: Session, oids: Iterable[int], deadline: float) -> None:
         """Read these types and whatever they contain; raises a GatewayError."""
         missing = {oid for oid in oids if oid and oid not in self._rows}
         while missing:

@@ -12,10 +12,12 @@ import select
 from collections.abc import Callable
 from math import ceil
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg2.extensions
+import psycopg2.extras
 
+from gateway.postgres.run import Run
 from gateway.waiting import HANG_UP, LOOK, ClientSocket
 
 READABLE, WRITABLE = select.POLLIN, select.POLLOUT
@@ -33,8 +35,47 @@ class EndpointWithdrawn(Exception):
     """The endpoint left the rotation while a read waited for it."""
 
 
-Park = Callable[[Any, int], None]
-"""Waits until a connection's socket is READABLE or WRITABLE; raises DeadlinePassed or ClientLeft instead."""
+class Watcher(Protocol):
+    """What a loop has at the socket of one connection."""
+
+    data_arrived: bool
+    """The server closed the idle connection, or sent something unasked."""
+
+    def wait(self) -> None:
+        """Wait until the socket is readable."""
+
+    def end_wait(self) -> None:
+        """End the wait for the server, soon, with EndpointWithdrawn. May be called from any thread."""
+
+    def close(self) -> None:
+        """Stop watching. To be called before the socket is closed; harmless when called again."""
+
+
+class Waiting(Protocol):
+    """A connection whose server is waited for, as far as a wait looks at it; a ``session.Session``."""
+
+    run: Run
+    watcher: Watcher | None
+    is_established: bool
+    """Whether the connect is over, so that the socket stays the same."""
+
+    @property
+    def closed(self) -> int:
+        """Return whether it is closed."""
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+
+    def poll(self) -> int:
+        """Let libpq go on, and return what it waits for."""
+
+    def report_lost(self) -> None:
+        """Take note that the server has closed the idle connection."""
+
+
+Park = Callable[[Waiting, int], None]
+"""Waits until a connection's socket is READABLE or WRITABLE; raises DeadlinePassed, ClientLeft or EndpointWithdrawn
+instead."""
 
 _park: Park | None = None
 """As psycopg2's callback is process-wide, so is this."""
@@ -54,72 +95,58 @@ def install(park: Park | None = None) -> None:
 def _waiting_by(park: Park) -> Callable[[Any], None]:
     """What psycopg2 calls to wait until libpq has finished what it is doing on a connection.
 
-    It raises DeadlinePassed at ``connection.deadline``, ClientLeft when ``connection.client`` hangs up, and
-    EndpointWithdrawn when ``connection.gives_up``. A connection without these attributes (not one of ours) waits
-    without limit.
+    It raises DeadlinePassed at the deadline of the connection's run, ClientLeft when its client hangs up, and
+    EndpointWithdrawn where it gives up. A connection that is not one of ours waits without limit.
     """
     ok, read = psycopg2.extensions.POLL_OK, psycopg2.extensions.POLL_READ
+    foreign = psycopg2.extensions.connection
 
-    def wait(connection: Any) -> None:
+    def wait(given: Any) -> None:
+        if type(given) is foreign:
+            psycopg2.extras.wait_select(given)
+            return
+        connection: Waiting = given
         try:
             while (state := connection.poll()) != ok:
                 park(connection, READABLE if state == read else WRITABLE)
         except BaseException:
             # psycopg2 closes the socket next, and its number will be another's at once.
-            watch = getattr(connection, "watch", None)
-            if watch is not None:
-                watch.close()
+            if connection.watcher is not None:
+                connection.watcher.close()
             raise
 
     return wait
 
 
-def _call(what: Callable[[], None]) -> None:
-    what()
-
-
-def park(connection: Any, event: int) -> None:
-    """Wait until the connection's socket is ready for ``event``, or raise as :func:`wait` does."""
+def park(connection: Waiting, event: int) -> None:
+    """Wait until the connection's socket is ready for ``event``, or raise as :func:`wait_for` does."""
     (_park or park_in_poll)(connection, event)
 
 
-def park_in_poll(connection: Any, event: int) -> None:
+def park_in_poll(connection: Waiting, event: int) -> None:
     """Wait as threads do."""
-    deadline = getattr(connection, "deadline", None)
-    gives_up = getattr(connection, "gives_up", None)
-    wait_for(connection.fileno(), event, deadline, getattr(connection, "client", None), gives_up)
+    wait_for(connection.fileno(), event, connection.run)
 
 
-def wait_for(
-    fd: int,
-    event: int,
-    deadline: float | None,
-    client: ClientSocket | None = None,
-    gives_up: Callable[[float, Callable[[Callable[[], None]], object]], bool] | None = None,
-) -> None:
-    """Wait until ``fd`` is ready for ``event``; raises DeadlinePassed, ClientLeft or EndpointWithdrawn instead.
-
-    ``gives_up`` is asked again and again, with the time of ``time.monotonic``.
-    """
+def wait_for(fd: int, event: int, run: Run) -> None:
+    """Wait until ``fd`` is ready for ``event``; raises DeadlinePassed, ClientLeft or EndpointWithdrawn instead."""
     # NOTE: poll, not select: with threads there are descriptors above 1023. Nothing outlives the call, since libpq
     # may reopen its socket under the same number between two waits of one connect.
     poller = select.poll()
     poller.register(fd, event)
+    client = run.client if isinstance(run.client, ClientSocket) else None
     if client is not None and client.gone_at is None:
         poller.register(client.fd, HANG_UP)
     while True:
-        until = deadline
+        until = run.deadline
         if client is not None and client.gone_at is not None:
-            until = client.gone_at if until is None else min(until, client.gone_at)
+            until = min(until, client.gone_at)
         now = monotonic()
-        left = None if until is None else until - now
-        if left is not None and left <= 0:
-            raise DeadlinePassed if until == deadline else ClientLeft
-        if gives_up is not None:
-            if gives_up(now, _call):
-                raise EndpointWithdrawn
-            left = LOOK if left is None else min(left, LOOK)
-        ready = dict(poller.poll(None if left is None else ceil(left * 1000)))
+        if until <= now:
+            raise DeadlinePassed if until == run.deadline else ClientLeft
+        if run.gives_up(now, _call):
+            raise EndpointWithdrawn
+        ready = dict(poller.poll(ceil(min(until - now, LOOK) * 1000)))
         # The client first: a server that always has something to say must not hide that nobody listens.
         if client is not None and client.fd in ready:
             if client.hung_up(ready[client.fd]):
@@ -127,3 +154,7 @@ def wait_for(
             poller.unregister(client.fd)
         if fd in ready:
             return
+
+
+def _call(what: Callable[[], None]) -> None:
+    what()

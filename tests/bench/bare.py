@@ -9,7 +9,7 @@ The product has no such switch: in each event-loop worker, before the app is mad
 * what a connection that comes back tells the rotation: its server's role, and that it was lost;
 * around the work: re-runs, freshness, tokens, the endpoint of an error, all headers of ``web.running``.
 
-On are probes, sweeps over clients, and the notes in ``Connection.run`` of how far it has come. Never serve like this.
+On are probes, sweeps over clients, and the notes in ``single.run`` of how far it has come. Never serve like this.
 """
 
 import os
@@ -53,14 +53,15 @@ def create_app(
     from gateway.execution.running import Runner
     from gateway.pool.group import Group
     from gateway.pool.slot import Slot
-    from gateway.postgres.connection import Connection
-    from gateway.postgres.looping import Sleepers
+    from gateway.postgres import single
+    from gateway.postgres.looping import LoopWaits
+    from gateway.postgres.session import Session
 
-    def put_back(group: Group[Connection], slot: Slot[Connection], now: float, *, keep: bool) -> None:
+    def put_back(group: Group[Session], slot: Slot[Session], now: float, *, keep: bool) -> None:
         group.exchange.put_back(slot, now, keep=keep)
 
-    def sweep(sleepers: Sleepers, _now: float) -> None:
-        for call in sleepers._calls:  # its share of the connections, its part of /health
+    def sweep(waits: LoopWaits, _now: float) -> None:
+        for call in waits.calls:  # its share of the connections, its part of /health
             call()
 
     def read(runner: Runner, call: Call, work: Callable[..., Any]) -> Any:
@@ -73,10 +74,10 @@ def create_app(
 
     Group._is_fit = lambda *_: True  # type: ignore[method-assign]
     Group._put_back = put_back  # type: ignore[assignment, method-assign]
-    Connection.settle = lambda connection, _deadline: not connection.closed  # type: ignore[assignment, method-assign]
-    Connection.abandon = lambda _connection: None  # type: ignore[assignment, method-assign]
-    Connection._head = lambda *_: ""  # type: ignore[method-assign]
-    Sleepers.sweep = sweep  # type: ignore[assignment, method-assign]
+    Session.settle = lambda connection, _deadline: not connection.closed  # type: ignore[assignment, method-assign]
+    Session.abandon = lambda _connection: None  # type: ignore[assignment, method-assign]
+    single._head = lambda *_: ""
+    LoopWaits.sweep = sweep  # type: ignore[assignment, method-assign]
     Runner.read = read  # type: ignore[assignment, method-assign]
     Runner.write = change  # type: ignore[assignment, method-assign]
     return app.create_app(settings, catalogue, directory, is_draining, waits, observe)

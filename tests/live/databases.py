@@ -16,10 +16,12 @@ from gateway.catalogue.json_text import elements, split_object
 from gateway.catalogue.query import Kind, Query
 from gateway.catalogue.types import Signature
 from gateway.demo.server import Server
-from gateway.postgres.connection import Connection, Result
+from gateway.postgres import single
 from gateway.postgres.driver import Address, Driver
 from gateway.postgres.learning import learn
 from gateway.postgres.objects import Book
+from gateway.postgres.session import Session
+from gateway.postgres.single import Result
 from gateway.postgres.statement import Plan
 
 GROUPS = {"read": "read", "write": "write"}
@@ -36,7 +38,7 @@ def driver(dsn: str, *, read_only: bool = False, endpoint: str = "here", **more:
     return Driver({endpoint: address}, read_only=read_only, **more)
 
 
-def connect(dsn: str, *, read_only: bool = False, **more: Any) -> Connection:
+def connect(dsn: str, *, read_only: bool = False, **more: Any) -> Session:
     """A connection as the gateway makes it."""
     return driver(dsn, read_only=read_only, **more).connect("here", soon())
 
@@ -67,7 +69,7 @@ def database(server: Server, name: str) -> Iterator[str]:
 class Desk:
     """Takes query files as text and runs them on one connection."""
 
-    def __init__(self, connection: Connection, directory: Path) -> None:
+    def __init__(self, connection: Session, directory: Path) -> None:
         self.connection = connection
         self._directory = directory
         self._learnt: dict[str, tuple[Query, Signature, Binder]] = {}
@@ -124,7 +126,7 @@ class Desk:
         big = bool(more.pop("bigint_as_string", False))
         more.setdefault("deadline", soon())
         try:
-            return self.connection.run(self.plan(text, bigint_as_string=big), literals, **more)
+            return single.run(self.connection, self.plan(text, bigint_as_string=big), literals, **more)
         finally:
             if not self.connection.closed:
                 self.connection.settle(soon())

@@ -8,7 +8,7 @@ from time import monotonic
 import psycopg2.extensions
 
 from gateway.demo.cluster import Cluster
-from gateway.postgres.connection import Connection
+from gateway.postgres.session import Session
 from tests.live.databases import database, plain
 
 TABLES = """
@@ -41,7 +41,7 @@ def watching(dsn: str) -> Iterator[psycopg2.extensions.cursor]:
         cursor.execute("TRUNCATE log, checked")
 
 
-def pid_of(connection: Connection) -> int:
+def pid_of(connection: Session) -> int:
     return connection.get_backend_pid()
 
 

@@ -10,7 +10,8 @@ import pytest
 from gateway import errors
 from gateway.demo.cluster import Cluster
 from gateway.pool.driver import ConnectionBroken
-from gateway.postgres.session import SILENT
+from gateway.postgres import single
+from gateway.postgres.run import SILENT
 from tests.live.databases import Desk, soon
 from tests.live.sessions import (
     SLEEP,
@@ -61,7 +62,7 @@ def test_an_abandoned_write_goes_on_and_its_connection_does_not_settle(
     plan = desk.plan(SLOW_INSERT)
     pid = pid_of(desk.connection)
     with meanwhile(when_it_runs(oracle, pid, desk.connection.abandon)):
-        assert desk.connection.run(plan, ["1", "0.4"], deadline=soon()).row_count == 1
+        assert single.run(desk.connection, plan, ["1", "0.4"], deadline=soon()).row_count == 1
     assert logged(oracle) == [1]
     assert not desk.connection.settle(soon())
 
@@ -72,7 +73,7 @@ def test_a_write_that_comes_after_a_read_is_not_called_back_in_its_place(
     desk.run(SLEEP, '{"seconds": 0}')
     assert desk.connection.settle(soon())
     desk.connection.abandon()
-    assert not desk.connection.is_called_back
+    assert not desk.connection.run.is_recalled
     desk.run(SLOW_INSERT, '{"id": 1, "seconds": 0.2}')
     assert logged(oracle) == [1]
 

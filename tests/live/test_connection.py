@@ -12,8 +12,9 @@ import pytest
 from gateway import errors
 from gateway.demo.cluster import Cluster
 from gateway.pool.driver import ConnectError
-from gateway.postgres.connection import LARGEST, Connection
+from gateway.postgres import single
 from gateway.postgres.driver import Address, Driver
+from gateway.postgres.session import LARGEST, Session
 from gateway.rotation.endpoint import Reason, Role
 from tests.live.databases import Desk, connect, database, driver, soon
 from tests.live.sessions import (
@@ -61,14 +62,14 @@ class TestRealDriver(DriverConformance):
 
     @pytest.fixture
     def sever(self, oracle: psycopg2.extensions.cursor) -> Deed:
-        def sever(connection: Connection) -> None:
+        def sever(connection: Session) -> None:
             terminate(oracle, pid_of(connection))
 
         return sever
 
     @pytest.fixture
     def begin(self) -> Deed:
-        def begin(connection: Connection) -> None:
+        def begin(connection: Session) -> None:
             connection.ask("BEGIN; SELECT 1", soon())
 
         return begin
@@ -141,7 +142,7 @@ def test_a_password_file_is_read_anew_at_every_connect(fragile: Cluster, tmp_pat
 
 def test_a_server_without_free_slots_says_nothing_against_itself(fragile: Cluster) -> None:
     dsn = fragile.primary.dsn(user="member")
-    opened: list[Connection] = []
+    opened: list[Session] = []
     try:
         with pytest.raises(ConnectError) as caught:
             opened.extend(connect(dsn) for _ in range(12))
@@ -203,7 +204,7 @@ def test_every_setting_holds_whatever_role_and_database_would_have(cluster: Clus
                 '"a":[null,"NULL"],"s":"a\\\\b\'c","c":"pg_class","iso":"read committed","ro":"off"}'
             )
             assert desk.value(text, arguments) == expected
-            connection._unclean = True
+            connection.run.leaves_state = True
             assert connection.settle(soon())
             assert desk.value(text, arguments) == expected
             connection.close()
@@ -214,12 +215,12 @@ def test_every_setting_holds_whatever_role_and_database_would_have(cluster: Clus
 def test_settings_that_a_pooler_dropped_are_set_for_the_session_or_for_every_message(dsn: str, tmp_path: Path) -> None:
     zone = "SELECT current_setting('TimeZone') AS z, current_setting('DateStyle') AS d"
     for prepare in (True, False):
-        connection = Connection(dsn + " options='-c TimeZone=Asia/Tokyo'", deadline=soon(), prepare=prepare)
+        connection = Session(dsn + " options='-c TimeZone=Asia/Tokyo'", deadline=soon(), prepare=prepare)
         connection.establish({"TimeZone": "Europe/Berlin", "DateStyle": "ISO, MDY"}, soon())
         desk = Desk(connection, tmp_path / str(prepare))
         for _ in range(2):
             assert desk.value(zone) == '{"z":"Europe/Berlin","d":"ISO, MDY"}'
-            connection._unclean = True
+            connection.run.leaves_state = True
             assert connection.settle(soon())
         left = connection.ask("SELECT current_setting('TimeZone')", soon())
         assert left == [("Europe/Berlin" if prepare else "Asia/Tokyo",)]
@@ -271,7 +272,7 @@ def test_a_connection_of_a_read_group_takes_no_writes(dsn: str, desk: Desk) -> N
     plan = desk.plan(INSERT)
     reader = connect(dsn, read_only=True)
     with pytest.raises(errors.BackendUnavailable):
-        reader.run(plan, ["'1'"], deadline=soon())
+        single.run(reader, plan, ["'1'"], deadline=soon())
     reader.close()
 
 
@@ -280,10 +281,10 @@ def test_a_connection_is_not_kept_after_a_large_result(dsn: str, desk: Desk) -> 
     connection = connect(dsn)
     text = "-- name: q$\nSELECT repeat('x', :n::int)"
     plan = desk.plan(text)
-    connection.run(plan, [str(LARGEST // 2)], deadline=soon())
+    single.run(connection, plan, [str(LARGEST // 2)], deadline=soon())
     assert connection.settle(soon())
     with pytest.raises(errors.ResultTooLarge):
-        connection.run(plan, [str(LARGEST + 1)], deadline=soon(), max_bytes=LARGEST)
+        single.run(connection, plan, [str(LARGEST + 1)], deadline=soon(), max_bytes=LARGEST)
     assert not connection.settle(soon())
     connection.close()
 

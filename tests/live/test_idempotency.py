@@ -11,8 +11,9 @@ from gateway import errors
 from gateway.demo.cluster import Cluster
 from gateway.errors import GatewayError, Outcome
 from gateway.postgres import transaction
-from gateway.postgres.connection import Connection, Result
 from gateway.postgres.idempotency import DDL, SWEPT_AT_ONCE, Claim, KeyInUse, look_up, sweep
+from gateway.postgres.session import Session
+from gateway.postgres.single import Result
 from gateway.postgres.transaction import Answer, Step, Unresolved, Work
 from tests.live.cutting import Cut, wire_to
 from tests.live.databases import Desk, connect, plain, soon
@@ -49,7 +50,7 @@ def work(
     return Work(steps, encode, begin=f"BEGIN ISOLATION LEVEL {isolation}", claim=Claim(caller, key, asked))
 
 
-def run(connection: Connection, what: Work, deadline: float | None = None) -> Answer:
+def run(connection: Session, what: Work, deadline: float | None = None) -> Answer:
     try:
         return transaction.run(connection, what, deadline=soon() if deadline is None else deadline)
     finally:
@@ -104,7 +105,7 @@ def test_ten_at_once_get_one_answer(isolation: str, desk: Desk, dsn: str, oracle
     answers: list[tuple[int, Answer]] = []
     troubles: list[Exception] = []
 
-    def repeat(connection: Connection) -> None:
+    def repeat(connection: Session) -> None:
         for number in keys:
             starting.wait()
             try:

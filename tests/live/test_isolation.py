@@ -11,6 +11,7 @@ from gateway.demo.cluster import Cluster
 from gateway.errors import GatewayError, NoEndpoint, QueryBroken
 from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
+from gateway.postgres import single
 from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation
@@ -160,11 +161,11 @@ def test_a_lease_sees_the_numbers_its_own_queries_were_given(desk: Desk) -> None
     look = desk.plan("-- name: q$\nSELECT lastval() > 0")
     connection = desk.connection
     assert connection.settle(soon())
-    connection.run(insert, [], deadline=soon())
-    assert connection.run(look, [], deadline=soon()).text == b"true"
+    single.run(connection, insert, [], deadline=soon())
+    assert single.run(connection, look, [], deadline=soon()).text == b"true"
     assert connection.settle(soon())
     with pytest.raises(GatewayError):
-        connection.run(look, [], deadline=soon())
+        single.run(connection, look, [], deadline=soon())
 
 
 def test_a_transaction_that_was_left_open_is_gone_with_its_lease(
@@ -228,9 +229,9 @@ def test_a_read_in_the_write_group_is_read_only_too(desk: Desk) -> None:
 def test_a_read_that_still_holds_its_lease_cannot_switch_it_off_either(reader: Desk) -> None:
     plan = reader.plan(READ)
     switch = "'SELECT set_config(''default_transaction_read_only'', ''off'', false)'"
-    reader.connection.run(plan, [switch], deadline=soon())
+    single.run(reader.connection, plan, [switch], deadline=soon())
     with pytest.raises(QueryBroken) as caught:
-        reader.connection.run(plan, ["'INSERT INTO diary VALUES (1)'"], deadline=soon())
+        single.run(reader.connection, plan, ["'INSERT INTO diary VALUES (1)'"], deadline=soon())
     assert caught.value.sqlstate == "25006"
     assert reader.connection.settle(soon())
 
@@ -247,7 +248,8 @@ def test_a_harmless_query_costs_no_wipe_and_a_wipe_keeps_what_is_prepared(desk: 
     assert len(wipes()) == 3
     assert set(before) < set(wipes())
     desk.run(WRITE, command("PREPARE left_over AS SELECT 1"))
-    assert wipes() == []
+    desk.value(LOOK, command("SELECT 1"))
+    assert len(wipes()) == 1
 
 
 def test_leases_of_a_real_group_do_not_see_each_others_sessions(dsn: str, desk: Desk) -> None:
@@ -264,10 +266,12 @@ def test_leases_of_a_real_group_do_not_see_each_others_sessions(dsn: str, desk: 
     pids = set()
     for left in ("'SET work_mem = ''77MB'''", "'SELECT pg_advisory_lock(3)'"):
         with group.lease(soon()) as lease:
-            lease.connection.run(act, [left], deadline=soon())
+            single.run(lease.connection, act, [left], deadline=soon())
             pids.add(lease.connection.get_backend_pid())
         with group.lease(soon()) as lease:
-            seen.append(lease.connection.run(look, ["'SELECT current_setting(''work_mem'')'"], deadline=soon()).text)
+            seen.append(
+                single.run(lease.connection, look, ["'SELECT current_setting(''work_mem'')'"], deadline=soon()).text
+            )
     group.close()
     assert seen == [b'"4MB"', b'"4MB"']
     assert len(pids) == 1
@@ -275,10 +279,11 @@ def test_leases_of_a_real_group_do_not_see_each_others_sessions(dsn: str, desk: 
 
 def test_nothing_runs_after_a_lease_that_cannot_be_made_clean(dsn: str, oracle: psycopg2.extensions.cursor) -> None:
     connection = connect(dsn)
-    connection._unclean = True
+    connection.run.leaves_state = True
     oracle.execute(f"SELECT pg_terminate_backend({connection.get_backend_pid()}, 5000)")
-    assert not connection.settle(soon())
+    assert connection.settle(soon())
     assert not connection.is_usable()
+    assert not connection.clean(soon())
     with pytest.raises(GatewayError) as caught:
         connection.ask("SELECT 1", soon())
     assert not isinstance(caught.value, NoEndpoint)

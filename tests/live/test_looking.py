@@ -8,8 +8,8 @@ import pytest
 
 from gateway.catalogue.dependencies import SETTINGS, Dependencies
 from gateway.demo.cluster import Cluster
-from gateway.postgres.connection import Connection
 from gateway.postgres.looking import Look, look
+from gateway.postgres.session import Session
 from tests.live.databases import Desk, connect, database, plain, soon
 
 NAME = "live_looking"
@@ -177,7 +177,7 @@ def tables(owner: psycopg2.extensions.cursor) -> psycopg2.extensions.cursor:
 
 
 @pytest.fixture
-def lookers(cluster: Cluster, tables: psycopg2.extensions.cursor) -> Iterator[list[Connection]]:
+def lookers(cluster: Cluster, tables: psycopg2.extensions.cursor) -> Iterator[list[Session]]:
     """Sessions of an ordinary role on the primary and on a standby."""
     tables.execute("SELECT 1")
     cluster.wait_until_caught_up()
@@ -188,7 +188,7 @@ def lookers(cluster: Cluster, tables: psycopg2.extensions.cursor) -> Iterator[li
         connection.close()
 
 
-def looks(cluster: Cluster, lookers: list[Connection], watched: Dependencies) -> Look:
+def looks(cluster: Cluster, lookers: list[Session], watched: Dependencies) -> Look:
     """What the primary shows, once the standby shows the same."""
     cluster.wait_until_caught_up()
     first, second = (look(connection, watched, soon()) for connection in lookers)
@@ -206,7 +206,7 @@ def test_what_changes_for_a_query_is_seen_on_every_server(
     query: str,
     migration: str,
     cluster: Cluster,
-    lookers: list[Connection],
+    lookers: list[Session],
     tables: psycopg2.extensions.cursor,
     tmp_path: Path,
 ) -> None:
@@ -220,7 +220,7 @@ def test_what_changes_for_a_query_is_seen_on_every_server(
 
 
 def test_what_changes_nothing_for_any_query_is_not_seen(
-    cluster: Cluster, lookers: list[Connection], tables: psycopg2.extensions.cursor, tmp_path: Path
+    cluster: Cluster, lookers: list[Session], tables: psycopg2.extensions.cursor, tmp_path: Path
 ) -> None:
     desk = Desk(lookers[0], tmp_path / "queries")
     watched = Dependencies()
@@ -235,7 +235,7 @@ def test_what_changes_nothing_for_any_query_is_not_seen(
 
 
 def test_a_query_is_not_touched_by_what_changes_for_another(
-    cluster: Cluster, lookers: list[Connection], tables: psycopg2.extensions.cursor, tmp_path: Path
+    cluster: Cluster, lookers: list[Session], tables: psycopg2.extensions.cursor, tmp_path: Path
 ) -> None:
     desk = Desk(lookers[0], tmp_path / "queries")
     thing, parted = (desk.learn(QUERIES[name])[1].dependencies for name in ("thing", "parted"))
@@ -246,14 +246,14 @@ def test_a_query_is_not_touched_by_what_changes_for_another(
     assert not parted.touched_by(changed)
 
 
-def test_nothing_is_read_where_nothing_was_written(lookers: list[Connection]) -> None:
+def test_nothing_is_read_where_nothing_was_written(lookers: list[Session]) -> None:
     for connection in lookers:
         first = look(connection, Dependencies(relation_names=frozenset({"thing"})), soon())
         assert look(connection, Dependencies(relation_names=frozenset({"thing"})), soon(), since=first) is first
 
 
 def test_settings_of_the_role_or_the_database_touch_no_query_but_are_told(
-    cluster: Cluster, lookers: list[Connection], tables: psycopg2.extensions.cursor
+    cluster: Cluster, lookers: list[Session], tables: psycopg2.extensions.cursor
 ) -> None:
     watched = Dependencies(relation_names=frozenset({"thing"}))
     for change in (f"ALTER ROLE {ROLE} SET work_mem = '5MB'", f"ALTER DATABASE {NAME} SET work_mem = '6MB'"):
@@ -265,7 +265,7 @@ def test_settings_of_the_role_or_the_database_touch_no_query_but_are_told(
 
 
 def test_a_table_that_is_missing_is_seen_when_it_comes(
-    cluster: Cluster, lookers: list[Connection], tables: psycopg2.extensions.cursor
+    cluster: Cluster, lookers: list[Session], tables: psycopg2.extensions.cursor
 ) -> None:
     watched = Dependencies(relation_names=frozenset({"awaited"}), function_names=frozenset({"hoped_for"}))
     before = looks(cluster, lookers, watched)

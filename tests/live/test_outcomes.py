@@ -9,6 +9,7 @@ import pytest
 from gateway import errors
 from gateway.demo.cluster import Cluster
 from gateway.errors import GatewayError
+from gateway.postgres import single
 from gateway.postgres.sqlstate import APPENDIX_A, error_class
 from gateway.rotation.endpoint import Role
 from tests.live.databases import Desk, connect, soon
@@ -191,7 +192,7 @@ def test_a_write_to_a_replica_was_not_executed_and_wants_another_endpoint(cluste
     try:
         for text, literals in ((INSERT, ["'1'"]), ("-- name: q!\nCALL slowly(:id, :seconds)", ["'1'", "'0'"])):
             with pytest.raises(errors.NoEndpoint) as caught:
-                replica.run(desk.plan(text), literals, deadline=soon())
+                single.run(replica, desk.plan(text), literals, deadline=soon())
             assert (caught.value.outcome, caught.value.retryable) == ("not_executed", True)
             assert replica.settle(soon())
     finally:
@@ -233,9 +234,9 @@ def test_a_recovery_conflict_is_the_replicas_business_and_a_serialization_failur
     replica = connect(cluster.replicas[0].dsn("live_outcomes"), read_only=True)
     try:
         with pytest.raises(errors.BackendUnavailable):
-            replica.run(plan, ["'40001'"], deadline=soon())
+            single.run(replica, plan, ["'40001'"], deadline=soon())
         with pytest.raises(errors.SerializationFailure):
-            desk.connection.run(plan, ["'40001'"], deadline=soon())
+            single.run(desk.connection, plan, ["'40001'"], deadline=soon())
     finally:
         replica.close()
 
@@ -252,7 +253,7 @@ def test_a_procedure_that_now_gives_other_columns_is_rolled_back_and_works_once_
     before = desk.plan(text)
     oracle.execute("DROP PROCEDURE shifting(); " + head + ", b int DEFAULT 2, INOUT c int DEFAULT 3" + body)
     with pytest.raises(errors.QueryBroken) as caught:
-        desk.connection.run(before, [], deadline=soon())
+        single.run(desk.connection, before, [], deadline=soon())
     assert caught.value.outcome == "rolled_back"
     assert desk.connection.settle(soon())
     assert logged(oracle) == []

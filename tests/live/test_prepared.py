@@ -8,7 +8,8 @@ import pytest
 
 from gateway import errors
 from gateway.demo.cluster import Cluster
-from gateway.postgres.connection import Connection
+from gateway.postgres import single
+from gateway.postgres.session import Session
 from tests.live.databases import Desk, connect, soon
 from tests.live.sessions import INSERT, logged, small_database
 
@@ -52,7 +53,7 @@ def test_a_26000_that_a_function_raises_is_not_taken_for_ours(desk: Desk) -> Non
     assert desk.connection.ask("SELECT count(*)::text FROM pg_prepared_statements", soon()) == [("1",)]
 
 
-def prepared(connection: Connection) -> list[str]:
+def prepared(connection: Session) -> list[str]:
     rows = connection.ask("SELECT statement FROM pg_prepared_statements ORDER BY prepare_time", soon())
     return [str(row[0]) for row in rows]
 
@@ -78,11 +79,11 @@ def test_a_statement_that_fails_to_prepare_is_tried_anew(desk: Desk, oracle: psy
     plan = desk.plan(text)
     oracle.execute("DROP TABLE passing")
     with pytest.raises(errors.QueryBroken):
-        desk.connection.run(plan, [], deadline=soon())
+        single.run(desk.connection, plan, [], deadline=soon())
     oracle.execute("CREATE TABLE passing (id int)")
-    assert desk.connection.run(plan, [], deadline=soon()).text == b'{"n":0}'
+    assert single.run(desk.connection, plan, [], deadline=soon()).text == b'{"n":0}'
     oracle.execute("ALTER TABLE passing ADD COLUMN more int")
-    assert desk.connection.run(plan, [], deadline=soon()).text == b'{"n":0}'
+    assert single.run(desk.connection, plan, [], deadline=soon()).text == b'{"n":0}'
     oracle.execute("DROP TABLE passing")
 
 

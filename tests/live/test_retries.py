@@ -17,6 +17,7 @@ from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from gateway.demo.server import Server
 from gateway.errors import NoEndpoint, Outcome
+from gateway.postgres import single
 from gateway.rotation.endpoint import Role
 from tests.live.databases import Desk, connect, plain, soon
 from tests.live.gateways import Gateway, problem, running_marked, serving_queries, wait_until
@@ -278,6 +279,6 @@ def test_a_replica_behind_a_pooler_is_known_by_its_refusal(fragile: Cluster, tmp
     connection._standby_at_connect, connection._role = False, Role.PRIMARY
     plan = Desk(connection, tmp_path / "queries").plan("-- name: q()!\nINSERT INTO things VALUES ('x')")
     with closing(connection), pytest.raises(NoEndpoint) as caught:
-        connection.run(plan, [], deadline=soon())
+        single.run(connection, plan, [], deadline=soon())
     assert (caught.value.sqlstate, caught.value.outcome) == ("25006", Outcome.NOT_EXECUTED)
     assert connection.role is Role.REPLICA

@@ -12,9 +12,10 @@ from gateway.catalogue.json_text import split_object
 from gateway.demo.cluster import Cluster
 from gateway.errors import GatewayError, Outcome
 from gateway.postgres import transaction
-from gateway.postgres.connection import LARGEST, Connection, Result
 from gateway.postgres.marks import Mark
 from gateway.postgres.outcomes import Verdict, ask, judge
+from gateway.postgres.session import LARGEST, Session
+from gateway.postgres.single import Result
 from gateway.postgres.sqlstate import APPENDIX_A, error_class
 from gateway.postgres.statement import Plan
 from gateway.postgres.transaction import Answer, Step, Unresolved, Work
@@ -503,7 +504,7 @@ def test_what_became_of_a_transaction_is_found_out_by_its_mark(
     assert logged(oracle) == ids
 
 
-def verdict_of(connection: Connection, mark: Mark) -> Verdict:
+def verdict_of(connection: Session, mark: Mark) -> Verdict:
     """What the server says in the end."""
     verdict = Verdict.LATER
 

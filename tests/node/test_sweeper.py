@@ -11,9 +11,9 @@ from gateway.node.sweeper import MOST, Sweeper
 from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
-from gateway.postgres.connection import Connection
 from gateway.postgres.driver import Address, Driver
 from gateway.postgres.idempotency import DDL, SWEPT_AT_ONCE
+from gateway.postgres.session import Session
 from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation
@@ -37,7 +37,7 @@ def table(server: Cluster) -> Iterator[psycopg2.extensions.cursor]:
 
 
 @pytest.fixture
-def pool(server: Cluster) -> Iterator[Pool[Connection]]:
+def pool(server: Cluster) -> Iterator[Pool[Session]]:
     rotation = Rotation(views=LocalViews(["primary"]))
     rotation.apply("primary", Probed(role=Role.PRIMARY, ping_ms=0.1))
     groups = [
@@ -66,7 +66,7 @@ def fill(cursor: psycopg2.extensions.cursor, count: int, age: str) -> None:
     )
 
 
-def test_what_is_old_is_forgotten_however_much_it_is(pool: Pool[Connection], table: psycopg2.extensions.cursor) -> None:
+def test_what_is_old_is_forgotten_however_much_it_is(pool: Pool[Session], table: psycopg2.extensions.cursor) -> None:
     fill(table, 2 * SWEPT_AT_ONCE + 5, "2 hours")
     fill(table, 3, "10 minutes")
     sweeper = Sweeper(pool=pool, retention=3600, is_wanted=lambda: True, every=0.01)
@@ -76,7 +76,7 @@ def test_what_is_old_is_forgotten_however_much_it_is(pool: Pool[Connection], tab
 
 
 def test_a_sweep_ends_when_all_is_forgotten_and_not_before(
-    pool: Pool[Connection], table: psycopg2.extensions.cursor
+    pool: Pool[Session], table: psycopg2.extensions.cursor
 ) -> None:
     """However fast keys come, the table does not grow for ever."""
     fill(table, MOST * SWEPT_AT_ONCE + 5, "2 hours")
@@ -94,7 +94,7 @@ def test_a_sweep_ends_when_all_is_forgotten_and_not_before(
     sweeper.close()
 
 
-def test_who_is_not_to_sweep_does_not(pool: Pool[Connection], table: psycopg2.extensions.cursor) -> None:
+def test_who_is_not_to_sweep_does_not(pool: Pool[Session], table: psycopg2.extensions.cursor) -> None:
     fill(table, 3, "2 hours")
     asked = threading.Semaphore(0)
     is_wanted = False
@@ -114,7 +114,7 @@ def test_who_is_not_to_sweep_does_not(pool: Pool[Connection], table: psycopg2.ex
 
 
 def test_a_table_that_cannot_be_swept_is_told_once_and_one_that_is_not_there_never(
-    pool: Pool[Connection], table: psycopg2.extensions.cursor, caplog: pytest.LogCaptureFixture
+    pool: Pool[Session], table: psycopg2.extensions.cursor, caplog: pytest.LogCaptureFixture
 ) -> None:
     table.execute("DROP TABLE gateway_idempotency")
     asked = threading.Semaphore(0)

@@ -63,6 +63,7 @@ class FakeConnection:
         self.severed = False
         self.in_transaction = False
         self.settled = 0
+        self.owes_reset = False
         self.pinged_until: list[float] = []
         self.on_lost: Callable[[], None] | None = None
         self.on_silent: Callable[[], None] | None = None
@@ -101,6 +102,13 @@ class FakeConnection:
             return False
         self.in_transaction = False
         return not self.severed
+
+    def clean(self, deadline: float) -> bool:
+        if self.severed or self.closed or self._clock() >= deadline:
+            self.meet()
+            return False
+        self.owes_reset = False
+        return True
 
     def close(self) -> None:
         self.closed = True

@@ -11,7 +11,8 @@ import gevent.event
 import pytest
 
 from gateway.errors import ClientGone
-from gateway.postgres.looping import Sleepers, Watch
+from gateway.postgres.looping import LoopWaits, SocketWatcher
+from gateway.postgres.run import Run
 from gateway.postgres.waiting import READABLE, WRITABLE, ClientLeft, DeadlinePassed, EndpointWithdrawn
 
 
@@ -21,19 +22,17 @@ class Connection:
     def __init__(self) -> None:
         self.sock, self.server = socket.socketpair()
         self.is_established = True
-        self.watch: Watch | None = None
-        self.deadline: float | None = None
-        self.client: Any = None
+        self.watcher: Any = None
+        self.run = Run(monotonic() + 30)
+        self.run.reads = True
         self.closed = 0
-        self.is_withdrawn = False
-        self.is_called_back = True
         self.lost = gevent.event.Event()
 
     def fileno(self) -> int:
         return self.sock.fileno()
 
-    def gives_up(self, _now: float, _call: object) -> bool:
-        return self.is_withdrawn
+    def poll(self) -> int:
+        raise NotImplementedError
 
     def report_lost(self) -> None:
         self.lost.set()
@@ -43,22 +42,22 @@ class Connection:
 def connection() -> Iterator[Connection]:
     connection = Connection()
     yield connection
-    if connection.watch is not None:
-        connection.watch.close()
+    if connection.watcher is not None:
+        connection.watcher.close()
     connection.sock.close()
     connection.server.close()
 
 
 @pytest.fixture
-def sleepers() -> Iterator[Sleepers]:
+def waits() -> Iterator[LoopWaits]:
     """Swept over by the loop, as in a worker."""
-    sleepers = Sleepers()
+    waits = LoopWaits()
     timer = gevent.get_hub().loop.timer(0.005, 0.005)
-    timer.start(lambda: sleepers.sweep(monotonic()))
-    yield sleepers
+    timer.start(lambda: waits.sweep(monotonic()))
+    yield waits
     timer.stop()
     timer.close()
-    assert not sleepers._asleep
+    assert not waits._waiting
 
 
 def later(work: Callable[[], object]) -> None:
@@ -67,42 +66,41 @@ def later(work: Callable[[], object]) -> None:
 
 def said(connection: Connection) -> tuple[bool, bool]:
     """Whether the server spoke unasked, and whether it is still looked at."""
-    assert connection.watch is not None
-    return connection.watch.spoke, connection.watch._watcher.active
+    return connection.watcher.data_arrived, connection.watcher._watcher.active
 
 
-def test_a_wait_ends_when_the_server_speaks(sleepers: Sleepers, connection: Connection) -> None:
+def test_a_wait_ends_when_the_server_speaks(waits: LoopWaits, connection: Connection) -> None:
     for _ in range(3):
         later(lambda: connection.server.send(b"x"))
-        sleepers.park(connection, READABLE)
+        waits.park(connection, READABLE)
         assert connection.sock.recv(9) == b"x"
 
 
-def test_a_wait_ends_at_the_deadline_and_with_the_client(sleepers: Sleepers, connection: Connection) -> None:
-    connection.deadline = monotonic() + 0.02
+def test_a_wait_ends_at_the_deadline_and_with_the_client(waits: LoopWaits, connection: Connection) -> None:
+    connection.run.deadline = monotonic() + 0.02
     with pytest.raises(DeadlinePassed):
-        sleepers.park(connection, READABLE)
-    assert monotonic() >= connection.deadline
-    connection.deadline, connection.client = None, SimpleNamespace(gone_at=monotonic() + 0.02)
+        waits.park(connection, READABLE)
+    assert monotonic() >= connection.run.deadline
+    connection.run.deadline, connection.run.client = monotonic() + 30, SimpleNamespace(gone_at=monotonic() + 0.02)
     with pytest.raises(ClientLeft):
-        sleepers.park(connection, READABLE)
+        waits.park(connection, READABLE)
 
 
-def test_while_connecting_a_wait_leaves_no_watcher(sleepers: Sleepers, connection: Connection) -> None:
+def test_while_connecting_a_wait_leaves_no_watcher(waits: LoopWaits, connection: Connection) -> None:
     connection.is_established = False
-    sleepers.park(connection, WRITABLE)
+    waits.park(connection, WRITABLE)
     later(lambda: connection.server.send(b"x"))
-    sleepers.park(connection, READABLE)
-    assert connection.watch is None
+    waits.park(connection, READABLE)
+    assert connection.watcher is None
     assert connection.sock.recv(9) == b"x"
-    connection.deadline = monotonic()
+    connection.run.deadline = monotonic()
     with pytest.raises(DeadlinePassed):
-        sleepers.park(connection, READABLE)
+        waits.park(connection, READABLE)
 
 
-def test_what_a_server_says_unasked_is_noted_and_does_not_spin(sleepers: Sleepers, connection: Connection) -> None:
+def test_what_a_server_says_unasked_is_noted_and_does_not_spin(waits: LoopWaits, connection: Connection) -> None:
     later(lambda: connection.server.send(b"x"))
-    sleepers.park(connection, READABLE)
+    waits.park(connection, READABLE)
     connection.sock.recv(9)
     assert said(connection) == (False, True)
     connection.server.close()
@@ -110,76 +108,77 @@ def test_what_a_server_says_unasked_is_noted_and_does_not_spin(sleepers: Sleeper
     assert said(connection) == (True, False)
 
 
-def test_a_watch_may_be_closed_twice(connection: Connection) -> None:
-    watches: set[Watch] = set()
-    watch = Watch(connection, watches)
-    assert watches == {watch}
-    watch.close()
-    watch.close()
-    assert not watches
+def test_a_watcher_may_be_closed_twice(connection: Connection) -> None:
+    watchers: set[SocketWatcher] = set()
+    watcher = SocketWatcher(connection, watchers)
+    assert watchers == {watcher}
+    watcher.close()
+    watcher.close()
+    assert not watchers
 
 
 def test_a_wait_for_an_endpoint_that_is_withdrawn_ends_in_the_loops_next_turn(connection: Connection) -> None:
-    sleepers = Sleepers()  # nobody sweeps
+    waits = LoopWaits()  # nobody sweeps
 
     def withdraw() -> None:
-        assert connection.watch is not None
-        connection.watch.end_wait()
+        connection.run.is_abandoned = True
+        connection.watcher.end_wait()
 
     later(withdraw)
     with pytest.raises(EndpointWithdrawn):
-        sleepers.park(connection, READABLE)
+        waits.park(connection, READABLE)
     later(lambda: connection.server.send(b"x"))
-    sleepers.park(connection, READABLE)  # word that came when nobody waited says nothing to the next
+    connection.run.is_abandoned = False
+    waits.park(connection, READABLE)  # word that came when nobody waited says nothing to the next
 
 
-def test_a_call_back_that_was_meant_for_a_read_passes_the_write_by_that_came_after_it(connection: Connection) -> None:
+def test_a_recall_that_was_meant_for_a_read_passes_the_write_by_that_came_after_it(connection: Connection) -> None:
     def withdraw() -> None:
-        assert connection.watch is not None
-        connection.watch.end_wait()
-        connection.is_called_back = False  # a write has begun before the loop's next turn
+        connection.run.is_abandoned = True
+        connection.watcher.end_wait()
+        connection.run.reads = False  # a write has begun before the loop's next turn
         later(lambda: connection.server.send(b"x"))
 
     later(withdraw)
-    Sleepers().park(connection, READABLE)
+    LoopWaits().park(connection, READABLE)
 
 
-def test_the_sweep_ends_a_wait_that_was_withdrawn_before_it_began(sleepers: Sleepers, connection: Connection) -> None:
-    connection.is_withdrawn = True
+def test_the_sweep_ends_a_wait_that_was_withdrawn_before_it_began(waits: LoopWaits, connection: Connection) -> None:
+    connection.run.is_abandoned = True
     with pytest.raises(EndpointWithdrawn):
-        sleepers.park(connection, READABLE)
+        waits.park(connection, READABLE)
 
 
-def test_a_server_that_closes_an_idle_connection_is_reported(sleepers: Sleepers, connection: Connection) -> None:
+def test_a_server_that_closes_an_idle_connection_is_reported(waits: LoopWaits, connection: Connection) -> None:
     later(lambda: connection.server.send(b"x"))
-    sleepers.park(connection, READABLE)
+    waits.park(connection, READABLE)
     connection.sock.recv(9)
     connection.server.close()
     assert connection.lost.wait(5)
 
 
-def test_last_words_are_waited_out_and_a_server_that_only_spoke_is_not_reported(
-    sleepers: Sleepers, connection: Connection
+def test_a_last_message_is_waited_out_and_a_server_that_only_spoke_is_not_reported(
+    waits: LoopWaits, connection: Connection
 ) -> None:
     later(lambda: connection.server.send(b"x"))
-    sleepers.park(connection, READABLE)
+    waits.park(connection, READABLE)
     connection.sock.recv(9)
     connection.server.send(b"a notice")
     assert not connection.lost.wait(0.1)
     assert said(connection) == (True, False)
     later(lambda: connection.server.send(b"x"))
-    sleepers.park(connection, READABLE)
+    waits.park(connection, READABLE)
     connection.sock.recv(99)
     connection.server.send(b"farewell")
     later(connection.server.close)
     assert connection.lost.wait(5)
 
 
-def test_a_gate_lets_through_gives_up_at_its_time_and_when_the_client_leaves(sleepers: Sleepers) -> None:
-    gate = sleepers.gate()
+def test_a_gate_lets_through_gives_up_at_its_time_and_when_the_client_leaves(waits: LoopWaits) -> None:
+    gate = waits.gate()
     later(gate.open)
     gate.wait(5)
-    gate = sleepers.gate()
+    gate = waits.gate()
     began = monotonic()
     gate.wait(0.02, SimpleNamespace(gone_at=None))
     assert monotonic() - began >= 0.02

@@ -1,0 +1,66 @@
+"""What is under way on a session: until when, for whom, and how far it has come."""
+
+from collections.abc import Callable
+from math import inf
+
+from gateway.postgres.failures import Stage
+from gateway.waiting import Client
+
+SILENT = 0.3
+"""Seconds without an answer to a read, after which somebody should see what is the matter with the server."""
+
+
+class Run:
+    """The state of one use of a session; written by the session's owner, read by whoever waits on its behalf.
+
+    PERF: a session has one for its whole life, whose fields are set anew for each use: nothing is allocated.
+    """
+
+    __slots__ = (
+        "client",
+        "deadline",
+        "is_abandoned",
+        "leaves_state",
+        "on_silent",
+        "reads",
+        "silent_at",
+        "stage",
+        "wrote",
+    )
+
+    client: Client | None
+    """Whose hanging up ends what runs, if it is a read."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        """A point of ``time.monotonic``; past it the connection is closed."""
+        self.client = None
+        self.stage = Stage.PREPARING
+        self.reads = False
+        """Whether what runs, or ran last, is a read, which may be given up at any moment."""
+        self.wrote = False
+        """Whether anything of this use may have written."""
+        self.leaves_state = False
+        """Whether anything of this use may have left session state."""
+        self.silent_at: float | None = None
+        """When a read that is not answered counts as silent; infinity once that was reported."""
+        self.on_silent: Callable[[], None] | None = None
+        self.is_abandoned = False
+        """Its endpoint was withdrawn: a read is given up, a write goes on."""
+
+    @property
+    def is_recalled(self) -> bool:
+        """Whether whoever waits for the server here is to stop."""
+        return self.is_abandoned and self.reads
+
+    def gives_up(self, now: float, call: Callable[[Callable[[], None]], object]) -> bool:
+        """Return whether whoever waits for the server here is to stop; reports a silence, once, through ``call``."""
+        if not self.reads:
+            return False
+        if self.silent_at is None:
+            self.silent_at = now + SILENT
+        elif now >= self.silent_at:
+            self.silent_at = inf
+            if self.on_silent is not None:
+                call(self.on_silent)
+        return self.is_abandoned

@@ -1,0 +1,225 @@
+"""Runs one plan on a session: one message, and the result as the server wrote it."""
+
+from collections.abc import Sequence
+from math import floor
+from time import monotonic
+from typing import Any
+
+import msgspec
+import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR
+
+from gateway import errors
+from gateway.catalogue.arguments import literal
+from gateway.catalogue.query import Kind
+from gateway.catalogue.types import Form
+from gateway.errors import GatewayError, Outcome
+from gateway.postgres import failures, guarding
+from gateway.postgres.attributing import refused_arguments
+from gateway.postgres.failures import Stage
+from gateway.postgres.prepared import is_forgotten
+from gateway.postgres.session import KEPT, SAFETY_MARGIN, Session, text_of
+from gateway.postgres.statement import Plan
+from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
+from gateway.rotation.endpoint import Role
+from gateway.waiting import Client
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a query gave."""
+
+    text: bytes
+    """JSON: rows as objects joined by commas, one object, or a value; empty where there was no row, and for exec."""
+    row_count: int
+    """Rows answered, or touched."""
+
+
+def run(
+    session: Session,
+    plan: Plan,
+    literals: Sequence[str],
+    *,
+    deadline: float,
+    client: Client | None = None,
+    max_bytes: int | None = None,
+    guard: str = "",
+) -> Result:
+    """Run a plan with its literals (in the order of ``$1`` …) and give what it answered.
+
+    A read ends when ``client`` hangs up; a write runs to its end. A plain write is one message and its own
+    transaction. ``guard`` (one of ``guarding``) goes in front of a read and may stop it: TooStale. Raises a
+    GatewayError, with the outcome for a write.
+    """
+    use = session.run
+    use.deadline = deadline
+    use.client = client = None if plan.write else client
+    if client is not None and client.gone_at is not None and client.gone_at <= monotonic():
+        raise failures.interrupted(deadline=False, write=False, stage=Stage.PREPARING)
+    if not plan.harmless:
+        use.leaves_state = True
+    if plan.write:
+        use.wrote = True
+    use.stage = Stage.PREPARING
+    use.reads = not plan.write
+    use.silent_at = None
+    try:
+        try:
+            result = _execute(session, plan, literals, guard)
+        except psycopg2.Error as error:
+            # Whatever the message did before it failed was rolled back with it.
+            if not is_forgotten(error):
+                raise
+            session.prepare_afresh()
+            result = _execute(session, plan, literals, guard)
+    except (DeadlinePassed, ClientLeft, EndpointWithdrawn) as error:
+        raise session.explained(error, write=plan.write) from error
+    except psycopg2.Error as error:
+        raise attributed(session, session.explained(error, write=plan.write), plan, literals) from error
+    size = len(result.text)
+    if size > KEPT:
+        session.outgrow(size)
+    if max_bytes is not None and size > max_bytes:
+        outcome = Outcome.COMMITTED if plan.write else None
+        raise errors.ResultTooLarge(f"the result has more than {max_bytes} bytes", outcome=outcome)
+    return result
+
+
+def make_ready(session: Session, plan: Plan) -> None:
+    """Have a plan prepared, if that is how it runs, and its guard."""
+    if session.prepares:
+        if plan.form is not Form.CALL:
+            session.make_ready(plan)
+        if plan.guard is not None:
+            session.make_ready(plan.guard)
+
+
+def statement(session: Session, plan: Plan, literals: Sequence[str]) -> str:
+    """Return the text that runs a plan, which is prepared first if that is how it runs."""
+    if plan.form is Form.CALL or not session.prepares:
+        return plan.inline(literals)
+    session.make_ready(plan)
+    return plan.execute(literals)
+
+
+def fetch(plan: Plan, cursor: Any) -> Result:
+    """Return the result of a plan whose statement was the last one ``cursor`` ran, inside a transaction."""
+    if plan.form is Form.WRAPPED:
+        return _fetched(cursor)
+    if plan.kind is Kind.EXEC:
+        return Result(b"", max(cursor.rowcount, 0) if plan.form is Form.PLAIN else 0)
+    rows = _encoded(plan, cursor)
+    return Result(b",".join(rows), len(rows))
+
+
+def attributed(session: Session, explained: GatewayError, plan: Plan, literals: Sequence[str]) -> GatewayError:
+    """Name the arguments that are no values of their types, if that is why the server refused the statement.
+
+    Some types say so with a syntax error or a missing object (tsquery, jsonpath, regclass), which by the code
+    alone would be the catalogue's fault. Ends the transaction if it must ask.
+    """
+    if session.closed or not isinstance(explained, errors.InvalidArguments | errors.QueryBroken):
+        return explained
+    deadline = session.run.deadline
+    try:
+        if session.get_transaction_status() == TRANSACTION_STATUS_INERROR:
+            session.ask("ROLLBACK", deadline)
+        faults = refused_arguments(
+            lambda sql: session.ask(sql, deadline), plan, literals, server_version=session.server_version
+        )
+    except GatewayError:
+        return explained
+    return failures.wrong_arguments(explained, faults) if faults else explained
+
+
+def _execute(session: Session, plan: Plan, literals: Sequence[str], guard: str) -> Result:
+    prepared = session.prepared
+    front = ""
+    if plan.form is Form.CALL or not session.prepares:
+        if prepared.is_doubtful:
+            session.make_clean()
+        text = plan.inline(literals)
+    else:
+        if plan.name in prepared.names:
+            prepared.names.move_to_end(plan.name)
+        else:
+            session.make_ready(plan)
+        text = plan.execute(literals)
+    if plan.guard is not None and session.prepares:
+        session.make_ready(plan.guard)
+    if prepared.is_doubtful:
+        front = session.front()
+    if guard:
+        text = (guard if session.prepares else guarding.READ_COMMITTED + guard) + text
+    if plan.write or not plan.harmless or not session.prepares:
+        text = _head(session, plan) + text
+    if plan.transaction:
+        return _run_in_transaction(session, plan, f"{front}BEGIN; {text}")
+    if front:
+        text = front + text
+    if plan.form is Form.WRAPPED:
+        cursor = session.kept_cursor
+        if cursor is None:
+            cursor = session.kept_cursor = session.cursor()
+    else:
+        cursor = session.cursor()
+    session.run.stage = Stage.COMMITTING
+    cursor.execute(text)
+    if front:
+        session.was_reset()
+    return _fetched(cursor) if plan.form is Form.WRAPPED else Result(b"", max(cursor.rowcount, 0))
+
+
+def _run_in_transaction(session: Session, plan: Plan, message: str) -> Result:
+    """Send the message that opens the transaction, and commit once there is a result to give."""
+    session.run.stage = Stage.OPEN
+    cursor = session.cursor()
+    cursor.execute(message)
+    if session.prepared.is_doubtful:
+        session.was_reset()
+    result = fetch(plan, cursor)
+    session.run.stage = Stage.COMMITTING
+    cursor.execute("COMMIT")
+    if cursor.statusmessage != "COMMIT":
+        raise errors.QueryBroken("the server rolled the transaction back", outcome=Outcome.ROLLED_BACK)
+    return result
+
+
+def _encoded(plan: Plan, cursor: Any) -> list[bytes]:
+    """Have the server write the JSON of rows it sent as text."""
+    if cursor.description is None:
+        return []
+    if len(cursor.description) != len(plan.columns):
+        outcome = Outcome.ROLLED_BACK if plan.write else None
+        raise errors.QueryBroken("the columns are not those described before", outcome=outcome)
+    rows = cursor.fetchall()
+    if plan.kind is not Kind.MANY:
+        rows = rows[:1]
+    if not rows:
+        return []
+    texts = [["NULL" if value is None else literal(text_of(value) or "") for value in row] for row in rows]
+    cursor.execute(plan.encode_rows(texts))
+    return [row[0] for row in cursor.fetchall()]
+
+
+def _head(session: Session, plan: Plan) -> str:
+    """What must be set for this message alone, in front of the statement."""
+    parts = session.preface([plan])
+    if plan.write:
+        left = session.run.deadline - monotonic()
+        if left <= 0:
+            raise DeadlinePassed
+        limit = max(1, floor((left - SAFETY_MARGIN) * 1000))
+        # The lock gives up a little earlier, so that the answer can name it.
+        parts += [f"SET LOCAL statement_timeout = {limit}", f"SET LOCAL lock_timeout = {max(1, limit - 10)}"]
+    elif not plan.harmless and session.role is Role.PRIMARY:
+        # SECURITY: a read-only session can be switched off by a plain SELECT of an earlier use.
+        parts.append("SET LOCAL transaction_read_only = on")
+    return "; ".join([*parts, ""]) if parts else ""
+
+
+def _fetched(cursor: Any) -> Result:
+    """The answer of a wrapped query: a text, or how many there are and all of them joined."""
+    row = cursor.fetchone()
+    if row is None:
+        return Result(b"", 0)
+    return Result(row[0], 1) if len(row) == 1 else Result(row[1], int(row[0]))
