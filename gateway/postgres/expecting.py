@@ -15,8 +15,8 @@ from gateway.catalogue.arguments import literal
 from gateway.catalogue.query import Access, Query, Verb
 from gateway.catalogue.types import Expectation, Type
 from gateway.catalogue.wrapping import quoted
-from gateway.postgres.connection import Connection
 from gateway.postgres.proving import Proof
+from gateway.postgres.session import Session
 
 _RELATIONS = """
 SELECT pg_catalog.json_build_object('name', n.name, 'oid', c.oid::pg_catalog.int8, 'columns', pg_catalog.json_agg(
@@ -49,7 +49,7 @@ class _Relation(msgspec.Struct):
 
 
 def expectations(
-    connection: Connection, query: Query, types: Sequence[Type], proof: Proof, deadline: float
+    connection: Session, query: Query, types: Sequence[Type], proof: Proof, deadline: float
 ) -> tuple[Expectation | None, Expectation | None]:
     """What to check in front of a query and what behind it; nothing for a read, or without parameters.
 
@@ -70,7 +70,7 @@ def expectations(
     return _of_columns(visible), Expectation(" AND ".join(conditions)) if conditions else None
 
 
-def _used(connection: Connection, query: Query, proof: Proof, deadline: float) -> list[_Relation]:
+def _used(connection: Session, query: Query, proof: Proof, deadline: float) -> list[_Relation]:
     """Relations as the text names them, which is how the server will find them again, with the columns it uses."""
     names = [".".join(map(quoted, name.split("."))) for name in query.statement.relations]
     if not names:
@@ -114,7 +114,7 @@ def _has_type(expression: str, oid: int) -> str:
     return f"pg_catalog.pg_typeof({expression}) {_EQUALS} '{oid}'::pg_catalog.regtype"
 
 
-def _procedures(connection: Connection, query: Query, deadline: float) -> Iterable[int]:
+def _procedures(connection: Session, query: Query, deadline: float) -> Iterable[int]:
     """Procedures that the names called may mean."""
     parts = [name.rpartition(".") for name in query.statement.functions]
     names = ", ".join(literal(name) for *_, name in parts)

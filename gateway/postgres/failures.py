@@ -67,6 +67,15 @@ def withdrawn(*, write: bool, stage: Stage) -> GatewayError:
     )
 
 
+def stale(*, write: bool, stage: Stage, sqlstate: str | None) -> GatewayError:
+    """The types that a statement was learnt with are not those of the database any more."""
+    outcome = None
+    if write:
+        outcome = Outcome.NOT_EXECUTED if stage is Stage.PREPARING else Outcome.ROLLED_BACK
+    sentence = "the database was migrated since the query was learnt"
+    return errors.CatalogueStale(sentence, outcome=outcome, sqlstate=sqlstate)
+
+
 def refused(
     error: psycopg2.Error, *, write: bool, stage: Stage, late: bool, replica: bool, reads: bool = False
 ) -> GatewayError:

@@ -13,6 +13,7 @@ import psycopg2
 
 from gateway.catalogue.types import Expectation
 from gateway.postgres.positions import TIMELINE
+from gateway.postgres.statement import STALE
 from gateway.postgres.tokens import Token
 
 READ_COMMITTED = "SET LOCAL transaction_isolation = 'read committed'; "
@@ -66,6 +67,11 @@ def is_stale(error: psycopg2.Error) -> bool:
 def was_too_long(error: psycopg2.Error) -> bool:
     """Whether it was ``is_no_longer_than`` that failed."""
     return error.pgcode == "22P02" and _TOO_LONG in (error.diag.message_primary or "")
+
+
+def found_stale(error: psycopg2.Error) -> bool:
+    """Whether a plan's guard found that the types are not those expected any more."""
+    return error.pgcode == "22P02" and STALE in (error.diag.message_primary or "")
 
 
 def stopped(error: psycopg2.Error) -> bool:

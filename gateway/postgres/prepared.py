@@ -24,6 +24,10 @@ FINGERPRINTS = (
 """How many statements are prepared in a session, and which: to be compared with ``Prepared.expected``."""
 
 
+LEAST = 3
+"""Statements that one message may execute: a write between its two guards."""
+
+
 class Preparable(Protocol):
     """A statement that can be prepared, such as a plan's or that of the guard in front of a write."""
 
@@ -43,7 +47,7 @@ class Prepared:
         """Their fingerprints by name, the one used last at the end."""
         self.is_doubtful = False
         """Whether a query may have meddled with them since it was last looked."""
-        self._limit = limit
+        self._limit = max(limit, LEAST)
 
     def preparing(self, statement: Preparable) -> str:
         """Return the message that prepares one more statement and answers its fingerprint, for :meth:`add`."""

@@ -1,7 +1,7 @@
 """A conversation with one server, from the connect to the close: asked, settled, and clean for whoever is next."""
 
 import select
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -18,7 +18,7 @@ from gateway.postgres.failures import Stage
 from gateway.postgres.marks import ORIGIN, POSITION, Origin
 from gateway.postgres.prepared import FINGERPRINTS, Preparable, Prepared
 from gateway.postgres.run import Run
-from gateway.postgres.statement import Plan
+from gateway.postgres.statement import Guard, Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn, Watcher
 from gateway.rotation.endpoint import Role
 
@@ -285,6 +285,8 @@ class Session(psycopg2.extensions.connection):
             if not isinstance(error, psycopg2.InterfaceError):  # which only says that it is closed already
                 self.lost = failures.first_line(error)
             return failures.connection_lost(error, write=write, stage=stage)
+        if guarding.found_stale(error):
+            return failures.stale(write=write, stage=stage, sqlstate=error.pgcode)
         late = self.run.deadline - monotonic() <= SAFETY_MARGIN + 0.02
         if guarding.stopped(error):
             return errors.TooStale("the server has not replayed that far yet")
@@ -325,15 +327,21 @@ class Session(psycopg2.extensions.connection):
     def preface(self, plans: Sequence[Plan]) -> list[str]:
         """Return the statements that must come first in a transaction of these plans, whose guards are prepared."""
         parts = [] if self.prepares else self._pins("SET LOCAL")
-        for plan in plans:
-            if plan.guard is not None:
-                execute = f"EXECUTE {plan.guard.name}" if self.prepares else plan.guard.text
-                if execute not in parts:
-                    parts.append(execute)
+        parts += self.runs([plan.guard for plan in plans])
         if self._sequences_stale and self.prepares and not all(plan.harmless for plan in plans):
             parts.append("DISCARD SEQUENCES")
             self._sequences_stale = False
         return parts
+
+    def runs(self, guards: Iterable[Guard | None]) -> list[str]:
+        """Return the statements that run these guards, each once, which are prepared already."""
+        found: list[str] = []
+        for guard in guards:
+            if guard is not None:
+                statement = f"EXECUTE {guard.name}" if self.prepares else guard.text
+                if statement not in found:
+                    found.append(statement)
+        return found
 
     def make_ready(self, statement: Preparable) -> None:
         """Have a statement prepared."""

@@ -19,7 +19,7 @@ from gateway.postgres.attributing import refused_arguments
 from gateway.postgres.failures import Stage
 from gateway.postgres.prepared import is_forgotten
 from gateway.postgres.session import KEPT, SAFETY_MARGIN, Session, text_of
-from gateway.postgres.statement import Plan
+from gateway.postgres.statement import Guard, Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 from gateway.rotation.endpoint import Role
 from gateway.waiting import Client
@@ -89,8 +89,8 @@ def make_ready(session: Session, plan: Plan) -> None:
     if session.prepares:
         if plan.form is not Form.CALL:
             session.make_ready(plan)
-        if plan.guard is not None:
-            session.make_ready(plan.guard)
+        for guard in plan.guards:
+            session.make_ready(guard)
 
 
 def statement(session: Session, plan: Plan, literals: Sequence[str]) -> str:
@@ -115,7 +115,8 @@ def attributed(session: Session, explained: GatewayError, plan: Plan, literals: 
     """Name the arguments that are no values of their types, if that is why the server refused the statement.
 
     Some types say so with a syntax error or a missing object (tsquery, jsonpath, regclass), which by the code
-    alone would be the catalogue's fault. Ends the transaction if it must ask.
+    alone would be the catalogue's fault. Where the plan's guards cannot even be analysed any more it was a
+    migration. Ends the transaction if it must ask.
     """
     if session.closed or not isinstance(explained, errors.InvalidArguments | errors.QueryBroken):
         return explained
@@ -123,6 +124,10 @@ def attributed(session: Session, explained: GatewayError, plan: Plan, literals: 
     try:
         if session.get_transaction_status() == TRANSACTION_STATUS_INERROR:
             session.ask("ROLLBACK", deadline)
+        for guard in plan.guards:
+            if _is_broken(session, guard):
+                stage = session.run.stage
+                return failures.stale(write=plan.write, stage=stage, sqlstate=explained.sqlstate)
         faults = refused_arguments(
             lambda sql: session.ask(sql, deadline), plan, literals, server_version=session.server_version
         )
@@ -131,12 +136,24 @@ def attributed(session: Session, explained: GatewayError, plan: Plan, literals: 
     return failures.wrong_arguments(explained, faults) if faults else explained
 
 
+def _is_broken(session: Session, guard: Guard) -> bool:
+    """Whether a guard fails by itself. Raises a GatewayError when the connection breaks."""
+    try:
+        session.ask(guard.text, session.run.deadline)
+    except GatewayError as error:
+        if error.sqlstate is None:
+            raise
+        return True
+    return False
+
+
 def _execute(session: Session, plan: Plan, literals: Sequence[str], guard: str) -> Result:
     prepared = session.prepared
     front = ""
     if plan.form is Form.CALL or not session.prepares:
         if prepared.is_doubtful:
             session.make_clean()
+        make_ready(session, plan)
         text = plan.inline(literals)
     else:
         if plan.name in prepared.names:
@@ -144,8 +161,9 @@ def _execute(session: Session, plan: Plan, literals: Sequence[str], guard: str) 
         else:
             session.make_ready(plan)
         text = plan.execute(literals)
-    if plan.guard is not None and session.prepares:
-        session.make_ready(plan.guard)
+        if plan.guard is not None or plan.check is not None:
+            for each in plan.guards:
+                session.make_ready(each)
     if prepared.is_doubtful:
         front = session.front()
     if guard:
@@ -178,7 +196,7 @@ def _run_in_transaction(session: Session, plan: Plan, message: str) -> Result:
         session.was_reset()
     result = fetch(plan, cursor)
     session.run.stage = Stage.COMMITTING
-    cursor.execute("COMMIT")
+    cursor.execute("; ".join([*session.runs([plan.check]), "COMMIT"]))
     if cursor.statusmessage != "COMMIT":
         raise errors.QueryBroken("the server rolled the transaction back", outcome=Outcome.ROLLED_BACK)
     return result

@@ -11,22 +11,29 @@ from typing import Self
 import msgspec
 
 from gateway.catalogue.query import Access, Kind, Query, Text
-from gateway.catalogue.types import Column, Family, Form, Signature, Type
+from gateway.catalogue.types import Column, Expectation, Family, Form, Signature, Type
 from gateway.catalogue.wrapping import accumulate, quoted, wrap
 
 NAME = re.compile(r"\bgw_[0-9a-f]{16}\b")
 """Names of what we prepare, as they appear in the server's messages."""
 
 
+STALE = "gw:stale"
+"""What the server complains of, as no number, where an expectation does not hold."""
+
+
 class Guard(msgspec.Struct, frozen=True):
-    """A statement without parameters that goes in front of a write, in its transaction, and may stop it."""
+    """A statement without parameters that goes with a write, in its transaction, and may stop it."""
 
     text: str
     name: str
 
     @classmethod
-    def of(cls, text: str) -> Self:
-        """Make the guard of a text."""
+    def of(cls, expectation: Expectation) -> Self:
+        """Make what stops a transaction in which the expectation does not hold."""
+        # NOTE: the text is cast after the choice: as a constant of its own it would be read when preparing.
+        choice = f"CASE WHEN {expectation.condition} THEN '0' ELSE '{STALE}' END"
+        text = f"SELECT ({choice})::pg_catalog.int4 FROM (SELECT) AS gw{expectation.joins}"
         return cls(text, f"gw_{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
     def prepare(self) -> str:
@@ -56,7 +63,9 @@ class Plan(msgspec.Struct, frozen=True):
     only_primary: bool = False
     """Whether no standby can run it."""
     guard: Guard | None = None
-    """Of a write: stops it where the types it was learnt with have changed."""
+    """Of a write: goes in front of it, and stops it where the types it was learnt with have changed."""
+    check: Guard | None = None
+    """Of a write: goes behind it, before the COMMIT, for what cannot be told in front of it."""
 
     @classmethod
     def of(cls, query: Query, signature: Signature, *, bigint_as_string: bool = False, epoch: int = 0) -> Self:
@@ -80,7 +89,8 @@ class Plan(msgspec.Struct, frozen=True):
             big_as_text=bigint_as_string,
             tag=f"/* {query.name} */ ",
             only_primary=signature.primary_only,
-            guard=Guard.of(signature.guard) if signature.guard else None,
+            guard=None if signature.guard is None else Guard.of(signature.guard),
+            check=None if signature.check is None else Guard.of(signature.check),
         )
 
     @classmethod
@@ -106,9 +116,15 @@ class Plan(msgspec.Struct, frozen=True):
         """Whether the statement needs an explicit transaction, with its COMMIT in a second message.
 
         A procedure could commit by itself otherwise; rows that are encoded in a second look must not have been
-        committed before that look succeeded.
+        committed before that look succeeded, nor what a check is behind.
         """
-        return self.form is Form.CALL or (self.form is Form.PLAIN and self.kind is not Kind.EXEC)
+        is_plain = self.form is Form.PLAIN and self.kind is not Kind.EXEC
+        return is_plain or self.check is not None or self.form is Form.CALL
+
+    @property
+    def guards(self) -> tuple["Guard", ...]:
+        """What is to be prepared beside it."""
+        return tuple(guard for guard in (self.guard, self.check) if guard is not None)
 
     def prepare(self) -> str:
         """The PREPARE message."""

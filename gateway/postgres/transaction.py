@@ -419,7 +419,8 @@ class _Attempt:
         mark = None if self._origin is None else mark_of(self._origin, self._facts)
         keeping = [] if work.claim is None else [idempotency.keeping(work.claim, body)]
         try:
-            cursor = self._send(*keeping, "COMMIT", stage=Stage.COMMITTING)
+            checks = session.runs(step.plan.check for step in work.steps)
+            cursor = self._send(*checks, *keeping, "COMMIT", stage=Stage.COMMITTING)
         except _INTERRUPTIONS as error:
             explained = session.explained(error, write=self._writes)
             if explained.outcome is Outcome.UNKNOWN:

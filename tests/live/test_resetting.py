@@ -135,13 +135,13 @@ def test_what_is_prepared_survives_a_reset_if_nobody_meddled(desk: Desk) -> None
 
 
 def test_a_statement_that_made_room_is_no_sign_of_meddling(dsn: str, tmp_path: Path) -> None:
-    connection = connect(dsn, prepared=2)
+    connection = connect(dsn, prepared=3)
     desk = Desk(connection, tmp_path / "small")
     for number in range(5):
         assert desk.value(f"-- name: q$\nSELECT :a::int + {number}", '{"a": 1}') == str(1 + number)
     desk.run(WRITE, command("SET work_mem = '77MB'"))
     assert connection.clean(soon())
-    assert len(connection.prepared.names) == 2
+    assert len(connection.prepared.names) == 3
     assert set(prepared(desk)) == set(connection.prepared.names)
     connection.close()
 
