@@ -38,7 +38,7 @@ from gateway.postgres.resolving import Resolver
 from gateway.postgres.session import Session
 from gateway.rotation.rotation import LocalViews, Rotation, Views
 from gateway.settings import GroupSettings, Settings
-from gateway.waiting import ThreadWaits, Waits
+from gateway.waiting import ThreadWaits, Turns, Waits
 from gateway.web.admin import EndpointAdminResource
 from gateway.web.browsers import Browsers
 from gateway.web.calls import Calls
@@ -133,7 +133,7 @@ class _Worker:
             views=Announced(views),
             max_lags={name: group.max_lag for name, group in settings.groups.items() if group.access == "read"},
         )
-        self._plans = Plans(catalogue)
+        self._plans = Plans(catalogue, Turns(waits))
         self._resolver, self._backoffs = Resolver(), ConnectBackoffs()
         self._ledger = None
         if directory is not None:

@@ -19,6 +19,9 @@ HALF_CLOSE_GRACE = 0.3
 LOOK = 0.1
 """Seconds between two looks at what a wait in a thread is not woken by."""
 
+TURN = 0.005
+"""Seconds for which long work goes on before others get their turn."""
+
 HANG_UP = select.POLLRDHUP
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
@@ -61,6 +64,25 @@ class Waits(Protocol):
         ``call`` takes microseconds, does not wait and does not raise. PERF: a timer of its own costs 0.5 % of a
         processor.
         """
+
+
+class Turns:
+    """Gives other requests their turn between the parts of one request's long work, where one thread runs them all.
+
+    One for the whole process: what counts is for how long nobody else could run, whoever has been running.
+    """
+
+    __slots__ = ("_ends", "_waits")
+
+    def __init__(self, waits: Waits) -> None:
+        self._waits = waits
+        self._ends = 0.0
+
+    def __call__(self) -> None:
+        """Pause, if the last pause is longer ago than a turn may take; cheap enough to be called every millisecond."""
+        if monotonic() >= self._ends:
+            self._waits.pause(0.0)
+            self._ends = monotonic() + TURN
 
 
 class ClientSocket:

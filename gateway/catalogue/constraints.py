@@ -26,6 +26,11 @@ _NUMBERS = frozenset({Family.INTEGER, Family.FLOAT, Family.NUMERIC})
 _STRINGS = frozenset({Family.TEXT, Family.UUID, Family.BYTEA, Family.ENUM, Family.OTHER})
 
 
+_LONGEST_COMPARED: Final = 64 * 1024
+"""Characters of JSON. No choice is longer than the entry it stands in, so only white space or needless digits could
+make something longer equal to it; to read 1 MB of numbers exactly takes half a second."""
+
+
 class Constraint(NamedTuple):
     """One constraint, declared."""
 
@@ -148,6 +153,8 @@ def _enum(_key: str, bound: Any, type_: Type) -> Check:
         written = text if by_text and text not in WORDS else str(raw, "utf-8")
         if written in verbatim:
             return
+        if len(written) > _LONGEST_COMPARED:
+            raise Refused(message)
         try:
             value = json.loads(written, parse_int=Decimal, parse_float=Decimal)
         except InvalidOperation:

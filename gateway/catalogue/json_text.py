@@ -4,7 +4,10 @@ Whatever comes out of here is well-formed (RFC 8259, checked by msgspec), strict
 ``MAX_DEPTH`` deep, and its strings hold neither NUL nor half a surrogate pair: PostgreSQL's text can hold neither.
 """
 
+import functools
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -13,14 +16,19 @@ from gateway.errors import InvalidJSON
 MAX_DEPTH = 64
 """Objects and lists within each other, the outermost counted."""
 
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+_T = TypeVar("_T")
+
 _SPACE = b" \t\r\n"
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NOT_A_BRACKET = bytes(byte for byte in range(256) if byte not in b"[]{}")
-# Harmless escapes and whole pairs match without the group, so that an escape is never taken from the middle.
-_ESCAPE = re.compile(
-    rb"\\(?:[^u]|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u0000|u[dD][89a-fA-F]))", re.DOTALL
+_NESTED = re.compile(functools.reduce(lambda inside, _: rb"(?:\[%b\])*+" % inside, range(MAX_DEPTH), b""))
+"""Pairs of brackets, at most so many within each other."""
+_HARMLESS = re.compile(
+    rb"(?:[^\\]++|\\[^u]|\\u(?!0000|[dD][89a-fA-F])|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+",
+    re.DOTALL,
 )
+"""Everything up to an escape for NUL or for half a surrogate pair."""
 _SUSPECT_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -35,13 +43,12 @@ def split_object(body: bytes) -> dict[str, msgspec.Raw]:
 
     Raises :class:`InvalidJSON` when the body breaks a rule of this module or is another JSON value.
     """
-    _check(body)
     try:
-        return _decode_object(body)
-    except msgspec.DecodeError as error:
-        if not body.strip(_SPACE):
-            return {}
-        raise _malformed(body, error) from None
+        return _decoded(_decode_object, body)
+    except InvalidJSON:
+        if body.strip(_SPACE):
+            raise
+        return {}
 
 
 def split_list(body: bytes) -> list[msgspec.Raw]:
@@ -49,11 +56,7 @@ def split_list(body: bytes) -> list[msgspec.Raw]:
 
     Raises :class:`InvalidJSON` when the body breaks a rule of this module or is another JSON value.
     """
-    _check(body)
-    try:
-        return _decode_list(body)
-    except msgspec.DecodeError as error:
-        raise _malformed(body, error, "list") from None
+    return _decoded(_decode_list, body, "list")
 
 
 def begins_list(body: bytes) -> bool:
@@ -80,11 +83,7 @@ def value(text: str) -> msgspec.Raw:
         body = text.encode()
     except UnicodeEncodeError as error:
         raise InvalidJSON(f"not UTF-8 (character {error.start})") from None
-    _check(body)
-    try:
-        return _decode_value(body)
-    except msgspec.DecodeError as error:
-        raise _malformed(body, error) from None
+    return _decoded(_decode_value, body)
 
 
 def is_null(raw: msgspec.Raw) -> bool:
@@ -95,6 +94,16 @@ def is_null(raw: msgspec.Raw) -> bool:
 def is_list(raw: msgspec.Raw) -> bool:
     """Whether the text is a list."""
     return memoryview(raw)[0] == ord("[")
+
+
+def _decoded(decode: Callable[[bytes], _T], body: bytes, wanted: str = "object") -> _T:
+    _check(body)
+    try:
+        return decode(body)
+    except msgspec.DecodeError as error:
+        raise _malformed(body, error, wanted) from None
+    except RecursionError:
+        raise InvalidJSON(_TOO_DEEP) from None
 
 
 def _check(body: bytes) -> None:
@@ -111,28 +120,28 @@ def _check(body: bytes) -> None:
 
 
 def _check_depth(body: bytes) -> None:
-    """Measure the nesting exactly, without recursion and without a loop over the bytes in Python.
+    """Refuse what is nested too deep.
 
-    Strings are taken out and each pass removes the innermost pairs: one pass a level. Text that is not well-formed
-    may pass here; it then has at most ``2 * MAX_DEPTH`` open levels, which is no danger to the parser.
+    Of text that is not well-formed only what stands before its first fault is measured right, and nothing else is
+    read by a parser. Brackets that are not in pairs are such a fault, which the parser tells better.
     """
-    brackets = _STRING.sub(b"", body).translate(_TO_SQUARE, _NOT_A_BRACKET)
-    for _ in range(MAX_DEPTH):
-        if b"[]" not in brackets:
-            break
-        brackets = brackets.replace(b"[]", b"")
-    if b"[]" in brackets or brackets.count(b"[") > MAX_DEPTH:
-        raise InvalidJSON(f"nested more than {MAX_DEPTH} levels deep")
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside_strings = b"".join(body.split(b'"')[::2])
+    brackets = outside_strings.translate(_TO_SQUARE, _NOT_A_BRACKET)
+    if not _NESTED.fullmatch(brackets) and brackets.count(b"[") == brackets.count(b"]"):
+        raise InvalidJSON(_TOO_DEEP)
 
 
 def _check_escapes(body: bytes) -> None:
     """Refuse escapes that stand for no character a text can hold."""
     if not _SUSPECT_ESCAPE.search(body):
         return
-    for escape in _ESCAPE.finditer(body):
-        if escape.lastindex:
-            what = "NUL (\\u0000)" if escape[1] == b"u0000" else "half a surrogate pair"
-            raise InvalidJSON(f"{what} is no text (byte {escape.start()})")
+    harmless = _HARMLESS.match(body)
+    at = harmless.end() if harmless else 0
+    if at < len(body) - 1:
+        what = "NUL (\\u0000)" if body.startswith(b"\\u0000", at) else "half a surrogate pair"
+        raise InvalidJSON(f"{what} is no text (byte {at})")
 
 
 def _malformed(body: bytes, error: msgspec.DecodeError, wanted: str = "object") -> InvalidJSON:

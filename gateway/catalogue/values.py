@@ -5,7 +5,7 @@ The text is what stands between the quotes of a literal before anything is doubl
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Final, TypeVar
 
@@ -28,6 +28,11 @@ _LONGEST_INTEGER = 20  # characters of the least int8
 # Every group of four digits but the last may be followed by a hyphen, braces may be around (PostgreSQL, "UUID Type").
 _UUID = re.compile(r"(\{)?(?:[0-9a-fA-F]{4}-?){7}[0-9a-fA-F]{4}(?(1)\})")
 _SHOWN = 10
+_SLICE: Final = 512
+_SLICE_OF_CONTAINERS: Final = 16
+"""Elements that are read without a pause; each container pauses inside itself, too."""
+_LONGEST_ARRAY: Final = 64 * 1024**2
+"""Characters of an array as PostgreSQL reads it: fields that are left out of composites make it longer than JSON."""
 _LONGEST_NAME = 63
 
 _T = TypeVar("_T")
@@ -38,6 +43,14 @@ Reader = Callable[[msgspec.Raw], str]
 ``null`` is refused like any wrong value: what it means is for the caller to say, who asks only then.
 PERF: a look at every value for null would cost 0.08 µs each.
 """
+
+Pause = Callable[[], None]
+"""Called between parts of long work, each of a few milliseconds at most, so that other requests get their turn."""
+
+
+def no_pause() -> None:
+    """The pause of work that nobody else waits for."""
+
 
 _decode_bool = msgspec.json.Decoder(bool).decode
 _decode_integer = msgspec.json.Decoder(int).decode
@@ -63,8 +76,8 @@ class Refused(Exception):
         return f"at {self.path}: {self.message}" if self.path else self.message
 
 
-def reader(type_: Type) -> Reader:
-    """The reader of a type, composed once for all its elements and fields."""
+def reader(type_: Type, pause: Pause = no_pause) -> Reader:
+    """The reader of a type, composed once for all its elements and fields; it calls ``pause`` in long values."""
     match type_.family:
         case Family.BOOL:
             return _read_bool
@@ -85,9 +98,9 @@ def reader(type_: Type) -> Reader:
         case Family.ENUM:
             return _enum_reader(type_)
         case Family.ARRAY:
-            return _array_reader(type_)
+            return _array_reader(type_, pause)
         case Family.COMPOSITE:
-            return _composite_reader(type_)
+            return _composite_reader(type_, pause)
         case Family.OTHER:
             return _other_reader(type_)
 
@@ -240,24 +253,30 @@ def _other_reader(type_: Type) -> Reader:
     return read
 
 
-def _array_reader(type_: Type) -> Reader:
+def _array_reader(type_: Type, pause: Pause) -> Reader:
     """Lists in lists are dimensions, except where a list can itself be the element's value."""
     element = type_.element
     if element is None:
         raise ValueError(f"{type_.name} is an array of an unknown type")
-    read_element = reader(element)
+    read_element = reader(element, pause)
     delimiter = element.delimiter
     nests = element.family not in {Family.JSON, Family.ARRAY}
+    width = _SLICE_OF_CONTAINERS if element.family in {Family.COMPOSITE, Family.ARRAY} else _SLICE
 
     def one_dimension(elements: list[msgspec.Raw]) -> str:
-        out = []
-        for index, raw in enumerate(elements):
-            try:
-                out.append(_quoted_element(read_element(raw)))
-            except Refused as refused:
-                if not is_null(raw):
-                    raise refused.within(f"[{index}]") from None
-                out.append("NULL")
+        out: list[str] = []
+        length = 0
+        for start, part in _slices(elements, width, pause):
+            for index, raw in enumerate(part, start):
+                try:
+                    out.append(_quoted_element(read_element(raw)))
+                except Refused as refused:
+                    if not is_null(raw):
+                        raise refused.within(f"[{index}]") from None
+                    out.append("NULL")
+            length += sum(map(len, out[start:]))
+            if length > _LONGEST_ARRAY:
+                raise Refused(f"must have at most {_LONGEST_ARRAY} characters as PostgreSQL reads {type_.name}")
         return "{" + delimiter.join(out) + "}"
 
     def dimensions(elements: list[msgspec.Raw], depth: int) -> tuple[str, tuple[int, ...]]:
@@ -267,18 +286,20 @@ def _array_reader(type_: Type) -> Reader:
             raise Refused(f"must have at most {MAX_DIMENSIONS} dimensions")
         parts = []
         shapes = set()
-        for index, raw in enumerate(elements):
-            try:
-                part, shape = dimensions(items(raw), depth + 1)
-            except Refused as refused:
-                raise refused.within(f"[{index}]") from None
-            parts.append(part)
-            shapes.add(shape)
+        for start, some in _slices(elements, _SLICE_OF_CONTAINERS, pause):
+            for index, raw in enumerate(some, start):
+                try:
+                    part, shape = dimensions(items(raw), depth + 1)
+                except Refused as refused:
+                    raise refused.within(f"[{index}]") from None
+                parts.append(part)
+                shapes.add(shape)
         if len(shapes) > 1:
             raise Refused("must have lists of the same length at every level")
         return "{" + delimiter.join(parts) + "}", (len(elements), *shape)
 
     def read(raw: msgspec.Raw) -> str:
+        pause()
         text, shape = dimensions(items(raw), 1)
         # PostgreSQL has one empty array, without dimensions.
         return text if shape[-1] else "{}"
@@ -286,31 +307,32 @@ def _array_reader(type_: Type) -> Reader:
     return read
 
 
-def _composite_reader(type_: Type) -> Reader:
-    fields = tuple((name, reader(field)) for name, field in type_.fields)
-    names = frozenset(name for name, _ in fields)
+def _composite_reader(type_: Type, pause: Pause) -> Reader:
+    fields = {name: (place, reader(field, pause)) for place, (name, field) in enumerate(type_.fields)}
     otherwise = f"must be an object with the fields of {type_.name}"
 
     def read(raw: msgspec.Raw) -> str:
         members = _typed(_decode_object, raw, otherwise)
-        if not members.keys() <= names:
-            unknown = next(name for name in members if name not in names)
-            raise Refused(f"has no field {shortened(unknown)}{suggestion(unknown, names)}")
-        out = []
-        for name, read_field in fields:
-            member = members.get(name)
-            if member is None:
-                out.append("")
-                continue
+        out = [""] * len(fields)
+        for name, member in members.items():
+            if name not in fields:
+                raise Refused(f"has no field {shortened(name)}{suggestion(name, fields)}")
+            place, read_field = fields[name]
             try:
-                out.append(_quoted_field(read_field(member)))
+                out[place] = _quoted_field(read_field(member))
             except Refused as refused:
                 if not is_null(member):
                     raise refused.within(f".{name}") from None
-                out.append("")
         return "(" + ",".join(out) + ")"
 
     return read
+
+
+def _slices(elements: list[msgspec.Raw], width: int, pause: Pause) -> Iterator[tuple[int, list[msgspec.Raw]]]:
+    """The elements in slices, each with where it begins; a pause after each."""
+    for start in range(0, len(elements), width):
+        yield start, elements[start : start + width]
+        pause()
 
 
 def _quoted_element(text: str) -> str:

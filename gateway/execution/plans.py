@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gateway.catalogue.arguments import Binder
 from gateway.catalogue.query import Catalogue, Query
 from gateway.catalogue.types import Signature
+from gateway.catalogue.values import Pause, no_pause
 from gateway.errors import BackendUnavailable, CatalogueStale, QueryBroken
 from gateway.postgres.statement import Plan
 
@@ -73,7 +74,9 @@ class Known:
 class Plans:
     """The plans of one process. Until a query has been learnt, every call of it is refused as unavailable."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, pause: Pause = no_pause) -> None:
+        """``pause`` is called between parts of long work on one request's arguments."""
+        self._pause = pause
         self._known = {name: Known(query) for name, query in catalogue.queries.items()}
         self._unseen = dict(reversed(self._known.items()))
         """Queries that nobody has begun to learn."""
@@ -222,7 +225,7 @@ class Plans:
         many = None
         if query.batch is not False:
             many = Plan.accumulating(query, signature, bigint_as_string=bigint_as_string, epoch=known.epoch)
-        made = Ready(plan, Binder(query.parameters, signature.parameters), many)
+        made = Ready(plan, Binder(query.parameters, signature.parameters, self._pause), many)
         if known.stale_at is None:
             # NOTE: into the dictionary that was there before the signature was read. If another thread has learnt the
             # query anew meanwhile, that dictionary is not the query's any more.

@@ -20,7 +20,7 @@ TEXTS = st.text(st.sampled_from(CHARACTERS), max_size=12)
 LITERALS = st.sampled_from([*"ab09_- é中😀\n", r"\.", r"\/", r"\$", r"\{", r"\\"])
 ESCAPES = st.sampled_from([
     r"\d", r"\D", r"\w", r"\W", r"\s", r"\S", r"\n", r"\t", r"\v", r"\f", r"\r", r"\cJ", r"\x61", r"\u0062",
-    r"\u{1F600}", r"\uD83D\uDE00", r"\0", r"\p{L}", r"\P{L}", r"\p{Lu}", r"\p{gc=Nd}", r"\p{Script=Cyrillic}",
+    r"\u{1F600}", r"\uD83D\uDE00", r"\x00", r"\p{L}", r"\P{L}", r"\p{Lu}", r"\p{gc=Nd}", r"\p{Script=Cyrillic}",
     r"\P{sc=Han}",
 ])  # fmt: skip
 RANGES = st.sampled_from(
