@@ -132,12 +132,18 @@ class _Worker:
         self._rotation = Rotation(
             views=Announced(views),
             max_lags={name: group.max_lag for name, group in settings.groups.items() if group.access == "read"},
+            observe=observe,
         )
         self._plans = Plans(catalogue, Turns(waits))
         self._resolver, self._backoffs = Resolver(), ConnectBackoffs()
         self._ledger = None
         if directory is not None:
-            self._ledger = Ledger(directory, workers=settings.server.workers, is_draining=is_draining)
+            self._ledger = Ledger(
+                directory,
+                workers=settings.server.workers,
+                is_draining=is_draining,
+                observe=observe,
+            )
         self._pool = Pool(
             rotation=self._rotation, groups=[self._group(name, group) for name, group in settings.groups.items()]
         )
@@ -210,6 +216,7 @@ class _Worker:
             pool=self._pool,
             sizes={name: group.size for name, group in self._settings.groups.items()},
             snapshots=self._snapshots,
+            closing=self._ledger.closing if self._ledger else lambda _endpoint: 0,
             readiness=Readiness(
                 catalogue=self._catalogue, plans=self._plans, pool=self._pool, is_draining=self._is_draining
             ),
@@ -245,9 +252,11 @@ class _Worker:
             rotation=self._rotation,
             election=self._election,
             polling=polling,
-            interval=settings.probe.interval,
-            timeout=settings.probe.timeout,
+            settings=settings.probe,
+            after_look=ledger.ask if ledger else None,
         )
+        if ledger:
+            ledger.on_due(prober.look_soon)
         self._start(prober)
         self._start(self._learner)
         self._start(Sweeper(pool=self._pool, retention=settings.idempotency.retention, is_wanted=prober.is_elected))
@@ -261,6 +270,8 @@ class _Worker:
         self._pool.close()
         while self._activities:
             self._activities.pop().close()
+        if self._ledger is not None:
+            self._ledger.close()
 
     def _group(self, name: str, group: GroupSettings) -> Group[Session]:
         ledger, server = self._ledger, self._settings.server

@@ -1,117 +1,35 @@
-"""The node's connection cap: never more server connections than the groups' sizes and one probe an endpoint.
+"""The node's connection cap: never more server connections than the groups' sizes and one probe for each endpoint.
 
-A connection needs a place (``places``) from before it is opened until the server has forgotten it. Places belong to
-the node, so the cap holds through killed workers and through a reload, when two generations of workers share them.
+A connection needs a place (``places``), which bounds what a group has on all its endpoints together and is shared
+fairly between workers; and it needs to be counted as a session of its server (``sessions``), which it is until that
+server has ended it. Both belong to the node, so that the cap holds when workers are killed and during a reload, when
+two generations of workers share them.
+
+Probes have one place for each endpoint and are not counted as sessions: somebody must be able to ask a server which
+sessions it has. Nothing that a probe asks waits for a lock or cannot be interrupted, so that the time after which its
+place is free again (``AFTER_CUT``) is enough unless the whole server stands still.
 """
 
 import hashlib
-import logging
 import time
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
-from gateway.node.places import AFTER_BREAK, AFTER_FAREWELL, Places
-from gateway.pool.driver import CapReached, ConnectError, Connection, Driver
-from gateway.rotation.endpoint import Reason
+from gateway.errors import GatewayError
+from gateway.events import NodeNotShared, Observer
+from gateway.node.counting import C, Count, CountedDriver, Quota
+from gateway.node.places import Places
+from gateway.node.sessions import Sessions
+from gateway.pool.driver import Driver
+from gateway.postgres.backends import Asking, alive
 
-log = logging.getLogger("gateway.node")
-
-RETRY = 0.01
-"""Seconds between two tries at a place."""
-PATIENCE = 0.75
-"""Share of the time until the deadline that may be spent on waiting for a place: the rest is to connect."""
-BORROW_AFTER = 0.03
-"""Seconds without a place of its own after which a probe borrows one of a group."""
 SWEEP_EVERY = 10
-"""Rounds of ``tend`` between two looks for places of dead processes."""
-
-_CUT_OFF = frozenset({Reason.TIMEOUT, Reason.LOST, Reason.UNKNOWN})
-"""Failed connects after which the server may be at work on the connection yet."""
-
-
-class CountedConnection(Connection, Protocol):
-    """A connection that tells when it is closed."""
-
-    on_close: Callable[[bool], None] | None
-    """Called once; with True where it was closed in good order, or by the server."""
-
-
-C = TypeVar("C", bound=CountedConnection)
-
-
-class Held:
-    """A place that this process holds."""
-
-    def __init__(self, places: Places, place: int) -> None:
-        self._places = places
-        self._place = place
-        self._is_released = False
-
-    def release(self, in_good_order: bool) -> None:
-        """Let go, the first time this is called."""
-        if not self._is_released:
-            self._is_released = True
-            self._places.release(self._place, after=AFTER_FAREWELL if in_good_order else AFTER_BREAK)
-
-
-class CountedDriver(Generic[C]):
-    """A driver that opens no connection without a place for it. Satisfies ``pool.driver.Driver``.
-
-    ``places`` by endpoint; where there are several, all but the first are borrowed from, after a moment.
-    """
-
-    def __init__(
-        self,
-        driver: Driver[C],
-        *,
-        purpose: str,
-        places: Mapping[str, Sequence[Places]],
-        is_draining: Callable[[], bool] = lambda: False,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._driver = driver
-        self._purpose = purpose
-        self._places = places
-        self._is_draining = is_draining
-        self._clock = clock
-        self._sleep = sleep
-
-    def connect(self, endpoint: str, deadline: float) -> C:
-        """Wait for a place, then connect; raises ConnectError, or CapReached where no place came free."""
-        held = self._take(endpoint, deadline)
-        try:
-            connection = self._driver.connect(endpoint, deadline)
-        except ConnectError as error:
-            held.release(error.reason not in _CUT_OFF)
-            raise
-        except BaseException:
-            held.release(False)
-            raise
-        connection.on_close = held.release
-        weakref.finalize(connection, held.release, False).atexit = False
-        return connection
-
-    def _take(self, endpoint: str, deadline: float) -> Held:
-        own, *others = self._places[endpoint]
-        began = now = self._clock()
-        ends = began + (deadline - began) * PATIENCE
-        while True:
-            try:
-                if (place := own.take(is_draining=self._is_draining())) is not None:
-                    return Held(own, place)
-                if now - began >= BORROW_AFTER:
-                    for lender in others:
-                        if (place := lender.take(is_borrowed=True)) is not None:
-                            return Held(lender, place)
-            except OSError as error:
-                raise ConnectError(None, f"the node's places for connections: {error.strerror}") from error
-            if now + RETRY >= ends:
-                raise CapReached(f"{self._purpose}: all its connections on this node are in use")
-            self._sleep(RETRY)
-            now = self._clock()
+"""Calls of ``tend`` between two looks for what dead processes have left."""
+ASK_EVERY = 0.25
+"""Seconds between two questions about sessions that still exist."""
+ASK_TIMEOUT = 1.0
 
 
 class Lender(Protocol):
@@ -122,7 +40,7 @@ class Lender(Protocol):
 
 
 class Ledger:
-    """The places of a node, as one of its workers has a hand on them."""
+    """What the workers of a node count their connections in, as one of them has access to it."""
 
     def __init__(
         self,
@@ -130,56 +48,73 @@ class Ledger:
         *,
         workers: int,
         is_draining: Callable[[], bool],
+        observe: Observer,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """``directory``: the node's runtime directory; ``is_draining``: whether this process is to end."""
         self._directory = directory
         self._workers = workers
         self._is_draining = is_draining
+        self._observe = observe
         self._clock = clock
+        self._sleep = sleep
         self._groups: dict[str, Places] = {}
-        self._endpoints: dict[str, list[Places]] = {}
-        self._probes: list[Places] = []
+        self._quotas: defaultdict[str, list[Quota]] = defaultdict(list)
+        """Of the groups, by endpoint."""
+        self._probes: dict[str, Places] = {}
+        self._borrowed: list[tuple[str, Count]] = []
         self._lenders: list[tuple[Places, Lender]] = []
+        self._on_due: Callable[[str], None] = lambda _endpoint: None
+        self._asked_at: dict[str, float] = {}
         self._rounds = 0
+        self._is_closed = False
 
     def slots(self, size: int) -> int:
-        """How many connections one worker may have of a group of this size: its share, rounded up."""
+        """Return how many connections one worker may have of a group of this size: its share, rounded up."""
         return -(-size // self._workers)
 
     def for_group(self, name: str, driver: Driver[C], *, size: int, endpoints: Iterable[str]) -> Driver[C]:
-        """A driver for a group with so many connections on this node."""
+        """Return a driver for a group that may have ``size`` connections on this node."""
         try:
-            places = self._open(f"group-{name}", size=size, share=size // self._workers)
+            places = self._places(f"group-{name}", size=size, share=size // self._workers)
+            quotas = {endpoint: [Quota(places, self._sessions(name, endpoint, size))] for endpoint in endpoints}
         except OSError as error:
-            return _uncounted(f"group {name}", driver, error)
+            return self._uncounted(f"group {name}", driver, error)
         self._groups[name] = places
-        endpoints = tuple(endpoints)
-        for endpoint in endpoints:
-            self._endpoints.setdefault(endpoint, []).append(places)
+        for endpoint, own in quotas.items():
+            self._quotas[endpoint] += own
         return CountedDriver(
             driver,
             purpose=f"group {name}",
-            places={endpoint: [places] for endpoint in endpoints},
+            quotas=quotas,
             is_draining=self._is_draining,
             clock=self._clock,
+            sleep=self._sleep,
         )
 
     def for_probes(self, driver: Driver[C], endpoints: Iterable[str]) -> Driver[C]:
-        """A driver for one probe an endpoint; to be asked for after those of the groups.
+        """Return a driver for one probe of each endpoint; to be called after ``for_group`` for all groups.
 
-        The worker that probed may be stopped, or dead for less than its place takes to become free: the one that
-        takes over borrows a place of a group, so that neither the cap nor the probing suffers.
+        The worker that probed may be stopped, or dead for less time than its place takes to become free. The one that
+        takes over then borrows from a group, and gives that back as soon as the place for the probe is free.
         """
-        places = {}
+        quotas = {}
         try:
             for name in endpoints:
-                own = self._open(f"probe-{name}", size=1, share=1)
-                self._probes.append(own)
-                places[name] = [own, *self._endpoints.get(name, [])]
+                self._probes[name] = own = self._places(f"probe-{name}", size=1, share=1)
+                quotas[name] = [Quota(own, None), *self._quotas[name]]
         except OSError as error:
-            return _uncounted("probe", driver, error)
-        return CountedDriver(driver, purpose="probe", places=places, is_draining=self._is_draining, clock=self._clock)
+            return self._uncounted("probe", driver, error)
+        return CountedDriver(
+            driver,
+            purpose="probe",
+            quotas=quotas,
+            is_draining=self._is_draining,
+            on_borrowed=lambda endpoint, count: self._borrowed.append((endpoint, count)),
+            clock=self._clock,
+            sleep=self._sleep,
+        )
 
     def enlist(self, name: str, lender: Lender) -> None:
         """Let a group give up connections that others need more."""
@@ -187,13 +122,75 @@ class Ledger:
             self._lenders.append((self._groups[name], lender))
 
     def tend(self) -> None:
-        """Give what others need more, and find what the dead have left. To be called some twenty times a second."""
+        """Give what others need more, and look for what the dead have left. To be called some twenty times a second."""
+        if self._is_closed:
+            return
         for places, lender in self._lenders:
             self._give(places, lender)
+        self._return_borrowed()
         self._rounds += 1
         if self._rounds % SWEEP_EVERY == 0:
-            for places in (*self._groups.values(), *self._probes):
+            for places in (*self._groups.values(), *self._probes.values()):
                 places.sweep()
+            for sessions in self._all_sessions():
+                sessions.sweep()
+        for endpoint in self._quotas:
+            if self._is_due(endpoint):
+                self._on_due(endpoint)
+
+    def close(self) -> None:
+        """Give up everything as if the process had died: connections that are still open count as closing.
+
+        Connections may be closed later; nothing else is done any more.
+        """
+        counted = self._all_sessions()
+        self._is_closed = True
+        for places in (*self._groups.values(), *self._probes.values()):
+            places.close()
+        for sessions in counted:
+            sessions.close()
+
+    # --- sessions that were given up -----------------------------------------------------------------------------
+
+    def closing(self, endpoint: str) -> int:
+        """Return how many sessions on an endpoint were given up by the node, and are not known to have ended."""
+        return sum(len(sessions.closing()) for sessions in self._sessions_on(endpoint))
+
+    def on_due(self, listener: Callable[[str], None]) -> None:
+        """Have ``listener`` called with the name of an endpoint when ``ask`` should be called soon."""
+        self._on_due = listener
+
+    def ask(self, endpoint: str, connection: Asking) -> None:
+        """Ask a server which of the sessions that were given up have ended. An error is left for the next time."""
+        began = self._clock()
+        asked = [(sessions, sessions.closing()) for sessions in self._sessions_on(endpoint)]
+        if not any(rows for _, rows in asked):
+            return
+        self._asked_at[endpoint] = began
+        backends = [row.backend for _, rows in asked for row in rows.values() if row.backend is not None]
+        try:
+            # With no session to ask for: whether the server answers at all.
+            found = alive(connection, backends, self._clock() + ASK_TIMEOUT)
+        except GatewayError:
+            return
+        for sessions, rows in asked:
+            sessions.resolve(rows, found)
+
+    def _is_due(self, endpoint: str) -> bool:
+        """Whether a session began to close after the server was last asked, or that is some time ago."""
+        asked_at = self._asked_at.get(endpoint, 0.0)
+        closing = [row.at for sessions in self._sessions_on(endpoint) for row in sessions.closing().values()]
+        return bool(closing) and (max(closing) > asked_at or self._clock() - asked_at >= ASK_EVERY)
+
+    def _sessions_on(self, endpoint: str) -> list[Sessions]:
+        if self._is_closed:
+            return []
+        return [quota.sessions for quota in self._quotas.get(endpoint, []) if quota.sessions is not None]
+
+    def _all_sessions(self) -> list[Sessions]:
+        return [sessions for endpoint in self._quotas for sessions in self._sessions_on(endpoint)]
+
+    # --- between the workers -------------------------------------------------------------------------------------
 
     def _give(self, places: Places, lender: Lender) -> None:
         mine = places.mine
@@ -205,12 +202,31 @@ class Ledger:
         elif places.wants_first() or (mine > places.share and places.wants_share()):
             lender.close_idle(1, or_leased=mine > places.share)
 
-    def _open(self, purpose: str, *, size: int, share: int) -> Places:
+    def _return_borrowed(self) -> None:
+        """Give back what probes have borrowed, where their own place has become free."""
+        for borrowed in tuple(self._borrowed):
+            endpoint, count = borrowed
+            own = self._probes[endpoint]
+            place = None if count.is_released else own.take(is_draining=self._is_draining())
+            if place is not None:
+                count.move_to(own, place)
+            if place is not None or count.is_released:
+                self._borrowed.remove(borrowed)
+
+    # --- files ---------------------------------------------------------------------------------------------------
+
+    def _places(self, purpose: str, *, size: int, share: int) -> Places:
+        return Places(self._file("places", purpose), size=size, share=share, clock=self._clock)
+
+    def _sessions(self, group: str, endpoint: str, size: int) -> Sessions:
+        return Sessions(self._file("sessions", f"{group}\n{endpoint}"), size=size, clock=self._clock)
+
+    def _file(self, kind: str, purpose: str) -> Path:
         name = hashlib.blake2b(purpose.encode(), digest_size=8).hexdigest()  # names may hold anything
-        return Places(self._directory / f"places-{name}", size=size, share=share, clock=self._clock)
+        return self._directory / f"{kind}-{name}"
 
-
-def _uncounted(purpose: str, driver: Driver[C], error: OSError) -> Driver[C]:
-    """Serve without the cap rather than not at all: the runtime directory is gone, or full."""
-    log.warning("%s: connections of this worker are not counted with the node's: %s", purpose, error)
-    return driver
+    def _uncounted(self, purpose: str, driver: Driver[C], error: OSError) -> Driver[C]:
+        """Serve without the cap rather than not at all: the runtime directory is gone, or full."""
+        what = f"connections of this worker for {purpose} are not counted with the node's"
+        self._observe(NodeNotShared(what=what, detail=str(error)))
+        return driver

@@ -6,6 +6,8 @@ a prober that dies is followed by another within ``TRY_EVERY``, one that is stop
 
 import logging
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from gateway.node.election import Election
 from gateway.node.following import Follower, Resolve
@@ -16,6 +18,7 @@ from gateway.node.watcher import Watcher
 from gateway.pool.driver import Driver
 from gateway.postgres.session import Session
 from gateway.rotation.rotation import Rotation
+from gateway.settings import ProbeSettings
 
 log = logging.getLogger("gateway.node")
 
@@ -39,13 +42,14 @@ class Prober:
         rotation: Rotation,
         election: Election,
         polling: Polling,
-        interval: float,
-        timeout: float,
+        settings: ProbeSettings,
+        after_look: Callable[[str, Session], None] | None = None,
         spawn: Spawn = spawn_thread,
     ) -> None:
-        """``interval`` and ``timeout`` in seconds."""
+        """``after_look`` is called after each look that was answered, and may use the connection."""
         self._rotation = rotation
         self._election = election
+        self._after_look = after_look
         self._history = History()
         self._spawn = spawn
         self._stopped = threading.Event()
@@ -56,11 +60,10 @@ class Prober:
                 driver=driver,
                 rotation=rotation,
                 history=self._history,
-                interval=interval,
-                timeout=timeout,
+                settings=settings,
                 is_wanted=self.is_elected,
                 stood_still_since=polling.stood_still_since,
-                on_look=election.stamp,
+                after_look=partial(self._looked, name),
             )
             for name in rotation.names
         )
@@ -72,6 +75,13 @@ class Prober:
     def is_elected(self) -> bool:
         """Whether this process looks at the servers now."""
         return self._is_elected
+
+    def look_soon(self, endpoint: str) -> None:
+        """Look at an endpoint now, if this process is the one that looks."""
+        if self._is_elected:
+            for watcher in self._watchers:
+                if watcher.name == endpoint:
+                    watcher.look_soon()
 
     def start(self) -> None:
         """Begin to look, at once if nobody else does."""
@@ -105,6 +115,11 @@ class Prober:
         self._is_elected = elected
         for task in self._tasks:
             task.wake()
+
+    def _looked(self, endpoint: str, connection: Session | None) -> None:
+        self._election.stamp()
+        if connection is not None and self._after_look is not None:
+            self._after_look(endpoint, connection)
 
     def _notice(self) -> None:
         if self._is_elected:

@@ -17,6 +17,7 @@ from gateway.postgres.session import Session
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Probed, ProbeFailed
 from gateway.rotation.rotation import Rotation
+from gateway.settings import ProbeSettings
 
 log = logging.getLogger("gateway.node")
 
@@ -42,23 +43,26 @@ class Watcher:
         driver: Driver[Session],
         rotation: Rotation,
         history: History,
-        interval: float,
-        timeout: float,
+        settings: ProbeSettings,
         is_wanted: Callable[[], bool],
         stood_still_since: Callable[[float], bool],
-        on_look: Callable[[], None],
+        after_look: Callable[[Session | None], None],
     ) -> None:
-        """``stood_still_since``: whether this process did (see ``polling``); ``on_look`` is called after each look."""
+        """``stood_still_since``: whether this process did (see ``polling``).
+
+        ``after_look`` is called after each look, with the connection if it was answered.
+        """
         self.name = name
         self._driver = driver
         self._rotation = rotation
         self._history = history
-        self._interval = interval
-        self._timeout = timeout
+        self._interval = settings.interval
+        self._timeout = settings.timeout
         self._is_wanted = is_wanted
         self._stood_still_since = stood_still_since
-        self._on_look = on_look
+        self._after_look = after_look
         self._woken = threading.Event()
+        self._is_due = False
         self._stopped = False
         self._connection: Session | None = None
         self._system: str | None = None
@@ -72,6 +76,11 @@ class Watcher:
         """Wake up, if somebody wants a look that begins later than the last one did."""
         if self._rotation.view(self.name).wanted_at > self._began:
             self._woken.set()
+
+    def look_soon(self) -> None:
+        """Look now, though it is not time to."""
+        self._is_due = True
+        self._woken.set()
 
     def close(self) -> None:
         """End after the look under way."""
@@ -96,7 +105,7 @@ class Watcher:
         time.sleep(PAUSE)
         while (left := due - monotonic()) > 0 and not self._stopped and self._is_wanted():
             self._woken.clear()
-            if self._rotation.view(self.name).wanted_at > self._began:
+            if self._is_due or self._rotation.view(self.name).wanted_at > self._began:
                 return
             if self._connection is not None and not self._connection.is_usable():
                 return
@@ -110,14 +119,16 @@ class Watcher:
 
     def _look_unless_broken(self) -> None:
         self._began = monotonic()
+        self._is_due = is_answered = False
         try:
-            self._look(self._began + self._timeout)
+            is_answered = self._look(self._began + self._timeout)
         except Exception:  # a bug of ours must not be the last look at this endpoint
             log.exception("endpoint %s: the probe failed by a bug of ours", self.name)
             self._drop()
-        self._on_look()
+        self._after_look(self._connection if is_answered else None)
 
-    def _look(self, deadline: float) -> None:
+    def _look(self, deadline: float) -> bool:
+        """Look, and report what was seen; whether the server answered in time."""
         try:
             seen = self._seen(deadline)
         except ConnectError as error:
@@ -130,6 +141,8 @@ class Watcher:
         else:
             if seen.ended <= deadline:  # else we were stopped, and the server was so when the question was asked
                 self._note(seen)
+                return True
+        return False
 
     def _seen(self, deadline: float) -> Look:
         """Look through the connection there is, or else through a new one.

@@ -1,4 +1,4 @@
-"""What the pool asks of a driver: six verbs on a connection and one way to get one.
+"""What the pool requires of a driver and of its connections.
 
 The real driver is ``postgres.session``; ``tests/pool/fake.py`` has another, and both pass
 ``tests/pool/conformance.py``.
@@ -21,7 +21,7 @@ class ConnectError(Exception):
 
 
 class CapReached(ConnectError):
-    """The node may have no more connections now: no server was asked, and a place may come free any moment."""
+    """The node may have no further connection now. No server was asked, and that may change at any moment."""
 
     def __init__(self, message: str) -> None:
         super().__init__(None, message)
@@ -35,18 +35,18 @@ class Connection(Protocol):
     """One connection to one server. Used by one owner at a time; no method takes a lock."""
 
     on_lost: Callable[[], None] | None
-    """Called, once, when the server is seen to have closed the idle connection, where the driver sees that without
-    being asked; not from within another's work, and never after ``close``."""
+    """Called once, when the driver notices by itself that the server has closed the idle connection; not within a
+    call of another method, and never after ``close``."""
     on_silent: Callable[[], None] | None
     """Called once for a read that has had no answer for 300 ms."""
 
     @property
     def role(self) -> Role:
-        """What the server said it is, kept current with every answer."""
+        """The role of the server as of its last answer."""
 
     @property
     def lost(self) -> str | None:
-        """What was seen when the server broke the connection; None while it lives, or if we closed it."""
+        """What was seen when the server broke the connection; None while it is open, or if it was closed by us."""
 
     @property
     def address(self) -> str:
@@ -56,23 +56,24 @@ class Connection(Protocol):
         """Look at the idle connection's socket, without a round trip: False if closed or readable."""
 
     def ping(self, deadline: float) -> None:
-        """Ask the server and wait until ``deadline``; ConnectionBroken if there is no good answer."""
+        """Ask the server for an answer; raises ConnectionBroken if there is none by ``deadline``."""
 
     @property
     def owes_reset(self) -> bool:
         """Whether an earlier use may have left session state: it is reset in front of the next one's first message."""
 
     def settle(self, deadline: float) -> bool:
-        """End what is open, for the next lease; True if it may be used again, False: close it."""
+        """End what is open, for the next lease; False if that is not possible, and it has to be closed."""
 
     def clean(self, deadline: float) -> bool:
-        """Reset at once what ``owes_reset`` tells of; True if it may be used again, False: close it."""
+        """Reset at once what ``owes_reset`` reports; False if that is not possible, and it has to be closed."""
 
     def abandon(self) -> None:
-        """Give up a read that waits for this server, which is gone: soon it ends as if the connection had broken.
+        """Cancel a read that waits for this server, which is not expected to answer.
 
-        A write goes on. Either way the connection does not settle any more. Called by others than the owner, under
-        locks: it only leaves word. Harmless where nothing runs.
+        The read soon ends as if the connection had broken; a write goes on. ``settle`` returns False from now on.
+        Called by others than the owner, with locks held: it does no more than leave a note. Does nothing if nothing
+        runs.
         """
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ class Pool(Generic[C]):
         return self.groups[name]
 
     def stats(self) -> dict[str, GroupStats]:
-        """Counts of every group, by name."""
+        """Return the counts of every group, by name."""
         return {name: group.stats() for name, group in self.groups.items()}
 
     def clean_idle(self) -> None:
@@ -30,7 +30,10 @@ class Pool(Generic[C]):
             group.clean_idle()
 
     def close(self) -> None:
-        """Refuse new work, wake who waits with Draining, close what is idle; leased connections close on return."""
+        """Refuse new requests, wake those that wait with Draining, close what is idle.
+
+        Leased connections are closed when they are returned.
+        """
         for group in self.groups.values():
             group.close()
 

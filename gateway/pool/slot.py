@@ -1,4 +1,4 @@
-"""A place for one connection, the owner of its state.
+"""A slot holds one connection, or none, and knows its state.
 
 Legal moves, and nothing else moves::
 
@@ -20,7 +20,7 @@ C = TypeVar("C", bound=Connection)
 
 
 class SlotState(StrEnum):
-    """What a slot is doing; whoever connects, pings or settles a connection has its slot LEASED."""
+    """Who may use a slot. Whoever opens, pings, uses or settles a connection has its slot LEASED."""
 
     EMPTY = "empty"
     IDLE = "idle"
@@ -43,14 +43,14 @@ class IllegalMove(Exception):
 
 
 class Slot(Generic[C]):
-    """A place for one connection. Moved under its group's lock; what it holds belongs to its leaser."""
+    """Moved under the lock of its group's ``exchange``; the connection in it is used only by whoever leases it."""
 
     __slots__ = ("connection", "endpoint", "opened_at", "rested_at", "retire_at", "role", "state")
 
     connection: C
     """The connection in this slot; asking for it raises IllegalMove where there is none."""
     role: Role | None
-    """What this connection last said of its server; a difference to ``connection.role`` is news."""
+    """The role of the server as last reported to the rotation; ``connection.role`` may be newer."""
 
     def __init__(self) -> None:
         self.state: SlotState = EMPTY
@@ -62,7 +62,7 @@ class Slot(Generic[C]):
         self.retire_at = 0.0
 
     def __getattr__(self, name: str) -> NoReturn:
-        """PERF: an attribute that is not there costs nothing where it is."""
+        """PERF: called only for an attribute that is missing, so that reading ``connection`` needs no check."""
         raise IllegalMove(f"no {name} in {self!r}")
 
     @property
@@ -77,7 +77,7 @@ class Slot(Generic[C]):
         self.state = to
 
     def fill(self, connection: C, *, endpoint: str, now: float, retire_at: float) -> None:
-        """Put a fresh connection into this leased, empty-handed slot."""
+        """Put a new connection into this slot, which is leased and has none."""
         if self.state is not LEASED or self.is_filled:
             raise IllegalMove(f"a connection for {self!r}")
         self.connection = connection
@@ -87,7 +87,7 @@ class Slot(Generic[C]):
         self.retire_at = retire_at
 
     def vacate(self) -> C | None:
-        """Move to EMPTY; the connection, if there was one, is the caller's to close."""
+        """Move to EMPTY and return the connection, if there was one, for the caller to close."""
         self.move(EMPTY)
         if not self.is_filled:
             return None

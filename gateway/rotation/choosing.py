@@ -1,4 +1,4 @@
-"""Who may be given which work: the candidates of a group, and what speaks against an endpoint. Pure."""
+"""Which endpoints may be given which work: the candidates of a group, and the objections to an endpoint. Pure."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,11 +10,11 @@ from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role,
 Fallback = Literal["primary", "none"]
 
 DEAF_AFTER = 1.0
-"""Seconds without a WAL receiver after which a replica is out, if there is a primary to receive from."""
+"""Seconds without a WAL receiver after which a replica is out, if there is a primary it could receive from."""
 
 
 class Needs(msgspec.Struct, frozen=True):
-    """What a group asks of its endpoints."""
+    """What a group requires of its endpoints."""
 
     group: str
     access_write: bool
@@ -27,17 +27,17 @@ class Candidates(msgspec.Struct, frozen=True):
     serving: tuple[str, ...] = ()
     """May be given any work of the group."""
     reserve: tuple[str, ...] = ()
-    """May be given work that asks for them by name: the primary of a read group, while replicas serve."""
+    """May be given only work that asks for them by name: the primary of a read group, while replicas serve."""
     suspect: tuple[str, ...] = ()
-    """Were serving, and may be again in a moment."""
+    """Were serving, and may be again after the next probe."""
     untried: tuple[str, ...] = ()
-    """Not looked at yet: tried for new connections when no serving one will do."""
+    """Not probed so far: a connect may be tried when none serves."""
 
 
 def objection(view: EndpointView, views: Sequence[EndpointView], needs: Needs) -> Reason | None:
-    """Why an endpoint may not serve a group with these endpoints now; None: it may.
+    """Return why an endpoint may not serve a group with these endpoints now; None: it may.
 
-    A primary may serve reads by this, where the group's fallback allows it: whether it does is ``candidates``' to say.
+    A primary may serve reads where the group's fallback allows it; ``candidates`` decides whether it does.
     """
     if view.drained:
         return Reason.DRAINED
@@ -66,13 +66,13 @@ def objection(view: EndpointView, views: Sequence[EndpointView], needs: Needs) -
 
 
 def _reference(views: Sequence[EndpointView]) -> EndpointView:
-    """Of which cluster a group is, if its endpoints do not agree: of the one most of them belong to, else the first."""
+    """Return an endpoint of the cluster that most of them belong to, else the first."""
     systems = [view.system for view in views if view.system is not None]
     return max(views, key=lambda view: systems.count(view.system or ""))
 
 
 def candidates(views: Sequence[EndpointView], needs: Needs) -> Candidates:
-    """Who may be given work of a group with these endpoints.
+    """Return which endpoints may be given work of a group with these endpoints.
 
     Writes go to primaries of the newest timeline. Reads go to replicas, and to primaries only with
     ``fallback="primary"`` and no replica in the rotation.

@@ -1,4 +1,4 @@
-"""One PostgreSQL server as the node knows it: a name and the newest view of it."""
+"""What is known of one endpoint at a moment: its view."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Role(StrEnum):
-    """What a server is at this moment; asked from it, never configured."""
+    """What a server is at this moment: it is asked, never configured."""
 
     PRIMARY = "primary"
     REPLICA = "replica"
@@ -35,7 +35,7 @@ class EndpointState(StrEnum):
     UNKNOWN = "unknown"
     IN = "in"
     SUSPECT = "suspect"
-    """Was IN until a connection broke: gets no new work until a probe, wanted at once, has looked."""
+    """Was IN until a connection broke: gets no new work until it has been probed, which is done at once."""
     OUT = "out"
 
 
@@ -62,13 +62,13 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     entered_at: float = 0.0
     """When it last came back into the rotation; connections opened before say nothing against it any more."""
     entries: tuple[float, ...] = ()
-    """When it came back, as far as that counts against it (flapping)."""
+    """When it came back lately; too many of these are flapping."""
     held: bool = False
-    """IN, but came back too often lately: used only where nobody else may answer."""
+    """IN, but came back too often lately: used only where no other endpoint may answer."""
     drained: bool = False
-    """Taken out by a person; all else goes on being observed."""
+    """Taken out by an operator; it is still probed."""
     wanted_at: float = 0.0
-    """A probe that begins after this is wanted at once; 0: none is."""
+    """A probe that begins later than this was asked for; 0: none was."""
     ping_ok: bool | None = None
     ping_ms: float | None = None
     ping_at: float | None = None
@@ -90,7 +90,7 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     """What its host name resolves to; empty where there is nothing to look up."""
 
     def __str__(self) -> str:
-        """The view as error details show it: ``replica1: out, refused (could not connect)``."""
+        """Return the view as error details show it: ``replica1: out, refused (could not connect)``."""
         words = [str(self.state)]
         if self.reason is not None:
             words.append(str(self.reason))
@@ -102,5 +102,5 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def same_system(one: EndpointView, other: EndpointView) -> bool:
-    """Whether two servers may be of one cluster, for all that is known."""
+    """Whether two servers are of one cluster, or may be as far as is known."""
     return one.system is None or other.system is None or one.system == other.system

@@ -1,4 +1,4 @@
-"""What can be learnt of an endpoint, and what its view becomes by it: the state machine "endpoint". Pure.
+"""The events that change what is known of an endpoint, and how they change it: its state machine. Pure.
 
 Moves::
 
@@ -15,9 +15,9 @@ Moves::
     Lost                         -          SUSPECT, probe wanted -                  -
     Silent                       -          probe wanted          -                  -
 
-Only a probe brings an endpoint back. Evidence from a connection that was opened before the endpoint last came back is
-stale: the dead connections of before a restart say nothing against the restarted server. An endpoint that comes back
-for the fourth time in 30 seconds is *held*: observed, and used only where nobody else may answer.
+Only a probe brings an endpoint back. A loss of a connection that was opened before the endpoint last came back is
+ignored: connections from before a restart say nothing against the restarted server. An endpoint that comes back
+for the fourth time in 30 seconds is *held*: observed, and used only where no other endpoint may answer.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ ENTRIES = 3
 ENTRIES_WITHIN = 30.0
 
 _DOUBTFUL = frozenset({Reason.REFUSED, Reason.LOST, Reason.STARTING_UP})
-"""What a failed connect must say to take away new work until a probe has looked."""
+"""Reasons of a failed connect for which an endpoint gets no new work until it has been probed."""
 
 
 class Probed(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +64,7 @@ class ConnectFailed(msgspec.Struct, frozen=True):
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """A connection said what its server is: just opened, or with news of a promotion."""
+    """A connection reported the role of its server: it was just opened, or the role has changed."""
 
     role: Role
 
@@ -78,15 +78,15 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 class Silent(msgspec.Struct, frozen=True):
-    """A read has had no answer for long enough to ask what is wrong."""
+    """A read has had no answer for so long that the endpoint should be probed."""
 
 
 class Drain(msgspec.Struct, frozen=True):
-    """Somebody wants the endpoint out of the rotation, its work in flight finished."""
+    """An operator takes the endpoint out of the rotation; work in progress is finished."""
 
 
 class Resume(msgspec.Struct, frozen=True):
-    """Somebody wants it back."""
+    """An operator puts it back."""
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -107,7 +107,7 @@ def step(
     now: float,
     wall: float,
 ) -> EndpointView:
-    """The view after the event, as the table above says; the same object if nothing changes.
+    """Return the view after the event, as the table above says; the same object if nothing changes.
 
     ``others``: the views of the other endpoints. ``max_lags``: seconds, by group.
     """
@@ -235,7 +235,7 @@ def _failed(view: EndpointView, reason: Reason | None, message: str, *, now: flo
 
 
 def _wanted(view: EndpointView, now: float) -> EndpointView:
-    """The same view, with a probe wanted, unless one that is wanted has not come yet."""
+    """The same view, with a probe asked for, unless one that was asked for has not ended so far."""
     return view if view.wanted_at > (view.ping_at or 0.0) else replace(view, wanted_at=now)
 
 

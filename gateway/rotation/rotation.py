@@ -1,35 +1,34 @@
-"""What a node knows of its endpoints, as one process sees it, and who wants to know when that changes."""
+"""What a node knows of its endpoints, as one process sees it, and who is called when that changes."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from gateway.events import BugFound, Observer, ignore
 from gateway.rotation.choosing import Candidates, Needs, candidates, objection
 from gateway.rotation.endpoint import EndpointView, Reason
 from gateway.rotation.moves import Event, step
 
-log = logging.getLogger("gateway.pool")
-
 LATELY = 5.0
-"""Seconds for which reads wait for the only server there is, as writes do (reliability.md, promise 4)."""
+"""Seconds for which reads wait for the only endpoint there is to come back, as writes do."""
 
 
 class Views(Protocol):
-    """Where the views are kept: here (``LocalViews``), or shared by the processes of a node (``node.board``)."""
+    """Where the views are kept: in this process (``LocalViews``), or shared by those of a node (``node.board``)."""
 
     @property
     def version(self) -> int:
-        """Grows with every change, whoever made it."""
+        """Grows with every change, by whichever process."""
 
     def read(self) -> Mapping[str, EndpointView]:
-        """The newest view of every endpoint, in the order they were given."""
+        """Return the newest view of every endpoint, in the order they were given."""
 
     def change(self, change: Callable[[Mapping[str, EndpointView]], EndpointView]) -> EndpointView:
-        """Replace one view, with nobody changing any of them meanwhile; returns what ``change`` returned.
+        """Replace the view of the same name by what ``change`` returns, and return that.
 
-        Nothing is written, and the version stays, where that is the very object it was given.
+        No view is changed by anybody else meanwhile. Nothing is written, and the version stays, if ``change`` returns
+        the very object it was given.
         """
 
 
@@ -49,11 +48,11 @@ class LocalViews:
         self._lock = threading.Lock()
 
     def read(self) -> Mapping[str, EndpointView]:
-        """The newest view of every endpoint, in the order they were given."""
+        """Return the newest view of every endpoint, in the order they were given."""
         return dict(self._views)
 
     def change(self, change: Callable[[Mapping[str, EndpointView]], EndpointView]) -> EndpointView:
-        """Replace one view, with nobody changing any of them meanwhile."""
+        """Replace the view of the same name by what ``change`` returns, and return that."""
         with self._lock:
             view = change(self._views)
             if view is not self._views[view.name]:
@@ -63,10 +62,11 @@ class LocalViews:
 
 
 class Rotation:
-    """All endpoints of a node as this process sees them, and who wants to know when something is learnt of one.
+    """All endpoints of a node as this process sees them, and the listeners to their changes.
 
-    NOTE: readers take no lock: the views are replaced all together. Listeners are told after that and look for
-    themselves, so that the later of two changes leaves them with what holds.
+    NOTE: readers take no lock, as the views are replaced all together. Listeners are called after that, without any
+    lock, and read the views themselves. Two threads may call them at the same time for two changes: whichever reads
+    later sees both.
     """
 
     def __init__(
@@ -76,21 +76,23 @@ class Rotation:
         max_lags: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        observe: Observer = ignore,
     ) -> None:
-        """``max_lags``: seconds by group, for groups that read."""
+        """``max_lags``: seconds by group, for groups that read; ``observe`` is told of a listener that fails."""
         self._store = views
         self._max_lags = dict(max_lags or {})
         self._clock = clock
         self._wall = wall
+        self._observe = observe
         self._lock = threading.Lock()
         self._seen = self.told = views.version
-        """``told``: the version that every listener has been told of."""
+        """``told``: the version that every listener has been called for."""
         self._views = views.read()
         self._listeners: list[Callable[[], None]] = []
 
     @property
     def version(self) -> int:
-        """The version of the views, whoever made it; after ``apply`` what was learnt is in it."""
+        """The version of the views; after ``apply`` it includes the change."""
         return self._store.version
 
     @property
@@ -99,19 +101,22 @@ class Rotation:
         return tuple(self._views)
 
     def view(self, name: str) -> EndpointView:
-        """The newest view of an endpoint; KeyError for a name that was not given."""
+        """Return the newest view of an endpoint; KeyError for a name that was not given."""
         return self._views[name]
 
     def views(self) -> tuple[EndpointView, ...]:
-        """The newest view of every endpoint."""
+        """Return the newest view of every endpoint."""
         return tuple(self._views.values())
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after every change, in the thread that brought it."""
+        """Call ``listener`` after every change, in the thread that made or noticed it."""
         self._listeners.append(listener)
 
     def apply(self, name: str, event: Event) -> EndpointView:
-        """Learn something of an endpoint, tell the listeners, return the new view. Hold no lock when calling."""
+        """Take an event into account, call the listeners if it changed the view, and return the new view.
+
+        To be called without any lock held that a listener may acquire.
+        """
 
         def change(views: Mapping[str, EndpointView]) -> EndpointView:
             others = (view for view in views.values() if view.name != name)
@@ -124,11 +129,11 @@ class Rotation:
 
     @property
     def has_news(self) -> bool:
-        """Whether something changed, here or in another process, that ``poll`` has not taken over yet."""
+        """Whether something changed, here or in another process, that ``poll`` has not taken over so far."""
         return self._store.version != self._seen
 
     def poll(self) -> bool:
-        """Take over what changed, here or in another process, and tell the listeners; False if nothing did."""
+        """Take over what changed, here or in another process, and call the listeners; False if nothing did."""
         if not self.has_news:
             return False
         with self._lock:
@@ -137,22 +142,22 @@ class Rotation:
         for listener in self._listeners:
             try:
                 listener()
-            except Exception:  # a bug of ours must not keep the others from hearing of it
-                log.exception("a listener of the rotation failed")
+            except Exception as error:  # noqa: BLE001 -- a bug of ours must not keep the others from being called
+                self._observe(BugFound(where="a listener of the rotation", error=error))
         with self._lock:
             self.told = max(self.told, seen)
         return True
 
     def candidates(self, names: Iterable[str], needs: Needs) -> Candidates:
-        """Who of these endpoints may be given work now."""
+        """Return which of these endpoints may be given work now."""
         return candidates([self.view(name) for name in names], needs)
 
     def objection(self, name: str, names: Iterable[str], needs: Needs) -> Reason | None:
-        """Why an endpoint may not serve a group with these endpoints now; None: it may."""
+        """Return why an endpoint may not serve a group with these endpoints now; None: it may."""
         return objection(self.view(name), [self.view(other) for other in names], needs)
 
     def is_back_soon(self, now: float) -> bool:
-        """Whether reads better wait than fail: the only server there is was in the rotation lately."""
+        """Whether reads should wait rather than fail: the only endpoint there is was in the rotation lately."""
         if len(self._views) != 1:
             return False
         (view,) = self.views()

@@ -1,5 +1,6 @@
 """``/health*``: can this process answer, can it serve, and all that is known of the node. From memory, always."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NamedTuple
@@ -52,13 +53,18 @@ class HealthResource:
         pool: Pool[Any],
         sizes: dict[str, int],
         snapshots: Snapshots,
+        closing: Callable[[str], int],
         readiness: Readiness,
     ) -> None:
-        """``sizes``: the most connections of each group on this node."""
+        """``closing``: how many sessions on an endpoint the node has given up and the server has not ended.
+
+        ``sizes``: the most connections of each group on this node.
+        """
         self._catalogue = catalogue
         self._pool = pool
         self._sizes = sizes
         self._snapshots = snapshots
+        self._closing = closing
         self._readiness = readiness
 
     def on_get_live(self, _request: falcon.Request, response: falcon.Response) -> None:
@@ -91,7 +97,10 @@ class HealthResource:
                 "status": "down" if down else "degraded" if degraded else "ok",
                 "version": __version__,
                 "checked_ms_ago": _age_ms(min(probed), now) if probed else None,
-                "endpoints": {name: _describe_endpoint(view, seen, now) for name, (view, seen) in views.items()},
+                "endpoints": {
+                    name: _describe_endpoint(view, seen, now) | {"closing": self._closing(name)}
+                    for name, (view, seen) in views.items()
+                },
                 "groups": groups,
                 "workers": [_describe_worker(snapshot, now) for snapshot in snapshots],
                 "catalogue": self._describe_catalogue(snapshots),

@@ -3,11 +3,9 @@
 import os
 import re
 import signal
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from threading import Event, Lock, Thread
 
 import httpx
 import psycopg2.extensions
@@ -15,87 +13,12 @@ import pytest
 
 from gateway.demo.cluster import Cluster
 from tests.live import gateways
-from tests.live.databases import plain
+from tests.live.samples import Crowd, Samples
 from tests.live.workers import Node, serving, wait_until
 
-EVERY = 0.02
-OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg-query-gateway'"
 READS, WRITES = 7, 4
 CAP = READS + WRITES + 1
 SETTINGS = {"server": {"workers": 3}, "groups.read": {"size": READS}, "groups.write": {"size": WRITES}}
-
-
-class Samples:
-    """How many connections of ours the server has, fifty times a second."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._dsn = cluster.primary.dsn()
-        self._stop = Event()
-        self.counts: Counter[int] = Counter()
-
-    @contextmanager
-    def running(self) -> Iterator["Samples"]:
-        thread = Thread(target=self._run)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            thread.join()
-
-    def _run(self) -> None:
-        with plain(self._dsn) as cursor:
-            while not self._stop.wait(EVERY):
-                cursor.execute(OURS)
-                self.counts[cursor.fetchone()[0]] += 1  # type: ignore[index]  # an aggregate has a row
-
-
-class Crowd:
-    """More clients than connections: two thirds read, one third writes."""
-
-    def __init__(self, node: Node, clients: int = 18) -> None:
-        self._node = node
-        self._stop = Event()
-        self._lock = Lock()
-        self.seen: Counter[str] = Counter()
-        self._threads = [Thread(target=self._run, args=(number,)) for number in range(clients)]
-
-    @contextmanager
-    def running(self) -> Iterator["Crowd"]:
-        for thread in self._threads:
-            thread.start()
-        try:
-            wait_until(lambda: self.seen["200"] > 100, "the crowd is served")
-            yield self
-        finally:
-            self._stop.set()
-            for thread in self._threads:
-                thread.join()
-
-    def go_on(self, requests: int) -> None:
-        """Wait until so many more are served."""
-        count = self.seen["200"]
-        wait_until(lambda: self.seen["200"] >= count + requests, "the crowd is served")
-
-    def _run(self, number: int) -> None:
-        step = 0
-        while not self._stop.is_set():
-            what = "lost"
-            with suppress(OSError, EOFError), self._node.wire() as wire:
-                while not self._stop.is_set():
-                    step += 1
-                    query = "note_slowly" if number % 3 == 0 else "wait"
-                    more = {"note": f"{number}-{step}-{os.urandom(4).hex()}"} if number % 3 == 0 else {}
-                    what = "lost"
-                    answer = wire.run(query, seconds=0.02, **more)
-                    what = str(answer.status)
-                    with self._lock:
-                        self.seen[what] += 1
-                    if answer.headers.get("connection") == "close" or step % 10 == 0:
-                        break  # and to whichever worker it comes next
-            if what == "lost":
-                with self._lock:
-                    self.seen[what] += 1
 
 
 @pytest.fixture

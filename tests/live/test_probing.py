@@ -19,6 +19,7 @@ from gateway.postgres.resolving import Resolver
 from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role
 from gateway.rotation.moves import Lost, Silent
 from gateway.rotation.rotation import LocalViews, Rotation
+from gateway.settings import ProbeSettings
 from gateway.waiting import ThreadWaits
 from tests.live.databases import connect, soon
 from tests.live.sessions import wait_until
@@ -49,8 +50,7 @@ class Probing:
             rotation=self.rotation,
             election=Election(None, name="", stale_after=1.0),
             polling=self.polling,
-            interval=INTERVAL,
-            timeout=TIMEOUT,
+            settings=ProbeSettings(interval=INTERVAL, timeout=TIMEOUT),
         )
 
     def view(self, name: str) -> EndpointView:

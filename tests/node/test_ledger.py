@@ -1,68 +1,114 @@
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from gateway.node.ledger import CountedDriver, Ledger
-from gateway.node.places import AFTER_BREAK, AFTER_FAREWELL, Places
-from gateway.pool.driver import ConnectError, Driver
+from gateway.errors import ConnectionLost
+from gateway.events import Event, NodeNotShared
+from gateway.node.counting import CountedDriver, Quota
+from gateway.node.ledger import ASK_EVERY, Ledger
+from gateway.node.places import AFTER_CLOSE, AFTER_CUT, Places
+from gateway.node.sessions import Sessions
+from gateway.pool.driver import CapReached, ConnectError, Driver
+from gateway.postgres.backends import Backend
 from gateway.rotation.endpoint import Reason
 from tests.node.clock import Clock
 from tests.pool.fake import FakeConnection, FakeServer
 
 
+class Server(FakeServer):
+    """Has sessions, which may outlive their connections."""
+
+    def __init__(self, name: str = "primary") -> None:
+        super().__init__(name)
+        self.sessions: set[Backend] = set()
+        self.is_answering = True
+        self._started = 0
+
+    def begin(self) -> Backend:
+        self._started += 1
+        session = Backend(100 + self._started % 4, self._started)
+        self.sessions.add(session)
+        return session
+
+
 class Connection(FakeConnection):
-    """Tells when it is closed."""
+    """Tells when it is closed. ``keeps`` has its session go on after that."""
 
     on_close: Callable[[bool], None] | None = None
     in_good_order = True
+    keeps = False
+
+    def __init__(self, server: Server, clock: Clock, *, prepares: bool = True) -> None:
+        super().__init__(server, clock)
+        self.prepares = prepares
+        self.home = server
+        self.session = server.begin()
 
     def close(self) -> None:
         super().close()
         on_close, self.on_close = self.on_close, None
+        if not self.keeps:
+            self.home.sessions.discard(self.session)
         if on_close is not None:
             on_close(self.in_good_order)
+
+    def get_backend_pid(self) -> int:
+        return self.session.pid
+
+    def ask(self, sql: str, _deadline: float) -> list[tuple[str | None, ...]]:
+        if not self.home.is_answering:
+            self.close()
+            raise ConnectionLost("no answer")
+        sessions: Iterable[Backend] = self.home.sessions if "ANY" in sql else [self.session]
+        return [(str(pid), f"{started / 1e6:.6f}") for pid, started in sessions]
 
 
 class FakeDriver:
     """Connects, or raises what it is told."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, server: Server | None = None) -> None:
         self._clock = clock
+        self.server = server or Server()
         self.error: Exception | None = None
         self.began: list[float] = []
+        self.prepares = True
 
-    def connect(self, endpoint: str, deadline: float) -> Connection:
+    def connect(self, endpoint: str, deadline: float) -> Connection:  # noqa: ARG002 -- there is one server
         assert self._clock() < deadline
         self.began.append(self._clock())
         if self.error is not None:
             raise self.error
-        return Connection(FakeServer(endpoint), self._clock)
+        return Connection(self.server, self._clock, prepares=self.prepares)
 
 
 class Rig:
-    """A driver over two places, and one more place to borrow from."""
+    """A driver over two places and sessions, and one more place to borrow."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
         self.inner = FakeDriver(self.clock)
         self.places = Places(folder / "own", size=2, share=2, clock=self.clock)
+        self.sessions = Sessions(folder / "sessions", size=2, clock=self.clock)
         self.others = Places(folder / "others", size=1, share=1, clock=self.clock)
 
-    def driver(self, *places: Places) -> "Driver[Connection]":
+    def driver(self, *quotas: Quota) -> "Driver[Connection]":
         return CountedDriver(
             self.inner,
             purpose="group read",
-            places={"primary": places or (self.places,)},
+            quotas={"primary": quotas or (Quota(self.places, self.sessions),)},
             clock=self.clock,
             sleep=self.clock.sleep,
         )
 
+    def connect(self) -> Connection:
+        return self.driver().connect("primary", self.clock() + 2)
+
     def freed_after(self) -> float:
         """Seconds until a place is free."""
         began = self.clock()
-        while self.places.taken() == self.places.size:
+        while not self.places.free():
             self.clock.sleep(0.001)
         return self.clock() - began
 
@@ -73,38 +119,27 @@ def rig(tmp_path: Path) -> Rig:
 
 
 def test_no_more_connections_are_opened_than_there_are_places(rig: Rig) -> None:
-    driver = rig.driver()
-    kept = [driver.connect("primary", rig.clock() + 2) for _ in range(2)]
-    with pytest.raises(ConnectError, match="group read: all its connections on this node are in use") as refused:
-        driver.connect("primary", rig.clock() + 2)
+    kept = [rig.connect() for _ in range(2)]
+    with pytest.raises(CapReached, match="group read: all its connections on this node are in use") as refused:
+        rig.connect()
     assert refused.value.reason is None
     assert (len(kept), len(rig.inner.began)) == (2, 2)
 
 
 def test_waiting_for_a_place_leaves_time_to_connect(rig: Rig) -> None:
-    driver = rig.driver()
-    kept = [driver.connect("primary", rig.clock() + 2) for _ in range(2)]
+    kept = [rig.connect() for _ in range(2)]
     began = rig.clock()
-    with pytest.raises(ConnectError):
-        driver.connect("primary", began + 2)
+    with pytest.raises(CapReached):
+        rig.connect()
     assert kept
     assert 1.4 < rig.clock() - began <= 1.5
 
 
-def test_a_closed_connection_makes_room_when_the_server_has_forgotten_it(rig: Rig) -> None:
-    driver = rig.driver()
-    first, second = (driver.connect("primary", rig.clock() + 2) for _ in range(2))
-    first.close()
-    closed = rig.clock()
-    driver.connect("primary", rig.clock() + 2)
-    assert rig.inner.began[-1] - closed == pytest.approx(AFTER_FAREWELL, abs=0.011)
-    assert second.on_close is not None
-
-
-@pytest.mark.parametrize(("in_good_order", "after"), [(True, AFTER_FAREWELL), (False, AFTER_BREAK)])
-def test_one_cut_off_takes_longer(in_good_order: bool, after: float, rig: Rig) -> None:
-    driver = rig.driver()
-    kept, cut = (driver.connect("primary", rig.clock() + 2) for _ in range(2))
+@pytest.mark.parametrize(("in_good_order", "after"), [(True, AFTER_CLOSE), (False, AFTER_CUT)])
+def test_a_place_is_free_some_time_after_a_close_and_longer_after_a_cut(
+    in_good_order: bool, after: float, rig: Rig
+) -> None:
+    kept, cut = (rig.connect() for _ in range(2))
     cut.in_good_order = in_good_order
     cut.close()
     cut.close()
@@ -112,47 +147,96 @@ def test_one_cut_off_takes_longer(in_good_order: bool, after: float, rig: Rig) -
     assert kept.on_close is not None
 
 
+@pytest.mark.parametrize("in_good_order", [True, False])
+def test_a_session_counts_until_the_server_says_that_it_is_gone(in_good_order: bool, rig: Rig) -> None:
+    kept, cut = (rig.connect() for _ in range(2))
+    cut.in_good_order = in_good_order
+    cut.close()
+    rig.clock.sleep(3600)
+    with pytest.raises(CapReached, match="group read: the server has not ended the sessions that were given up"):
+        rig.connect()
+    assert [row.backend for row in rig.sessions.closing().values()] == [cut.session]
+    rig.sessions.resolve(rig.sessions.closing(), frozenset([cut.session]))
+    with pytest.raises(CapReached):
+        rig.connect()
+    rig.sessions.resolve(rig.sessions.closing(), frozenset())
+    assert rig.connect()
+    assert kept.on_close is not None
+
+
+def test_a_session_that_cannot_begin_gives_its_place_back_at_once(rig: Rig) -> None:
+    connections = [rig.connect() for _ in range(2)]
+    for connection in connections:
+        connection.close()
+    rig.clock.sleep(AFTER_CUT)
+    with pytest.raises(CapReached):
+        rig.connect()
+    assert rig.places.free() == 2
+
+
 def test_one_that_was_forgotten_without_a_close_is_counted_off_too(rig: Rig) -> None:
-    driver = rig.driver()
-    kept = driver.connect("primary", rig.clock() + 2)
-    driver.connect("primary", rig.clock() + 2)
+    kept = rig.connect()
+    rig.connect()
     gc.collect()
-    assert rig.freed_after() == pytest.approx(AFTER_BREAK, abs=0.002)
+    assert rig.freed_after() == pytest.approx(AFTER_CUT, abs=0.002)
+    assert len(rig.sessions.closing()) == 1
     assert kept.on_close is not None
 
 
 @pytest.mark.parametrize(
-    ("error", "after"),
+    ("error", "is_cut"),
     [
-        (ConnectError(Reason.REFUSED, "refused"), AFTER_FAREWELL),
-        (ConnectError(Reason.AUTH, "password"), AFTER_FAREWELL),
-        (ConnectError(None, "too many clients"), AFTER_FAREWELL),
-        (ConnectError(Reason.TIMEOUT, "no connection in time"), AFTER_BREAK),
-        (ConnectError(Reason.LOST, "reset"), AFTER_BREAK),
-        (ZeroDivisionError("a bug"), AFTER_BREAK),
+        (ConnectError(Reason.REFUSED, "refused"), False),
+        (ConnectError(Reason.AUTH, "password"), False),
+        (ConnectError(None, "too many clients"), False),
+        (ConnectError(Reason.TIMEOUT, "no connection in time"), True),
+        (ConnectError(Reason.LOST, "reset"), True),
+        (ZeroDivisionError("a bug"), True),
     ],
 )
-def test_a_connect_that_fails_gives_its_place_back(error: Exception, after: float, rig: Rig) -> None:
-    driver = rig.driver()
-    kept = driver.connect("primary", rig.clock() + 2)
+def test_a_connect_that_fails_gives_its_place_back_and_a_cut_one_counts_as_a_session(
+    error: Exception, is_cut: bool, rig: Rig
+) -> None:
+    kept = rig.connect()
     rig.inner.error = error
     with pytest.raises(type(error)) as raised:
-        driver.connect("primary", rig.clock() + 2)
+        rig.connect()
     assert raised.value is error
-    assert rig.freed_after() == pytest.approx(after, abs=0.002)
+    assert rig.freed_after() == pytest.approx(AFTER_CUT if is_cut else AFTER_CLOSE, abs=0.002)
+    assert [row.backend for row in rig.sessions.closing().values()] == [None] * is_cut
     assert kept.on_close is not None
 
 
-def test_a_probe_without_a_place_of_its_own_soon_borrows_one(rig: Rig) -> None:
-    stopped = [rig.places.take(), rig.places.take()]
-    assert None not in stopped
+def test_behind_a_pooler_nobody_can_be_asked_and_time_decides(rig: Rig) -> None:
+    rig.inner.prepares = False
+    connections = [rig.connect() for _ in range(2)]
+    for connection in connections:
+        connection.in_good_order = False
+        connection.close()
+    assert rig.sessions.closing() == {}
+    rig.clock.sleep(AFTER_CUT)
+    assert rig.connect()
+
+
+def test_a_connection_that_is_lost_before_its_session_is_known_counts_as_one_that_is_not_known(rig: Rig) -> None:
+    rig.inner.server.is_answering = False
+    with pytest.raises(ConnectError, match="connected, but no answer") as lost:
+        rig.connect()
+    assert lost.value.reason is Reason.LOST
+    assert [row.backend for row in rig.sessions.closing().values()] == [None]
+
+
+def test_a_probe_without_a_place_of_its_own_soon_borrows_where_most_are_free(rig: Rig) -> None:
+    taken = rig.others.take()
     began = rig.clock()
-    probe = rig.driver(rig.places, rig.others).connect("primary", began + 0.5)
+    probe = rig.driver(Quota(rig.others, None), Quota(rig.others, None), Quota(rig.places, rig.sessions)).connect(
+        "primary", began + 0.5
+    )
     assert rig.clock() - began < 0.06
-    assert rig.others.taken() == 1
+    assert (taken, rig.places.free()) == (0, 1)
     probe.close()
-    rig.clock.sleep(AFTER_FAREWELL)
-    assert rig.others.taken() == 0
+    rig.clock.sleep(AFTER_CLOSE)
+    assert rig.places.free() == 2
 
 
 class FakeLender:
@@ -164,12 +248,22 @@ class FakeLender:
 
 
 class Worker:
-    """One worker's ledger over a group of five connections for four workers."""
+    """One worker's ledger over a group of connections for four workers."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock, server: Server, *, size: int = 5) -> None:
         self.is_draining = False
-        self.ledger = Ledger(folder, workers=4, is_draining=lambda: self.is_draining, clock=clock)
-        self.driver = self.ledger.for_group("read", FakeDriver(clock), size=5, endpoints=["primary"])
+        self.events: list[Event] = []
+        self.ledger = Ledger(
+            folder,
+            workers=4,
+            is_draining=lambda: self.is_draining,
+            observe=self.events.append,
+            clock=clock,
+            sleep=clock.sleep,
+        )
+        self.inner = FakeDriver(clock, server)
+        self.driver = self.ledger.for_group("read", self.inner, size=size, endpoints=["primary"])
+        self.probes = self.ledger.for_probes(self.inner, ["primary"])
         self.lender = FakeLender()
         self.ledger.enlist("read", self.lender)
         self.clock = clock
@@ -183,6 +277,9 @@ class Worker:
             return False
         return True
 
+    def probe(self) -> Connection:
+        return self.probes.connect("primary", self.clock() + 0.5)
+
     def gives(self) -> list[tuple[int, bool]]:
         self.lender.asked.clear()
         self.ledger.tend()
@@ -190,9 +287,14 @@ class Worker:
 
 
 @pytest.fixture
-def workers(tmp_path: Path) -> list[Worker]:
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def workers(tmp_path: Path, server: Server) -> list[Worker]:
     clock = Clock()
-    return [Worker(tmp_path, clock) for _ in range(4)]
+    return [Worker(tmp_path, clock, server) for _ in range(4)]
 
 
 def test_no_place_is_lost_to_rounding(workers: list[Worker]) -> None:
@@ -227,27 +329,111 @@ def test_who_is_about_to_end_gives_all_that_is_idle(workers: list[Worker]) -> No
 def test_a_probe_has_a_place_beside_those_of_the_groups(workers: list[Worker]) -> None:
     first, second, *_ = workers
     assert [worker.connect() for worker in (first, first, second, second, first)] == [True] * 5
-    probes = first.ledger.for_probes(FakeDriver(first.clock), ["primary"])
-    probe = probes.connect("primary", first.clock() + 0.5)
+    probe = first.probe()
     with pytest.raises(ConnectError, match="probe: all its connections"):
-        second.ledger.for_probes(FakeDriver(first.clock), ["primary"]).connect("primary", first.clock() + 0.001)
+        second.probes.connect("primary", second.clock() + 0.001)
     assert probe.on_close is not None
 
 
-def test_without_the_directory_a_worker_serves_uncounted_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_probe_that_borrowed_gives_back_as_soon_as_its_own_place_is_free(tmp_path: Path, server: Server) -> None:
+    worker = Worker(tmp_path, Clock(), server, size=1)
+    worker.probe().close()
+    probe = worker.probe()
+    assert not worker.connect()
+    worker.ledger.tend()
+    assert not worker.connect()
+    worker.clock.sleep(AFTER_CLOSE)
+    worker.ledger.tend()
+    assert worker.connect()
+    worker.ledger.tend()
+    assert not probe.closed
+    with pytest.raises(CapReached):
+        worker.probe()
+    probe.close()
+    worker.clock.sleep(AFTER_CLOSE)
+    assert worker.probe()
+
+
+def test_a_probe_that_was_closed_gives_back_what_it_borrowed_once(tmp_path: Path, server: Server) -> None:
+    worker = Worker(tmp_path, Clock(), server, size=1)
+    worker.probe().close()
+    asking = worker.probe()
+    asking.close()
+    worker.clock.sleep(AFTER_CUT)
+    worker.ledger.tend()
+    probe = worker.probe()
+    worker.ledger.ask("primary", probe)
+    assert worker.connect()
+
+
+def test_a_server_is_asked_at_once_about_what_was_given_up_and_then_from_time_to_time(
+    workers: list[Worker], server: Server
 ) -> None:
-    ledger = Ledger(tmp_path / "gone", workers=1, is_draining=lambda: False)
-    driver = FakeDriver(Clock())
-    assert ledger.for_group("read", driver, size=1, endpoints=["primary"]) is driver
-    assert ledger.for_probes(driver, ["primary"]) is driver
-    ledger.enlist("read", FakeLender())
-    ledger.tend()
-    assert "group read: connections of this worker are not counted with the node's" in caplog.text
+    first, second, *_ = workers
+    due: list[str] = []
+    second.ledger.on_due(due.append)
+    probe = second.probe()
+    assert first.connect()
+    first.connections[0].keeps = True
+    second.ledger.tend()
+    assert due == []
+    first.connections[0].close()
+    for seconds, expected in ((0.0, 1), (0.05, 1), (ASK_EVERY, 2)):
+        first.clock.sleep(seconds)
+        second.ledger.tend()
+        assert len(due) == expected
+        if len(due) == expected:
+            second.ledger.ask("primary", probe)
+        assert first.ledger.closing("primary") == 1
+    server.sessions.clear()
+    second.ledger.ask("primary", probe)
+    assert first.ledger.closing("primary") == 0
+
+
+def test_a_question_that_is_not_answered_is_asked_again(workers: list[Worker], server: Server) -> None:
+    first, second, *_ = workers
+    probe = second.probe()
+    assert first.connect()
+    first.connections[0].close()
+    server.is_answering = False
+    second.ledger.ask("primary", probe)
+    assert first.ledger.closing("primary") == 1
+    server.is_answering = True
+    probe = second.probe()
+    second.ledger.ask("primary", probe)
+    assert first.ledger.closing("primary") == 0
+
+
+def test_what_a_closed_ledger_had_counts_as_closing_until_the_server_has_ended_it(
+    workers: list[Worker], server: Server
+) -> None:
+    first, second, *_ = workers
+    assert first.connect()
+    first.ledger.close()
+    first.connections[0].keeps = True
+    first.connections[0].close()
+    assert not first.connect()
+    first.ledger.tend()
+    assert first.ledger.closing("primary") == 0
+    for _ in range(10):
+        second.ledger.tend()
+    assert second.ledger.closing("primary") == 1
+    server.sessions.clear()
+    second.ledger.ask("primary", second.probe())
+    assert second.ledger.closing("primary") == 0
+
+
+def test_without_the_directory_a_worker_serves_uncounted_and_says_so(tmp_path: Path) -> None:
+    worker = Worker(tmp_path / "gone", Clock(), Server())
+    assert worker.driver is worker.probes is worker.inner
+    worker.ledger.tend()
+    assert worker.ledger.closing("primary") == 0
+    assert [type(event) for event in worker.events] == [NodeNotShared, NodeNotShared]
+    assert "connections of this worker for group read are not counted with the node's" in str(worker.events[0])
 
 
 def test_names_of_groups_may_be_anything(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, workers=1, is_draining=lambda: False)
+    ledger = Ledger(tmp_path, workers=1, is_draining=lambda: False, observe=lambda _: None)
     driver = ledger.for_group("../../Übel\n" * 99, FakeDriver(Clock()), size=1, endpoints=["primary"])
     assert driver.connect("primary", 1e12)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 2

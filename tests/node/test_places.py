@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import gateway
-from gateway.node.places import AFTER_BREAK, AFTER_FAREWELL, FRESH, Places
+from gateway.node.places import AFTER_CLOSE, AFTER_CUT, FRESH, Places
 from tests.node.clock import Clock
 
 HOLDER = """
@@ -37,7 +37,7 @@ def test_there_are_so_many_places_whoever_takes_them(hands: tuple[Places, Places
     one, two = hands
     assert [one.take(), two.take(), one.take()] == [0, 1, 2]
     assert (one.take(), two.take()) == (None, None)
-    assert (one.mine, two.mine, one.taken()) == (2, 1, 3)
+    assert (one.mine, two.mine, one.free()) == (2, 1, 0)
 
 
 def test_a_place_is_free_again_when_the_server_has_forgotten_the_connection(
@@ -46,13 +46,13 @@ def test_a_place_is_free_again_when_the_server_has_forgotten_the_connection(
     one, two = hands
     places = [one.take() for _ in range(3)]
     assert places == [0, 1, 2]
-    one.release(1, after=AFTER_FAREWELL)
-    one.release(2, after=AFTER_BREAK)
-    assert (two.take(), one.taken()) == (None, 3)
-    clock.now += AFTER_FAREWELL
+    one.release(1, after=AFTER_CLOSE)
+    one.release(2, after=AFTER_CUT)
+    assert (two.take(), one.free()) == (None, 0)
+    clock.now += AFTER_CLOSE
     assert two.take() == 1
     assert two.take() is None
-    clock.now += AFTER_BREAK - AFTER_FAREWELL + FRESH
+    clock.now += AFTER_CUT - AFTER_CLOSE + FRESH
     assert two.take() == 2
 
 
@@ -65,7 +65,7 @@ def test_places_of_a_dead_process_are_free_some_time_after_its_death_was_noticed
     clock.now += 3600
     two.sweep()
     assert two.take() is None
-    clock.now += AFTER_BREAK
+    clock.now += AFTER_CUT
     assert two.take() == 0
 
 
@@ -89,7 +89,7 @@ def test_places_of_a_stopped_process_stay_its_own_and_those_of_a_killed_one_do_n
     holder.kill()
     holder.communicate()
     places.sweep()
-    clock.now += AFTER_BREAK
+    clock.now += AFTER_CUT
     assert [places.take(), places.take()] == [0, 1]
 
 
@@ -97,7 +97,7 @@ def test_a_time_from_before_the_machine_started_anew_counts_for_nothing(tmp_path
     before = Places(tmp_path / "places", size=1, share=1, clock=Clock(now=900_000.0))
     place = before.take()
     assert place == 0
-    before.release(place, after=AFTER_BREAK)
+    before.release(place, after=AFTER_CUT)
     before.close()
     assert Places(tmp_path / "places", size=1, share=1, clock=clock).take() == 0
 
@@ -137,9 +137,9 @@ def test_who_is_about_to_end_claims_no_share(tmp_path: Path, clock: Clock) -> No
 def test_what_is_borrowed_does_not_count_against_a_share(hands: tuple[Places, Places]) -> None:
     one, _ = hands
     assert one.take(is_borrowed=True) == 0
-    assert (one.mine, one.taken()) == (0, 1)
+    assert (one.mine, one.free()) == (0, 2)
     one.release(0, after=0)
-    assert one.taken() == 0
+    assert one.free() == 3
 
 
 def test_generations_of_different_sizes_share_what_both_have(tmp_path: Path, clock: Clock) -> None:

@@ -14,6 +14,7 @@ from gateway.postgres.driver import Address, Driver
 from gateway.postgres.probing import Look
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.rotation import LocalViews, Rotation
+from gateway.settings import ProbeSettings
 
 
 @contextmanager
@@ -31,11 +32,10 @@ def watcher(port: int, rotation: Rotation, *, stood_still: bool = False) -> Watc
         driver=Driver({"r": address}, read_only=True),
         rotation=rotation,
         history=History(),
-        interval=0.5,
-        timeout=0.1,
+        settings=ProbeSettings(interval=0.5, timeout=0.1),
         is_wanted=lambda: True,
         stood_still_since=lambda _: stood_still,
-        on_look=lambda: None,
+        after_look=lambda _: None,
     )
 
 

@@ -62,6 +62,7 @@ class HealthRig:
             catalogue=catalogue,
             pool=self.pool,
             sizes={"read": 4, "write": 2},
+            closing=lambda _: 0,
             snapshots=self.snapshots,
             readiness=readiness,
         )
