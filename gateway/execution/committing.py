@@ -78,6 +78,7 @@ class Committer:
             client=call.client,
             max_bytes=self._max_result_bytes,
             guard=guard,
+            settings=call.caller.settings,
         )
 
     def _write(self, call: TransactionCall) -> Answer:
@@ -140,6 +141,7 @@ class _Attempts:
             connection,
             call.work,
             deadline=call.deadline,
+            settings=call.caller.settings,
             patience=KEY_GLANCE if self._waits else KEY_PATIENCE,
             on_claimed=None if self._doubt is None else self._dispel,
         )

@@ -11,6 +11,7 @@ from gateway.execution.results import encode
 from gateway.execution.running import Runner
 from gateway.postgres import single
 from gateway.postgres.session import Session
+from gateway.postgres.single import Result
 
 Alone = Callable[[SingleCall], Answer]
 """Runs one call on one connection."""
@@ -18,6 +19,8 @@ Share = Callable[[Alone], Alone]
 """Stands between binding and checking out: from what runs a call alone it makes what may answer calls together, or
 from memory. It sees plan, literals, caller and freshness of each, and must give each the answer it would have had
 alone."""
+RunPlan = Callable[..., Result]
+"""``single.run``, or what stands for it in a test."""
 
 
 def unshared(alone: Alone) -> Alone:
@@ -29,8 +32,17 @@ class Execution:
     """The one door behind which calls run."""
 
     def __init__(
-        self, *, plans: Plans, runner: Runner, committer: Committer, max_result_bytes: int, share: Share = unshared
+        self,
+        *,
+        plans: Plans,
+        runner: Runner,
+        committer: Committer,
+        max_result_bytes: int,
+        share: Share = unshared,
+        run: RunPlan = single.run,
     ) -> None:
+        """``run`` runs a plan on a connection."""
+        self._run_plan = run
         self._plans = plans
         self._runner = runner
         self._committer = committer
@@ -54,7 +66,7 @@ class Execution:
         return Answer(body=body, served=served)
 
     def _read(self, call: SingleCall, connection: Session, guard: str) -> bytes:
-        result = single.run(
+        result = self._run_plan(
             connection,
             call.plan,
             call.literals,
@@ -62,12 +74,18 @@ class Execution:
             client=call.client,
             max_bytes=self._max_result_bytes,
             guard=guard,
+            settings=call.caller.settings,
         )
         return encode(call.query, result, committed=False)
 
     def _write(self, call: SingleCall, connection: Session) -> bytes:
-        result = single.run(
-            connection, call.plan, call.literals, deadline=call.deadline, max_bytes=self._max_result_bytes
+        result = self._run_plan(
+            connection,
+            call.plan,
+            call.literals,
+            deadline=call.deadline,
+            max_bytes=self._max_result_bytes,
+            settings=call.caller.settings,
         )
         return encode(call.query, result, committed=True)
 

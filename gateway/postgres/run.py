@@ -1,6 +1,6 @@
 """What is under way on a session: until when, for whom, and how far it has come."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 
 from gateway.postgres.failures import Stage
@@ -23,6 +23,7 @@ class Run:
         "leaves_state",
         "on_silent",
         "reads",
+        "settings",
         "silent_at",
         "stage",
         "wrote",
@@ -38,6 +39,8 @@ class Run:
         self.stage = Stage.PREPARING
         self.reads = False
         """Whether what runs, or ran last, is a read, which may be given up at any moment."""
+        self.settings: Mapping[str, str] = {}
+        """Settings that hold for this use's statements: they go in front of them, in their transaction."""
         self.wrote = False
         """Whether anything of this use may have written."""
         self.leaves_state = False

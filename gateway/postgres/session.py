@@ -327,6 +327,11 @@ class Session(psycopg2.extensions.connection):
     def preface(self, plans: Sequence[Plan]) -> list[str]:
         """Return the statements that must come first in a transaction of these plans, whose guards are prepared."""
         parts = [] if self.prepares else self._pins("SET LOCAL")
+        if self.run.settings:
+            parts += [
+                f"SELECT pg_catalog.set_config({literal(name)}, {literal(value)}, true)"
+                for name, value in self.run.settings.items()
+            ]
         parts += self.runs([plan.guard for plan in plans])
         if self._sequences_stale and self.prepares and not all(plan.harmless for plan in plans):
             parts.append("DISCARD SEQUENCES")

@@ -1,6 +1,6 @@
 """Runs one plan on a session: one message, and the result as the server wrote it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import floor
 from time import monotonic
 from typing import Any
@@ -43,12 +43,13 @@ def run(
     client: Client | None = None,
     max_bytes: int | None = None,
     guard: str = "",
+    settings: Mapping[str, str] = {},
 ) -> Result:
     """Run a plan with its literals (in the order of ``$1`` …) and give what it answered.
 
     A read ends when ``client`` hangs up; a write runs to its end. A plain write is one message and its own
-    transaction. ``guard`` (one of ``guarding``) goes in front of a read and may stop it: TooStale. Raises a
-    GatewayError, with the outcome for a write.
+    transaction. ``guard`` (one of ``guarding``) goes in front of a read and may stop it: TooStale.
+    ``settings`` hold for this plan alone. Raises a GatewayError, with the outcome for a write.
     """
     use = session.run
     use.deadline = deadline
@@ -62,6 +63,7 @@ def run(
     use.stage = Stage.PREPARING
     use.reads = not plan.write
     use.silent_at = None
+    use.settings = settings
     try:
         try:
             result = _execute(session, plan, literals, guard)
@@ -168,7 +170,7 @@ def _execute(session: Session, plan: Plan, literals: Sequence[str], guard: str) 
         front = session.front()
     if guard:
         text = (guard if session.prepares else guarding.READ_COMMITTED + guard) + text
-    if plan.write or not plan.harmless or not session.prepares:
+    if plan.write or not plan.harmless or not session.prepares or session.run.settings:
         text = _head(session, plan) + text
     if plan.transaction:
         return _run_in_transaction(session, plan, f"{front}BEGIN; {text}")

@@ -6,7 +6,7 @@ message (100 INSERTs: less than half the time). The COMMIT is a message of its o
 results, answer, and the mark under which its outcome can be found out should the connection break.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import floor, inf
 from time import monotonic
@@ -112,13 +112,15 @@ def run(
     client: Client | None = None,
     max_bytes: int | None = None,
     guard: str = "",
+    settings: Mapping[str, str] = {},
     patience: float = inf,
     on_claimed: Callable[[], None] | None = None,
 ) -> Answer:
     """Run it all or nothing, and give the answer.
 
     A work that only reads ends when ``client`` hangs up, and ``guard`` (one of ``guarding``) may stop it: TooStale.
-    For a key that another request holds it waits ``patience`` seconds, and at most until the deadline: KeyInUse.
+    ``settings`` hold for this transaction alone. For a key that another request holds it waits ``patience`` seconds,
+    and at most until the deadline: KeyInUse.
     ``on_claimed`` is called when the key is held, before anything else is sent: from then on no earlier transaction
     with this key has committed, or ever will. It costs a message.
     Raises Unresolved, or a GatewayError with the outcome, if it writes, and the step that failed.
@@ -126,6 +128,7 @@ def run(
     client = None if work.writes else client
     try:
         _undertake(session, [step.plan for step in work.steps], deadline, client)
+        session.run.settings = settings
         try:
             return _Attempt(session, work, deadline, max_bytes, guard, patience, on_claimed).run()
         except _Forgotten:

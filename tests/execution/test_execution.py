@@ -1,5 +1,6 @@
 """What becomes of a call between the one who makes it and the runner."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from gateway.errors import GatewayError, Served
 from gateway.execution.call import Answer, Caller, SingleCall
 from gateway.execution.execution import Alone, Execution, Share, unshared
 from gateway.execution.freshness import Freshness
+from gateway.postgres.single import Result
+from gateway.postgres.statement import Plan
 from tests.execution.samples import query, single, transaction
 
 READ, WRITE = query(), query("pay", write=True)
@@ -65,6 +68,33 @@ def test_a_read_that_no_standby_can_run_asks_for_the_primary() -> None:
     call = single(READ, freshness=Freshness(max_lag=10.0))
     execution(scripted).run(replace(call, plan=replace(call.plan, only_primary=True)))
     assert scripted.freshness == Freshness(max_lag=10.0, only_primary=True)
+
+
+class TestWhatReachesTheConnection:
+    @pytest.mark.parametrize("asked", [READ, WRITE], ids=["a read", "a write"])
+    def test_a_callers_settings_go_with_its_plan(self, asked: Query) -> None:
+        ran: list[dict[str, Any]] = []
+
+        def run(_session: Any, plan: Plan, literals: Sequence[str], **how: Any) -> Result:
+            ran.append({"query": plan.query, "literals": literals, **how})
+            return Result(b"", 1)
+
+        class Runs(Scripted):
+            def read(self, call: Any, work: Any) -> tuple[bytes, Served]:
+                return work(call, None, "guard;"), Served(endpoint="a")
+
+            def write(self, call: Any, work: Any) -> tuple[bytes, Served]:
+                return work(call, None), Served(endpoint="a")
+
+        runs: Any = Runs()
+        execution = Execution(plans=runs, runner=runs, committer=runs, max_result_bytes=100, run=run)
+        caller = Caller(name="key:shop", settings={"app.tenant": "7"})
+        answer = execution.run(single(asked, ("'1'",), caller=caller))
+        assert answer.body == (b'{"affected":1,"outcome":"committed"}' if asked is WRITE else b'{"affected":1}')
+        (how,) = ran
+        assert (how["query"], how["literals"], how["settings"]) == (asked.name, ("'1'",), {"app.tenant": "7"})
+        assert how["max_bytes"] == 100
+        assert how.get("guard", "") == ("" if asked is WRITE else "guard;")
 
 
 class TestSharing:

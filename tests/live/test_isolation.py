@@ -8,10 +8,11 @@ import psycopg2.extensions
 import pytest
 
 from gateway.demo.cluster import Cluster
-from gateway.errors import GatewayError, NoEndpoint, QueryBroken
+from gateway.errors import GatewayError, InvalidArguments, NoEndpoint, QueryBroken
 from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
-from gateway.postgres import single
+from gateway.postgres import single, transaction
+from gateway.postgres.transaction import Step, Work
 from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation
@@ -250,6 +251,40 @@ def test_a_harmless_query_costs_no_wipe_and_a_wipe_keeps_what_is_prepared(desk: 
     desk.run(WRITE, command("PREPARE left_over AS SELECT 1"))
     desk.value(LOOK, command("SELECT 1"))
     assert len(wipes()) == 1
+
+
+TENANT = "-- name: tenant$\nSELECT current_setting('app.tenant', true)"
+SEEN = ({"app.tenant": "7"}, '"7"')
+UNSEEN = ('""', "null")
+"""A setting that was set for one transaction alone is empty afterwards; before, there is none."""
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_settings_of_a_caller_hold_for_what_runs_for_it_and_for_nothing_else(
+    write: bool, reader: Desk, desk: Desk
+) -> None:
+    chosen = desk if write else reader
+    settings, seen = SEEN
+    query = TENANT.replace("SELECT", "-- @access write\nSELECT", 1) if write else TENANT
+    assert chosen.value(query) in UNSEEN
+    assert chosen.value(query, settings=settings) == seen
+    assert chosen.value(query) in UNSEEN
+    assert chosen.value(query, settings={"app.tenant": "it's; \\ another"}) == '"it\'s; \\\\ another"'
+    with pytest.raises(InvalidArguments):
+        chosen.value(
+            "-- name: f$\nSELECT 1 / length(current_setting('app.tenant')) - :n / 0", '{"n": 1}', settings=settings
+        )
+    assert chosen.value(query) in UNSEEN
+
+
+def test_settings_of_a_caller_hold_for_its_whole_transaction(desk: Desk) -> None:
+    settings, seen = SEEN
+    plan = desk.plan(TENANT)
+    work = Work([Step(plan, lambda _: ())] * 2, lambda results: b",".join(result.text for result in results))
+    done = transaction.run(desk.connection, work, deadline=soon(), settings=settings)
+    assert done.body.decode() == f"{seen},{seen}"
+    desk.connection.settle(soon())
+    assert desk.value(TENANT) in UNSEEN
 
 
 def test_leases_of_a_real_group_do_not_see_each_others_sessions(dsn: str, desk: Desk) -> None:
