@@ -13,7 +13,7 @@ _OF_ALL = frozenset({"operators", "casts", "memberships", "path"})
 """Parts of a look that concern every query."""
 
 
-class Dependencies(msgspec.Struct, frozen=True, omit_defaults=True):
+class Dependencies(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Objects of a database, by OID where the server has resolved them and by name where it might resolve others.
 
     A name is watched because an object that is created under it may take the place of the one that was found.

@@ -38,7 +38,7 @@ class Verb(StrEnum):
     CALL = "call"
 
 
-class Text(msgspec.Struct, frozen=True):
+class Text(msgspec.Struct, frozen=True, gc=False):
     """SQL cut at its parameters: ``pieces[0] <references[0]> pieces[1] <references[1]> … pieces[-1]``."""
 
     pieces: tuple[str, ...]
@@ -56,7 +56,7 @@ class Text(msgspec.Struct, frozen=True):
         return "".join(out)
 
 
-class Statement(msgspec.Struct, frozen=True):
+class Statement(msgspec.Struct, frozen=True, gc=False):
     """One SQL statement, without a trailing semicolon, and how its result can be selected from.
 
     What is wrapped around it is made of ``{prelude} SELECT <json of _gw> FROM {source} AS _gw``; see
@@ -79,7 +79,7 @@ class Statement(msgspec.Struct, frozen=True):
     """Names of all relations named, CTE names excluded, as written, sorted, each once."""
 
 
-class Parameter(msgspec.Struct, frozen=True):
+class Parameter(msgspec.Struct, frozen=True, gc=False):
     """A declared name and what is known of its values."""
 
     name: str
@@ -92,14 +92,14 @@ class Parameter(msgspec.Struct, frozen=True):
     description: str = ""
 
 
-class Page(msgspec.Struct, frozen=True):
+class Page(msgspec.Struct, frozen=True, gc=False):
     """``@page key(col, ...) size=N``."""
 
     key: tuple[str, ...]
     size: int
 
 
-class Query(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True, gc=False):
     """One named SQL statement, its parameters, its result kind, the group it runs in."""
 
     name: str
@@ -126,7 +126,7 @@ class Query(msgspec.Struct, frozen=True):
     line: int = 0
 
 
-class Catalogue(msgspec.Struct, frozen=True):
+class Catalogue(msgspec.Struct, frozen=True, gc=False):
     """The immutable set of named queries, loaded once per process."""
 
     queries: dict[str, Query]

@@ -24,7 +24,7 @@ class Family(StrEnum):
     OTHER = "other"  # a JSON string in the type's own input form (date, interval, ranges, inet, money …)
 
 
-class Type(msgspec.Struct, frozen=True):
+class Type(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A type as the server describes it; a domain is its base type with the domain's own name."""
 
     name: str
@@ -45,7 +45,7 @@ class Type(msgspec.Struct, frozen=True):
     oid: int = 0
 
 
-class Column(msgspec.Struct, frozen=True):
+class Column(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One column of a result."""
 
     name: str
@@ -63,7 +63,7 @@ class Form(StrEnum):
     """Not prepared; literals in place, inside an explicit transaction."""
 
 
-class Expectation(msgspec.Struct, frozen=True):
+class Expectation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A condition that holds as long as types have not changed, in SQL; or the naming of what is gone is an error."""
 
     condition: str
@@ -71,7 +71,7 @@ class Expectation(msgspec.Struct, frozen=True):
     """The relations that it names: joins to a row that is there in any case."""
 
 
-class Signature(msgspec.Struct, frozen=True):
+class Signature(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What the server said of a query: learnt once per node, the same for all its connections."""
 
     parameters: tuple[Type, ...]

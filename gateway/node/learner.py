@@ -1,5 +1,6 @@
 """Keeps what a worker knows of its queries true: one worker of the node learns for all, the others take that over."""
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,6 +70,7 @@ class Learner:
         self._learns = False
         """Whether this worker learns for the node, or for itself alone."""
         self._next_glance = 0.0
+        self._is_frozen = False
         self._confirmed = threading.Event()
         self._task = Task("the learning of the queries' types", self._turn, observe=observe)
 
@@ -124,6 +126,10 @@ class Learner:
         self._take_over()
         if not self._is_alone and any(worker.learning.is_alone for worker in neighbours):
             self._go_alone("another worker cannot write it")
+        if self._plans.complete and not self._is_frozen:
+            # PERF: none of it is garbage soon. To look through what is known of 10,000 queries takes 0.2 s.
+            self._is_frozen = True
+            gc.freeze()
         self._learns = self._is_alone or self._election.is_elected()
         if self._learns:
             return min(TICK, self._learn())

@@ -16,7 +16,7 @@ from gateway.events import BugFound, CatalogueChanged, Observer, QueryRefused
 from gateway.execution.plans import Known, Plans
 from gateway.node.learnt import Entry, Failed, Learnt, Looked, Stale
 from gateway.postgres.inferring import CannotLearn, TryLater
-from gateway.postgres.learning import learn
+from gateway.postgres.learning import briefly, learn
 from gateway.postgres.looking import Look, look
 from gateway.postgres.objects import Book
 from gateway.postgres.session import Session
@@ -50,12 +50,13 @@ class Learning:
         """What the last look showed, whichever process looked."""
         self._look: Look | None = None
         """The last look by this process."""
-        self._watched = Dependencies()
+        self._watched = self._looked_for = Dependencies()
+        """What is to be watched, and what the last look watched."""
         self._watched_parts: AbstractSet[str] | None = None
         """Parts that the last look by this process was at; None: there was none."""
         self._book = Book()
-        self._is_due = True
-        """Something was learnt since the last look, so that there is more to watch."""
+        self._found: list[Dependencies] = []
+        """What is to be watched because of what was learnt since the last look."""
         self._locked: set[str] = set()
         """Relations of queries that had to wait, since the last look."""
         self._all_since: float | None = None
@@ -76,7 +77,6 @@ class Learning:
         """Learn every query, at the next turns."""
         self._all_since = monotonic()
         self._book = Book()
-        self._is_due = True
         self._plans.ask_all()
 
     def turn(self) -> float:
@@ -86,7 +86,7 @@ class Learning:
             self._look_for_changes()
         if self._learn_slice():
             return 0.0
-        if self._is_due:
+        if self._found:
             self._look_for_changes()
             return 0.0
         if self._all_since is not None:
@@ -98,20 +98,25 @@ class Learning:
 
     def _look_for_changes(self) -> None:
         began = monotonic()
-        since = self._look
-        if self._is_due:
-            since = None  # there is more to be watched
-            signatures = [known.signature for known in self._plans.all() if known.signature is not None]
-            self._watched = Dependencies.of_all(signature.dependencies for signature in signatures)
-            self._is_due = False
+        if self._look is None:
+            self._found = [known.signature.dependencies for known in self._plans.all() if known.signature is not None]
+        self._watch_more()
+        since = self._look if self._watched is self._looked_for else None  # there may be more to be watched
         with self._lend() as connection:
             seen = look(connection, self._watched, began + PER_LOOK, since=since)
         if seen is not self._look:
             self._compare(seen, is_unwritten=self._look is not None and seen.moment == self._look.moment)
-            self._look = seen
+            self._look, self._looked_for = seen, self._watched
             self._watched_parts = self._watched.parts | seen.parts.keys()
         self._locked.clear()
         self.looked_at = began
+
+    def _watch_more(self) -> None:
+        """Watch what was found since the last look as well."""
+        while self._found:
+            found, self._found = self._found[:_AT_ONCE], self._found[_AT_ONCE:]
+            self._watched = Dependencies.of_all([self._watched, *found])
+            time.sleep(0)  # let requests have their turn on a loop
 
     def _compare(self, seen: Look, *, is_unwritten: bool) -> None:
         """Have learnt anew what depends on parts that differ; ``is_unwritten``: nothing was written meanwhile.
@@ -142,7 +147,7 @@ class Learning:
             return touched
         for number, known in enumerate(self._plans.all()):
             if number % _AT_ONCE == 0:
-                time.sleep(0)
+                time.sleep(0)  # as above
             if known.signature is not None and known.signature.dependencies.touched_by(parts):
                 touched.append(known)
         return touched
@@ -160,14 +165,13 @@ class Learning:
         entries: list[Entry] = []
         ends = monotonic() + SLICE
         try:
-            with self._lend() as connection:
+            with self._lend() as connection, briefly(connection, PER_QUERY):
                 while known is not None:
                     entries.append(self._learn(connection, known, is_retry=is_waiting))
                     if is_waiting or connection.closed or monotonic() >= ends:
                         break
                     known = self._plans.next_to_learn()
         finally:
-            self._is_due = self._is_due or any(isinstance(entry, Learnt) for entry in entries)
             self._share(entries)
         return True
 
@@ -189,6 +193,7 @@ class Learning:
         except Exception as error:  # noqa: BLE001 -- a bug of ours costs this query, not all
             self._observe(BugFound(where=f"learning the types of {query.name}", error=error))
             return self._failed(known, "a bug of the gateway: its log has more")
+        self._found.append(signature.dependencies)
         is_new = known.stale_at is not None or known.signature not in (None, signature)
         return Learnt(query.name, signature, known.epoch + is_new, time.time())
 

@@ -8,7 +8,7 @@ from gateway.errors import Fault, GatewayError
 from gateway.pool.driver import ConnectError
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.inferring import CannotLearn, TryLater
-from gateway.postgres.learning import fault, learn
+from gateway.postgres.learning import briefly, fault, learn
 from gateway.postgres.objects import Book
 from gateway.postgres.session import Session
 from gateway.settings import Settings
@@ -30,7 +30,8 @@ def check(settings: Settings, catalogue: Catalogue, report: Callable[[str], None
             continue
         report(f"{name}: {connection.role}, PostgreSQL {connection.server_version_text}")
         try:
-            faults |= dict.fromkeys(_check_endpoint(name, connection, catalogue, report))
+            with briefly(connection, QUERY_TIMEOUT):
+                faults |= dict.fromkeys(_check_endpoint(name, connection, catalogue, report))
         except GatewayError as error:
             faults[Fault(f"endpoints.{name}", 0, error.server_message or error.detail)] = None
         finally:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 
 import psycopg2
 
@@ -24,15 +25,31 @@ _PASSING = frozenset({"55P03", "57014", "40", "53"})
 _NOT_SUPPORTED = "0A000"
 
 
+@contextmanager
+def briefly(connection: Session, seconds: float) -> Iterator[None]:
+    """Have what is learnt on this connection wait for locks only briefly; a GatewayError after so many seconds.
+
+    Through a pooler every question sets this for itself.
+    """
+    if not connection.prepares:
+        yield
+        return
+    connection.ask(f"SET {LOCK_TIMEOUT}", monotonic() + seconds)
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.ask("RESET lock_timeout", monotonic() + seconds)
+
+
 def learn(connection: Session, query: Query, book: Book, deadline: float) -> Signature:
     """Ask the server for the signature of a query, without running it.
 
-    Raises CannotLearn where the query is at fault, TryLater where the server cannot tell now, and a GatewayError where
-    the connection is gone.
+    It waits for a lock as long as the connection does: see ``briefly``. Raises CannotLearn where the query is at fault,
+    TryLater where the server cannot tell now, and a GatewayError where the connection is gone.
     """
     try:
-        with _patiently(connection, deadline):
-            signature = _learn(connection, query, book, deadline)
+        signature = _learn(connection, query, book, deadline)
     except Undescribed as error:
         raise _unlearnt(error.sqlstate, str(error)) from error
     except GatewayError as error:
@@ -57,20 +74,6 @@ def _unlearnt(sqlstate: str, message: str) -> CannotLearn | TryLater:
     if sqlstate in _PASSING or sqlstate[:2] in _PASSING:
         return TryLater(message)
     return CannotLearn(message)
-
-
-@contextmanager
-def _patiently(connection: Session, deadline: float) -> Iterator[None]:
-    """Wait for locks only briefly. Through a pooler every question sets this for itself."""
-    if not connection.prepares:
-        yield
-        return
-    connection.ask(f"SET {LOCK_TIMEOUT}", deadline)
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            connection.ask("RESET lock_timeout", deadline)
 
 
 def _learn(connection: Session, query: Query, book: Book, deadline: float) -> Signature:

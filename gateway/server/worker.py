@@ -75,6 +75,9 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
 
         self._sleepers = self.app.waits = looping.install()
         super().load_wsgi()
+        # PERF: modules, settings and catalogue are never garbage. To look through them takes 50 ms, and 0.2 s with
+        # 10,000 queries, in which no request has its turn.
+        gc.freeze()
 
     def run(self) -> None:
         """Serve until told to stop, then answer everything accepted and everything in the backlog."""

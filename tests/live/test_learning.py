@@ -10,7 +10,7 @@ from gateway.demo.cluster import Cluster
 from gateway.errors import ConnectionLost, DeadlineExceeded
 from gateway.postgres.describing import Undescribed, describe
 from gateway.postgres.inferring import CannotLearn, TryLater
-from gateway.postgres.learning import learn
+from gateway.postgres.learning import briefly, learn
 from gateway.postgres.objects import Book
 from tests.live.databases import Desk, connect, database, plain, soon
 
@@ -359,7 +359,7 @@ def test_a_query_whose_table_is_locked_is_put_off_and_the_others_are_learnt(
     with plain(dsn) as cursor:
         cursor.execute("BEGIN; LOCK TABLE thing")
         for text in ("SELECT * FROM thing", "SELECT * FROM seen", "-- name: q!\nUPDATE thing SET name = :n"):
-            with pytest.raises(TryLater, match="55P03"):
+            with briefly(connection, 10), pytest.raises(TryLater, match="55P03"):
                 learn(connection, desk.compile(text), book, soon())
         assert learn(connection, desk.compile("SELECT * FROM watched"), book, soon()).harmless
         cursor.execute("ROLLBACK")
