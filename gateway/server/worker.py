@@ -4,6 +4,7 @@ The loop's own callbacks read, parse and send (``client``); a green thread exist
 """
 
 import _socket
+import gc
 import io
 import os
 import sys
