@@ -216,6 +216,9 @@ class Learner:
                 self._leave_to_others(entry.queries)
             case Looked():
                 self._learning.take_over(entry)
+                if entry.sessions_stale and self._plans.confirmed:
+                    for group in self._pool.groups.values():
+                        group.retire_all()
                 self._all_since = max(self._all_since, entry.all_since)
             case Asked(queries=()):
                 self._all_wanted = max(self._all_wanted, entry.at)

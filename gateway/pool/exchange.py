@@ -261,6 +261,12 @@ class Exchange(Generic[C]):
             self.slots.close_idle(count, or_leased=or_leased)
         self._run_deferred()
 
+    def retire_all(self) -> None:
+        """Close every connection: idle ones now, leased ones when they are returned."""
+        with self._lock:
+            self.slots.retire_all()
+        self._run_deferred()
+
     def leases(self) -> dict[str, int]:
         """Return how many requests have a connection, by endpoint."""
         with self._lock:

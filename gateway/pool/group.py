@@ -123,6 +123,10 @@ class Group(Generic[C]):
         """Close so many idle connections; ``or_leased``: if none is idle, one more when it is returned."""
         self.exchange.close_idle(count, or_leased=or_leased)
 
+    def retire_all(self) -> None:
+        """Close every connection, idle ones now and leased ones when they are returned: new ones take their places."""
+        self.exchange.retire_all()
+
     @property
     def candidates(self) -> Candidates:
         """The endpoints that may be given work of this group now, and those kept in reserve."""

@@ -321,6 +321,14 @@ class GroupSlots(Generic[C]):
             if leased and all(slot.retire_at > 0 for slot in leased):
                 leased[0].retire_at = -inf
 
+    def retire_all(self) -> None:
+        """Close every connection: idle ones now, leased ones when they are returned."""
+        for slot in [slot for endpoint in self._all() for slot in endpoint.idle]:
+            self.remove(slot)
+        for slot in self._slots:
+            if slot.is_filled:
+                slot.retire_at = -inf
+
     def forget(self) -> None:
         """Empty all slots without closing their connections: after a fork they belong to the parent."""
         for slot in self._slots:

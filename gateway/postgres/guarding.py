@@ -70,7 +70,12 @@ def was_too_long(error: psycopg2.Error) -> bool:
 
 
 def found_stale(error: psycopg2.Error) -> bool:
-    """Whether a plan's guard found that the types are not those expected any more."""
+    """Whether a plan's guard found that the types are not those expected any more, or the server found it itself.
+
+    A prepared statement whose result has other columns, "cached plan must not change result type", is never run again.
+    """
+    if error.pgcode == "0A000":
+        return error.diag.source_function == "RevalidateCachedQuery"
     return error.pgcode == "22P02" and STALE in (error.diag.message_primary or "")
 
 
