@@ -134,7 +134,8 @@ class Learner:
         if self._learns:
             return min(TICK, self._learn())
         if any(worker.learning.looked_at >= monotonic() - RECENT for worker in neighbours):
-            self._confirm()
+            self._plans.confirmed = True
+            self._confirmed.set()
         self._pass_on()
         return TICK
 
@@ -155,14 +156,10 @@ class Learner:
         finally:
             self._election.stamp()
         self._fault = None
-        self._confirm()
+        self._confirmed.set()
         if self._file is not None and not self._is_alone and self._file.is_long:
             self._file.rewrite(self._everything())
         return rest
-
-    def _confirm(self) -> None:
-        self._plans.confirmed = True
-        self._confirmed.set()
 
     def _pass_on(self) -> None:
         """Have the worker that learns for the node learn what was asked for here."""

@@ -109,6 +109,7 @@ class Learning:
             self._look, self._looked_for = seen, self._watched
             self._watched_parts = self._watched.parts | seen.parts.keys()
         self._locked.clear()
+        self._plans.confirmed = True
         self.looked_at = began
 
     def _watch_more(self) -> None:
