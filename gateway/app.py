@@ -39,7 +39,7 @@ from gateway.postgres.session import Session
 from gateway.rotation.rotation import LocalViews, Rotation, Views
 from gateway.settings import GroupSettings, Settings
 from gateway.waiting import ThreadWaits, Turns, Waits
-from gateway.web.admin import EndpointAdminResource
+from gateway.web.admin import EndpointAdminResource, LearningAdminResource
 from gateway.web.browsers import Browsers
 from gateway.web.calls import Calls
 from gateway.web.catalogue import CatalogueResource
@@ -51,9 +51,9 @@ from gateway.web.queries import QueryResource, TransactionResource
 from gateway.web.readiness import Readiness
 from gateway.web.routes import Routes
 
-LONGEST_DRAIN = 3600.0
-LONGEST_DRAIN_OF_SYNC = 30.0
-"""Seconds a request may wait for an endpoint to be drained; a sync worker shows no other sign of life meanwhile."""
+LONGEST_WAIT = 3600.0
+LONGEST_WAIT_OF_SYNC = 30.0
+"""Seconds an operator's request may wait for what it asked for; a sync worker shows no other sign of life meanwhile."""
 
 log = logging.getLogger("gateway.node")
 
@@ -221,19 +221,24 @@ class _Worker:
                 catalogue=self._catalogue, plans=self._plans, pool=self._pool, is_draining=self._is_draining
             ),
         )
-        admin = EndpointAdminResource(
+        longest_wait = LONGEST_WAIT_OF_SYNC if self._settings.server.worker == "sync" else LONGEST_WAIT
+        endpoints = EndpointAdminResource(
             rotation=self._rotation,
             snapshots=self._snapshots,
             membership=partial(membership, pool=self._pool),
             waits=self._waits,
             observe=self._observe,
-            longest_wait=LONGEST_DRAIN_OF_SYNC if self._settings.server.worker == "sync" else LONGEST_DRAIN,
+            longest_wait=longest_wait,
+        )
+        learning = LearningAdminResource(
+            learn_now=self._learner.learn_now, plans=self._plans, longest_wait=longest_wait
         )
         app.add_route("/health", health)
         app.add_route("/health/live", health, suffix="live")
         app.add_route("/health/ready", health, suffix="ready")
-        app.add_route("/admin/endpoints/{name}/drain", admin, suffix="drain")
-        app.add_route("/admin/endpoints/{name}/resume", admin, suffix="resume")
+        app.add_route("/admin/endpoints/{name}/drain", endpoints, suffix="drain")
+        app.add_route("/admin/endpoints/{name}/resume", endpoints, suffix="resume")
+        app.add_route("/admin/learn", learning)
 
     def start(self) -> None:
         """Begin what runs beside requests."""

@@ -238,6 +238,32 @@ def resume(name: str, wait: float, config: Path | None, pid: int | None) -> None
     click.echo(f"{name} {said}")
 
 
+@main.command()
+@click.option(
+    "--wait", type=_Duration(), default="30s", show_default=True, metavar="TIME", help="How long that may take."
+)
+@of_node
+def learn(wait: float, config: Path | None, pid: int | None) -> None:
+    """Look at the database now: learn every query's types again, on all workers.
+
+    The gateway notices migrations by itself, within two seconds. As the last step of a deployment this ends when they
+    are known everywhere, and says which queries they broke.
+
+    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    Exit status: 0 all queries can be served, 3 not finished within --wait, 1 a query cannot be served, or not done.
+
+    \b
+    gateway learn
+    psql -f migration.sql && gateway learn --wait 2m
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    body = _post(config, pid, "learn", wait)
+    for name in body["faulty"]:
+        click.echo(f"{name} cannot be served: see the gateway's log, or gateway check", err=True)
+    learnt = _count(body["queries"], "query", "queries")
+    click.secho(f"{learnt} learnt, {len(body['faulty'])} cannot be served", fg="red" if body["faulty"] else "green")
+    sys.exit(1 if body["faulty"] else 0)
+
+
 def _post(config: Path | None, pid: int | None, what: str, wait: float) -> dict[str, Any]:
     """Ask the node for what an operator may ask for, or end the command: status 1, or 3 where it goes on there."""
     from gateway.server import control, registry

@@ -63,7 +63,7 @@ def test_the_version_is_told() -> None:
     assert gateway("--version").output == f"gateway, version {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "init", "init-db", "demo", "drain", "resume"])
+@pytest.mark.parametrize("command", ["serve", "check", "init", "init-db", "demo", "drain", "resume", "learn"])
 def test_the_help_of_every_command_has_an_example(command: str) -> None:
     result = gateway(command, "--help")
     assert result.exit_code == 0
@@ -421,6 +421,9 @@ def test_a_running_node_is_found_and_does_what_it_is_told(worker: str, serve: Se
     too_long = gateway("drain", "primary", "--wait", "2h", *pid)
     assert too_long.exit_code == 1
     assert "wait must be at most" in too_long.output
+    unlearnt = gateway("learn", "--wait", "50ms", *pid)
+    assert unlearnt.exit_code == 3
+    assert "may still act on what was learnt before" in unlearnt.output
     strange = gateway("drain", "a/b?wait=1h#c", *pid)
     assert (strange.exit_code, strange.output) == (1, "Not found\n")
 

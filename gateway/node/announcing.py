@@ -49,8 +49,6 @@ def _tell(before: EndpointView, view: EndpointView) -> None:
         log.warning("endpoint %s: too far behind for group %s: %s ms", view.name, group, view.lag_ms)
     for group in set(before.lagging) - set(view.lagging):
         log.info("endpoint %s: not too far behind for group %s any more", view.name, group)
-    if view.drained is not before.drained:
-        log.info("endpoint %s: %s", view.name, "drained" if view.drained else "drained no more")
 
 
 def _standing(view: EndpointView) -> str:

@@ -7,6 +7,7 @@ import falcon
 
 from gateway.errors import DeadlineExceeded, InvalidRequest, NotFound
 from gateway.events import EndpointDrained, Observer
+from gateway.execution.plans import Plans
 from gateway.node.snapshots import Snapshot, Snapshots, leases_on, unaware
 from gateway.rotation.endpoint import EndpointView
 from gateway.rotation.moves import Drain, Resume
@@ -89,9 +90,24 @@ class EndpointAdminResource:
             raise NotFound(f"there is no endpoint {name}")
 
 
-def _unheard(version: int, snapshots: tuple[Snapshot, ...]) -> str:
-    """Return which workers may not act upon this version of what is known; empty if all do."""
-    return " and ".join(f"worker {pid} has not been heard of since" for pid in unaware(version, snapshots))
+class LearningAdminResource:
+    """Has the queries' types learnt again: for a deployment that has just changed the database."""
+
+    def __init__(self, *, learn_now: Callable[[float], list[int]], plans: Plans, longest_wait: float) -> None:
+        """``learn_now``: see ``Learner.learn_now``; ``longest_wait`` in seconds."""
+        self._learn_now = learn_now
+        self._plans = plans
+        self._longest_wait = longest_wait
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Learn every query again, and answer when all workers of the node act on what was learnt."""
+        wait = wait_of(request, default=min(WAIT, self._longest_wait), longest=self._longest_wait)
+        if late := self._learn_now(request.context.arrived + wait):
+            workers = f"worker{'s' if len(late) > 1 else ''} {', '.join(map(str, late))}"
+            raise DeadlineExceeded(f"after {wait:g} s {workers} may still act on what was learnt before")
+        queries = list(self._plans.all())
+        faulty = sorted(known.query.name for known in queries if known.fault is not None)
+        respond(response, {"queries": len(queries), "faulty": faulty})
 
 
 def wait_of(request: falcon.Request, *, default: float, longest: float) -> float:
@@ -110,3 +126,8 @@ def wait_of(request: falcon.Request, *, default: float, longest: float) -> float
     if wait > longest:
         raise InvalidRequest(f"wait must be at most {longest:g}s; ask again to wait longer")
     return wait
+
+
+def _unheard(version: int, snapshots: tuple[Snapshot, ...]) -> str:
+    """Return which workers may not act upon this version of what is known; empty if all do."""
+    return " and ".join(f"worker {pid} has not been heard of since" for pid in unaware(version, snapshots))

@@ -1,5 +1,6 @@
 """``/queries`` and ``/queries/{name}``: what can be asked here."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import falcon
@@ -8,9 +9,10 @@ import orjson
 from gateway.catalogue.query import Catalogue, Parameter, Query
 from gateway.catalogue.types import Type
 from gateway.errors import UnknownQuery
-from gateway.execution.plans import Plans
+from gateway.execution.plans import Known, Plans
 
 HIDDEN_FAULT = "the database does not take it: see the gateway's log, or gateway check"
+WAITS = "its types are not known yet: something in the database is waited for, a lock on one of its tables for example"
 
 
 class CatalogueResource:
@@ -41,7 +43,8 @@ class CatalogueResource:
     on_head_one = on_get_one
 
     def _describe(self, query: Query) -> dict[str, Any]:
-        signature = self._plans.known(query.name).signature
+        known = self._plans.known(query.name)
+        signature = known.signature
         types: tuple[Type | None, ...] = (None,) * len(query.parameters) if signature is None else signature.parameters
         return {
             "name": query.name,
@@ -59,13 +62,22 @@ class CatalogueResource:
             "columns": None
             if signature is None
             else [{"name": column.name, "type": column.type.name} for column in signature.columns],
-            "fault": self._fault(query.name),
+            "harmless": None if signature is None else signature.harmless,
+            "learnt": None if known.learnt_at is None else instant(known.learnt_at),
+            "fault": known.fault if self._verbose else shown_fault(known),
         }
 
-    def _fault(self, name: str) -> str | None:
-        """SECURITY: the server's sentence quotes SQL, which is not for callers."""
-        fault = self._plans.known(name).fault
-        return fault if fault is None or self._verbose else HIDDEN_FAULT
+
+def shown_fault(known: Known) -> str | None:
+    """Return why a query cannot be served. SECURITY: without the server's sentence, which quotes SQL."""
+    if known.fault is None:
+        return None
+    return WAITS if known.waits else HIDDEN_FAULT
+
+
+def instant(seconds: float) -> str:
+    """Return a point in seconds of the Unix epoch as RFC 3339 has it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _describe_parameter(parameter: Parameter, type_: Type | None) -> dict[str, Any]:

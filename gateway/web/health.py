@@ -1,7 +1,6 @@
 """``/health*``: can this process answer, can it serve, and all that is known of the node. From memory, always."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from gateway.catalogue.query import Catalogue
 from gateway.node.snapshots import Snapshot, Snapshots, sum_of
 from gateway.pool.pool import Pool
 from gateway.rotation.endpoint import EndpointState, EndpointView, Reason
+from gateway.web.catalogue import instant
 from gateway.web.readiness import Readiness
 
 
@@ -136,7 +136,7 @@ class HealthResource:
         return {
             "queries": len(self._catalogue.queries),
             "hash": self._catalogue.hash,
-            "loaded": _instant(min(snapshot.loaded for snapshot in same)),
+            "loaded": instant(min(snapshot.loaded for snapshot in same)),
             "fault": f"{faults} queries cannot be served" if faults else None,
         }
 
@@ -166,7 +166,7 @@ def _describe_endpoint(view: EndpointView, seen: Membership, now: float) -> dict
         "timeline": view.timeline,
         "wal": _wal(view),
         "server_version": view.server_version,
-        "since": _instant(view.since_wall),
+        "since": instant(view.since_wall),
     }
 
 
@@ -179,10 +179,6 @@ def _wal(view: EndpointView) -> str | None:
 
 def _age_ms(moment: float, now: float) -> int:
     return max(0, round((now - moment) * 1000))
-
-
-def _instant(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def respond(response: falcon.Response, body: dict[str, Any]) -> None:

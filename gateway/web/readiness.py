@@ -1,6 +1,6 @@
 """``/health/ready``: whether this node can serve what is asked about."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import falcon
@@ -12,8 +12,9 @@ from gateway.pool.group import Group
 from gateway.pool.pool import Pool
 from gateway.rotation.endpoint import EndpointView, Role
 from gateway.settings.units import seconds
+from gateway.web.catalogue import shown_fault
 
-_KNOWN = ("group", "query", "max_lag", "min")
+_KNOWN = ("group", "query", "all", "max_lag", "min")
 _MOST = 1000
 
 
@@ -22,6 +23,8 @@ class Question(NamedTuple):
 
     groups: tuple[str, ...]
     """Each of these must be able to serve."""
+    queries: tuple[str, ...] | None
+    """Each of these must be servable; None: every one must have been asked about, though some may have faults."""
     max_lag: float | None
     """Seconds an endpoint may be behind to count; None: whatever its group allows."""
     least: int
@@ -40,11 +43,28 @@ class Readiness:
     def objections(self, request: falcon.Request) -> list[str]:
         """Every reason why not, one sentence each; raises InvalidRequest for a question nobody can answer."""
         question = self._question(request)
-        reasons = [] if self._plans.complete else ["the types of the queries are not known yet"]
+        reasons = list(self._unserved(question.queries))
         if self._is_draining():
             reasons.append("this worker is shutting down")
         told = (self._lacking(self._pool[name], question) for name in question.groups)
         return reasons + [reason for reason in told if reason]
+
+    def _unserved(self, queries: tuple[str, ...] | None) -> Iterator[str]:
+        if queries is None:
+            if not self._plans.complete:
+                yield "the types of the queries are not known yet"
+            return
+        if not self._plans.confirmed:
+            yield "no server has answered yet, so the types of the queries are not known"
+            return
+        for name in queries:
+            known = self._plans.known(name)
+            if known.fault is not None:
+                yield f"query {name}: {shown_fault(known)}"
+            elif known.signature is None:
+                yield f"query {name}: its types are not known yet"
+            elif known.stale_at is not None:
+                yield f"query {name}: the database has changed, and it is being learnt anew"
 
     def _question(self, request: falcon.Request) -> Question:
         unknown = sorted(request.params.keys() - set(_KNOWN))
@@ -52,9 +72,15 @@ class Readiness:
             raise InvalidRequest(f"{', '.join(unknown)} cannot narrow the question; {', '.join(_KNOWN)} can")
         given = {name: _single(request, name) for name in _KNOWN if name in request.params}
         groups = []
+        queries: tuple[str, ...] | None = None
+        if given.get("all", "true") not in ("", "true"):
+            raise InvalidRequest("all has no value but true")
+        if "all" in given:
+            queries = tuple(self._catalogue.queries)
         if "query" in given:
             if given["query"] not in self._catalogue.queries:
                 raise InvalidRequest(f"there is no query {given['query']}")
+            queries = queries or (given["query"],)
             groups.append(self._catalogue.queries[given["query"]].group)
         if "group" in given:
             if given["group"] not in self._pool.groups:
@@ -69,7 +95,7 @@ class Readiness:
         least = given.get("min", "1")
         if not (least.isascii() and least.isdigit() and len(least) <= 4 and 1 <= int(least) <= _MOST):
             raise InvalidRequest(f"min must be a whole number from 1 to {_MOST}")
-        return Question(tuple(dict.fromkeys(groups)) or tuple(self._pool.groups), max_lag, int(least))
+        return Question(tuple(dict.fromkeys(groups)) or tuple(self._pool.groups), queries, max_lag, int(least))
 
     def _lacking(self, group: Group[Any], question: Question) -> str | None:
         serving = [self._pool.rotation.view(name) for name in group.serving]

@@ -13,8 +13,19 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.demo import shop
 from gateway.demo.cluster import Cluster
-from tests.live.gateways import QUERIES, Gateway, problem, running_marked, serving, wait_until, with_tables, worker_of
+from tests.live.gateways import (
+    QUERIES,
+    Gateway,
+    problem,
+    running_marked,
+    serving,
+    serving_queries,
+    wait_until,
+    with_tables,
+    worker_of,
+)
 
 WORKERS = ["gateway", "gthread", "sync"]
 ALIKE = 0.25
@@ -280,3 +291,33 @@ class TestDraining:
         problem(node.operator.post("/admin/endpoints/replica1/drain?wait=2h"), 400, "invalid_request")
         problem(node.operator.post("/admin/endpoints/replica1/resume?soon=1"), 400, "invalid_request")
         problem(node.operator.get("/admin/endpoints/replica1/drain"), 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_a_deployment_can_have_the_database_looked_at_now(worker: str, cluster: Cluster, tmp_path: Path) -> None:
+    def change(sql: str) -> None:
+        cluster.primary.sql(f"SET client_min_messages = warning; {sql}", shop.DATABASE)
+        cluster.wait_until_caught_up()
+
+    change(f"DROP TABLE IF EXISTS changing; CREATE TABLE changing (id int); GRANT SELECT ON changing TO {shop.ROLE}")
+    text = "-- name: changing(id)\nSELECT id FROM changing WHERE id = :id;\n-- name: other$\nSELECT 1;\n"
+    settings = {"server": {"worker": worker, "workers": 2}}
+    try:
+        with serving_queries(text, cluster, tmp_path, settings) as node:
+            before = node.client.get("/queries/changing").json()
+            assert (before["parameters"][0]["type"], before["fault"]) == ("integer", None)
+            change("ALTER TABLE changing ALTER id TYPE bigint")
+            answer = node.operator.post("/admin/learn?wait=10s")
+            assert (answer.status_code, answer.json()) == (200, {"queries": 2, "faulty": []})
+            for told in ask_every_worker(node, "/queries/changing").values():
+                assert told.json()["parameters"][0]["type"] == "bigint"
+                assert told.json()["learnt"] >= before["learnt"]
+            assert node.run("changing", id=2**40).json() == {"rows": [], "row_count": 0}
+            change("DROP TABLE changing")
+            assert node.operator.post("/admin/learn?wait=10s").json() == {"queries": 2, "faulty": ["changing"]}
+            assert node.client.get("/health/ready").status_code == 200
+            assert node.client.get("/health/ready?query=other").status_code == 200
+            for narrowed in ("query=changing", "all=true"):
+                assert node.client.get(f"/health/ready?{narrowed}").status_code == 503
+    finally:
+        change("DROP TABLE IF EXISTS changing")

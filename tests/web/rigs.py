@@ -1,12 +1,13 @@
 """An app with routes of health and administration over a pool of fake servers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import falcon
 import falcon.testing
 
-from gateway.catalogue.query import Catalogue
+from gateway.catalogue.query import Catalogue, Query
 from gateway.execution.plans import Plans
 from gateway.node.snapshots import LearningStatus, Snapshots
 from gateway.pool.pool import Pool
@@ -14,8 +15,9 @@ from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation
 from gateway.waiting import ThreadWaits
-from gateway.web.admin import EndpointAdminResource
+from gateway.web.admin import EndpointAdminResource, LearningAdminResource
 from gateway.web.browsers import Browsers
+from gateway.web.catalogue import CatalogueResource
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource, Membership, membership
 from gateway.web.middleware import RequestIdentity
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 class HealthRig:
     """A primary and two replicas; ``read`` falls back to the primary, ``local`` is one replica's alone."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, *, queries: Sequence[Query] = ()) -> None:
         servers = [FakeServer("primary", Role.PRIMARY), FakeServer("replica1"), FakeServer("replica2")]
         self.rig = Rig(*servers, probed=False)
         self.rig.rotation = self.rotation = Rotation(
@@ -38,10 +40,12 @@ class HealthRig:
         )
         groups = [self.rig.group("read"), self.rig.group("write", write=True, size=2)]
         self.is_draining = False
+        self.late: list[int] = []
+        self.deadlines: list[float] = []
         self.seen: list[Event] = []
         """What was observed."""
         self.pool = Pool(rotation=self.rotation, groups=groups)
-        catalogue = Catalogue({}, "hash")
+        catalogue = Catalogue({query.name: query for query in queries}, "hash")
         self.plans = Plans(catalogue)
         identity = RequestIdentity(Browsers(allowed_hosts=[falcon.testing.helpers.DEFAULT_HOST]))
         self.snapshots = Snapshots(
@@ -74,11 +78,21 @@ class HealthRig:
             observe=self.seen.append,
             longest_wait=30.0,
         )
+        learning = LearningAdminResource(learn_now=self.learn_now, plans=self.plans, longest_wait=30.0)
+        described = CatalogueResource(catalogue=catalogue, plans=self.plans, verbose=False)
+        app.add_route("/admin/learn", learning)
+        app.add_route("/queries", described)
+        app.add_route("/queries/{name}", described, suffix="one")
         app.add_route("/health", health)
         app.add_route("/health/ready", health, suffix="ready")
         app.add_route("/admin/endpoints/{name}/drain", admin, suffix="drain")
         app.add_route("/admin/endpoints/{name}/resume", admin, suffix="resume")
         self.client = falcon.testing.TestClient(app)
+
+    def learn_now(self, deadline: float) -> list[int]:
+        """In the place of a learner: note until when it may take, and return the pids of workers that are late."""
+        self.deadlines.append(deadline)
+        return self.late
 
     def probe(self, name: str, *, lag: float | None = 0.0, timeline: int = 1) -> None:
         """A good look, with seconds of lag (None: not known)."""

@@ -1,11 +1,13 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 
 import falcon.testing
 import pytest
 
 from gateway.events import EndpointDrained
 from gateway.pool.lease import Lease
+from tests.execution.samples import SIGNATURE, query
 from tests.pool.fake import FakeConnection
 from tests.web.rigs import HealthRig
 
@@ -124,3 +126,31 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(
 def test_it_is_done_by_post_only(node: HealthRig) -> None:
     answer = node.client.simulate_get(DRAIN, extras=OPERATOR)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST, OPTIONS")
+
+
+class TestLearning:
+    @pytest.fixture
+    def node(self) -> HealthRig:
+        node = HealthRig(queries=[query("orders"), query("pay", write=True)])
+        node.plans.learnt("orders", SIGNATURE, at=1.0)
+        node.plans.failed("pay", 'relation "orders" does not exist', waits=False)
+        return node
+
+    def test_it_answers_with_how_many_there_are_and_which_cannot_be_served(self, node: HealthRig) -> None:
+        began = monotonic()
+        answer = post(node, "/admin/learn", query="wait=5s")
+        assert (answer.status_code, answer.json) == (200, {"queries": 2, "faulty": ["pay"]})
+        assert began + 5 <= node.deadlines[0] <= monotonic() + 5
+
+    def test_workers_that_are_late_are_named(self, node: HealthRig) -> None:
+        for late, words in ([71], "worker 71"), ([71, 72], "workers 71, 72"):
+            node.late = late
+            answer = post(node, "/admin/learn", query="wait=20ms")
+            assert (answer.status_code, answer.json["code"]) == (504, "deadline_exceeded")
+            assert answer.json["detail"] == f"after 0.02 s {words} may still act on what was learnt before"
+
+    def test_it_is_for_operators_and_bounded(self, node: HealthRig) -> None:
+        assert node.client.simulate_post("/admin/learn").status_code == 404
+        assert post(node, "/admin/learn", query="wait=31s").status_code == 400
+        assert post(node, "/admin/learn", query="all=1").status_code == 400
+        assert node.deadlines == []

@@ -184,6 +184,8 @@ def test_the_catalogue_is_told_without_types(client: falcon.testing.TestClient) 
             },
         ],
         "columns": None,
+        "harmless": None,
+        "learnt": None,
         "fault": None,
     }
     assert valid(client.simulate_get("/queries/pay"), "Query")["timeout_ms"] == 3000

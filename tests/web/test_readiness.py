@@ -2,6 +2,8 @@ import pytest
 
 from gateway.rotation.endpoint import Reason
 from gateway.rotation.moves import Drain, ProbeFailed
+from gateway.web.catalogue import HIDDEN_FAULT, WAITS
+from tests.execution.samples import SIGNATURE, query
 from tests.web.rigs import HealthRig
 
 
@@ -76,3 +78,45 @@ def test_every_reason_is_told(node: HealthRig) -> None:
         "group read: no endpoint may answer",
         "group write: no endpoint may answer",
     ]
+
+
+class TestQueries:
+    @pytest.fixture
+    def node(self) -> HealthRig:
+        node = HealthRig(queries=[query("orders"), query("pay", write=True)])
+        node.probe_all()
+        node.plans.confirmed = True
+        return node
+
+    def test_a_query_can_be_asked_about_before_all_are_known(self, node: HealthRig) -> None:
+        node.plans.learnt("orders", SIGNATURE, at=1.0)
+        assert node.reasons() == ["the types of the queries are not known yet"]
+        assert node.reasons(query="orders") == []
+        assert node.reasons(query="pay") == ["query pay: its types are not known yet"]
+
+    def test_a_query_that_cannot_be_served_makes_nothing_unready_but_itself(self, node: HealthRig) -> None:
+        node.plans.learnt("orders", SIGNATURE, at=1.0)
+        node.plans.failed("pay", 'relation "secrets" does not exist', waits=False)
+        assert node.reasons() == []
+        assert node.reasons(query="orders") == []
+        assert node.reasons(query="pay") == [f"query pay: {HIDDEN_FAULT}"]
+
+    def test_a_query_that_has_to_wait_says_so(self, node: HealthRig) -> None:
+        node.plans.failed("orders", "canceling statement due to lock timeout", waits=True)
+        assert node.reasons(query="orders") == [f"query orders: {WAITS}"]
+
+    def test_all_queries_can_be_asked_about(self, node: HealthRig) -> None:
+        node.plans.learnt("orders", SIGNATURE, at=1.0)
+        assert node.reasons(all="true") == ["query pay: its types are not known yet"]
+        node.plans.learnt("pay", SIGNATURE, at=1.0)
+        assert node.reasons(all="true") == node.reasons(all="true", query="pay", group="read") == []
+        node.plans.stale(["orders"], at=2.0)
+        assert node.reasons() == []
+        assert node.reasons(all="true") == ["query orders: the database has changed, and it is being learnt anew"]
+        assert node.client.simulate_get("/health/ready", query_string="all").status_code == 503
+        assert node.client.simulate_get("/health/ready", query_string="all=no").status_code == 400
+
+    def test_what_was_learnt_long_ago_counts_for_nothing_until_a_server_was_asked(self, node: HealthRig) -> None:
+        node.plans.learnt("orders", SIGNATURE, at=1.0)
+        node.plans.confirmed = False
+        assert node.reasons(query="orders") == ["no server has answered yet, so the types of the queries are not known"]
