@@ -15,7 +15,7 @@ from gateway.settings import Settings
 
 CONNECT_TIMEOUT = 5.0
 QUERY_TIMEOUT = 10.0
-_SEES_REPLICATION = "SELECT pg_has_role(current_user, 'pg_monitor', 'USAGE')::text"
+_SEES_REPLICATION = "SELECT pg_catalog.pg_has_role(current_user, 'pg_monitor', 'USAGE')::pg_catalog.text"
 
 
 def check(settings: Settings, catalogue: Catalogue, report: Callable[[str], None]) -> list[Fault]:

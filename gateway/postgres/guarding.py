@@ -22,6 +22,7 @@ READ_COMMITTED = "SET LOCAL transaction_isolation = 'read committed'; "
 _WORD = f"gateway-{secrets.token_hex(8)}"
 _STALE = f"gateway-{secrets.token_hex(8)}"
 _TOO_LONG = f"gateway-{secrets.token_hex(8)}"
+_REPLAYED, _RECOVERS = "pg_catalog.pg_last_wal_replay_lsn()", "pg_catalog.pg_is_in_recovery()"
 
 
 def has_replayed(token: Token) -> str:
@@ -29,8 +30,8 @@ def has_replayed(token: Token) -> str:
     position = f"{token.position >> 32:X}/{token.position & 0xFFFFFFFF:X}"
     # NOTE: format, as || would make NULL of a NULL position (a server that never was a standby), and pass it.
     return (
-        f"SELECT CASE WHEN pg_last_wal_replay_lsn() >= '{position}' THEN 0"
-        f" ELSE format('{_WORD} %s', pg_last_wal_replay_lsn())::int END; "
+        f"SELECT CASE WHEN {_REPLAYED} OPERATOR(pg_catalog.>=) '{position}' THEN 0"
+        f" ELSE pg_catalog.format('{_WORD} %s', {_REPLAYED})::int END; "
     )
 
 
@@ -38,16 +39,17 @@ def writes_timeline(token: Token) -> str:
     """Stop on whatever is not a primary of the token's timeline or a later one."""
     # NOTE: nothing here is constant, so that nothing is computed before its turn comes in the CASE.
     return (
-        f"SELECT CASE WHEN pg_is_in_recovery() THEN format('{_WORD} %s', pg_is_in_recovery())::int"
-        f" WHEN {TIMELINE} >= {token.timeline} THEN 0"
-        f" ELSE format('{_WORD} %s', pg_is_in_recovery())::int END; "
+        f"SELECT CASE WHEN {_RECOVERS} THEN pg_catalog.format('{_WORD} %s', {_RECOVERS})::int"
+        f" WHEN {TIMELINE} OPERATOR(pg_catalog.>=) {token.timeline}::pg_catalog.int8 THEN 0"
+        f" ELSE pg_catalog.format('{_WORD} %s', {_RECOVERS})::int END; "
     )
 
 
 def is_no_longer_than(most: int, setting: str) -> str:
     """Stop where the value of a setting has more than ``most`` bytes."""
-    length = f"octet_length(current_setting('{setting}'))"
-    return f"SELECT CASE WHEN {length} <= {most} THEN 0 ELSE format('{_TOO_LONG} %s', {length})::int END"
+    length = f"pg_catalog.octet_length(pg_catalog.current_setting('{setting}'))"
+    complaint = f"pg_catalog.format('{_TOO_LONG} %s', {length})::int"
+    return f"SELECT CASE WHEN {length} OPERATOR(pg_catalog.<=) {most} THEN 0 ELSE {complaint} END"
 
 
 def holds(expectation: Expectation) -> str:

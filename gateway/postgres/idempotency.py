@@ -19,12 +19,12 @@ TABLE = "gateway_idempotency"
 SWEPT_AT_ONCE = 1000
 DDL = f"""\
 CREATE TABLE IF NOT EXISTS {TABLE} (
-    caller       text NOT NULL,
-    key          text NOT NULL,
-    request_hash text NOT NULL,
+    caller       pg_catalog.text NOT NULL,
+    key          pg_catalog.text NOT NULL,
+    request_hash pg_catalog.text NOT NULL,
     status       int,
-    answer       text,
-    created_at   timestamptz NOT NULL DEFAULT now(),
+    answer       pg_catalog.text,
+    created_at   pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (caller, key)
 );
 CREATE INDEX IF NOT EXISTS {TABLE}_created_at ON {TABLE} (created_at);
@@ -68,8 +68,8 @@ def claiming(claim: Claim) -> str:
 def keeping(claim: Claim, body: bytes) -> str:
     """The statement that notes the answer, just before the COMMIT; fails where the key's row cannot be found."""
     update = f"UPDATE {TABLE} SET status = 200, answer = {literal(body.decode())} WHERE {_is(claim)} RETURNING 1"
-    found = f"CASE count(*) WHEN 1 THEN 1 ELSE format('{_GONE} %s', count(*))::int END"
-    return f"WITH kept AS ({update}) SELECT {found} FROM kept"
+    found = f"CASE WHEN n OPERATOR(pg_catalog.=) 1 THEN 1 ELSE pg_catalog.format('{_GONE} %s', n)::int END"
+    return f"WITH kept AS ({update}) SELECT {found} FROM (SELECT pg_catalog.count(*) FROM kept) AS found(n)"
 
 
 def look_up(connection: Session, claim: Claim, deadline: float) -> Kept | None:
@@ -103,13 +103,18 @@ def sweep(connection: Session, *, retention: float, deadline: float) -> int:
 
     Two who sweep at a time do not wait for each other. Without the table there is nothing to do. Raises a GatewayError.
     """
-    if connection.ask(f"SELECT to_regclass('{TABLE}')::text", deadline) == [(None,)]:
+    if connection.ask(f"SELECT pg_catalog.to_regclass('{TABLE}')::pg_catalog.text", deadline) == [(None,)]:
         return 0
-    old = f"created_at < now() - interval '{retention:f} seconds'"
+    interval = f"interval '{retention:f} seconds'"
+    old = f"created_at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) {interval})"
     chosen = f"SELECT ctid FROM {TABLE} WHERE {old} LIMIT {SWEPT_AT_ONCE} FOR UPDATE SKIP LOCKED"
-    delete = f"DELETE FROM {TABLE} WHERE ctid = ANY (ARRAY({chosen})) RETURNING 1"
-    return int(connection.ask(f"WITH gone AS ({delete}) SELECT count(*)::text FROM gone", deadline)[0][0] or 0)
+    delete = f"DELETE FROM {TABLE} WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY({chosen})) RETURNING 1"
+    return int(
+        connection.ask(f"WITH gone AS ({delete}) SELECT pg_catalog.count(*)::pg_catalog.text FROM gone", deadline)[0][0]
+        or 0
+    )
 
 
 def _is(claim: Claim) -> str:
-    return f"caller = {literal(claim.caller)} AND key = {literal(claim.key)}"
+    equals = "OPERATOR(pg_catalog.=)"
+    return f"caller {equals} {literal(claim.caller)} AND key {equals} {literal(claim.key)}"

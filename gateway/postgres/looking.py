@@ -16,6 +16,7 @@ from gateway.catalogue.dependencies import Dependencies
 from gateway.catalogue.query import Kind, Text
 from gateway.catalogue.types import Family, Form, Type
 from gateway.catalogue.values import array_text
+from gateway.postgres.qualifying import qualified
 from gateway.postgres.session import Session
 from gateway.postgres.single import statement
 from gateway.postgres.statement import Plan
@@ -87,14 +88,15 @@ SELECT 'memberships', NULL, NULL, ROW(oid, rolsuper, rolbypassrls, pg_catalog.pg
 UNION ALL
 SELECT 'settings', NULL, NULL, ROW(setdatabase, setrole, setconfig)
   FROM pg_catalog.pg_db_role_setting
- WHERE setdatabase IN ('0', (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
-   AND setrole IN ('0', (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user))
+ WHERE (setdatabase = '0'
+        OR setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
+   AND (setrole = '0' OR setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user))
 UNION ALL
 SELECT 'path', NULL, NULL, ROW(ordinality, schema)
   FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) WITH ORDINALITY AS path(schema)
  WHERE NOT pg_catalog.starts_with(schema::pg_catalog.text, 'pg_temp_')
 """
-_LOOK = f"""
+_LOOK = qualified(f"""
 WITH moment(now) AS (
     SELECT pg_catalog.concat(pg_catalog.pg_postmaster_start_time(), ' ', pg_catalog.pg_current_snapshot())),
 schemas(oids) AS (
@@ -105,7 +107,7 @@ SELECT now, CASE WHEN now = $7 THEN NULL ELSE (
       FROM (SELECT kind, id, name, pg_catalog.bit_xor(pg_catalog.hash_record_extended(r, 0)) AS hash
               FROM ({_PARTS}) AS part GROUP BY kind, id, name) AS parts) END
   FROM moment
-"""
+""")
 
 
 def _array(name: str) -> Type:

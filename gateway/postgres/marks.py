@@ -11,19 +11,23 @@ from typing import Self
 
 import msgspec
 
-from gateway.postgres.positions import TIMELINE
+from gateway.postgres.positions import INSERTED, TIMELINE
 from gateway.postgres.sealing import seal, unseal
 
 ORIGIN = (
-    "(SELECT system_identifier FROM pg_control_system())::text,"
-    " (SELECT (extract(epoch FROM stats_reset) * 1000000)::int8 FROM pg_stat_bgwriter)::text"
+    "(SELECT system_identifier FROM pg_catalog.pg_control_system())::pg_catalog.text, (SELECT"
+    " (extract(epoch FROM stats_reset) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8"
+    " FROM pg_catalog.pg_stat_bgwriter)::pg_catalog.text"
 )
 """Which server this is. Counters start anew with a crash, and with nothing else but on demand: so the moment they did
 stands for the server's life since its last crash. Both are the same for the whole life of a session, which is not that
 of a connection to a pooler."""
-POSITION = f"(pg_current_wal_insert_lsn() - '0/0')::text, ({TIMELINE})::text"
+POSITION = f"({INSERTED})::pg_catalog.text, ({TIMELINE})::pg_catalog.text"
 """How far the WAL is, and its timeline; an error on a standby."""
-FACTS = f"pg_current_xact_id()::text, {POSITION}, (extract(epoch FROM clock_timestamp()) * 1000000)::int8::text"
+FACTS = (
+    f"pg_catalog.pg_current_xact_id()::pg_catalog.text, {POSITION}, (extract(epoch FROM pg_catalog.clock_timestamp())"
+    " OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8::pg_catalog.text"
+)
 """To be selected when all that the transaction writes is written: only then does the position cover its xid."""
 FACTS_AND_ORIGIN = f"{FACTS}, {ORIGIN}"
 """The same where the session may be another one, of another server, each time: one answers all."""

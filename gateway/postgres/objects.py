@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from gateway.postgres.qualifying import qualified
 from gateway.postgres.session import Session
 from gateway.postgres.types import TypeBook
 
@@ -22,7 +23,7 @@ pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp pg_
 pg_sleep_until pg_table_size pg_total_relation_size random random_normal timeofday uuidv4 uuidv7
 """
 """Builtin functions that are volatile and do nothing to the session."""
-_BUILTIN = f"""
+_BUILTIN = qualified(f"""
 SELECT oid::int8::text, proname::text FROM pg_catalog.pg_proc
  WHERE oid < {FIRST_OF_USERS}
    -- Volatile ones; those that run SQL or another type's input function, which they are given as text; and those in
@@ -30,9 +31,9 @@ SELECT oid::int8::text, proname::text FROM pg_catalog.pg_proc
    AND (provolatile = 'v' AND proname <> ALL (pg_catalog.regexp_split_to_array('{_WITHOUT_EFFECT}', '\\s+'))
         OR proname ~ '_to_xml|^pg_input_'
         OR prolang = 14 AND prosqlbody IS NULL
-        OR prolang NOT IN (12, 13, 14))
-"""
-_RELATIONS = f"""
+        OR prolang <> ALL ('{{12,13,14}}'))
+""")
+_RELATIONS = qualified(f"""
 SELECT pg_catalog.json_build_object(
     'oid', c.oid::int8, 'name', c.relname, 'schema', n.nspname, 'kind', c.relkind, 'persistence', c.relpersistence,
     'rules', c.relhasrules AND c.relkind <> 'v',
@@ -74,17 +75,17 @@ SELECT pg_catalog.json_build_object(
           FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_constraint k ON k.oid = t.tgconstraint
          WHERE t.tgrelid = c.oid AND k.confrelid = c.oid AND k.contype = 'f'))::text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid IN ({{oids}}) AND c.relkind NOT IN ('i', 'I', 't', 'c')
-"""
-_FUNCTIONS = """
+ WHERE c.oid = ANY ('{{{{{{oids}}}}}}') AND c.relkind <> ALL ('{{{{i,I,t,c}}}}')
+""")
+_FUNCTIONS = qualified("""
 SELECT pg_catalog.json_build_object('oid', p.oid::int8, 'name', p.proname, 'schema', n.nspname)::text
-  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid IN ({oids})
-"""
-_OPERATORS = f"""
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY ('{{{oids}}}')
+""")
+_OPERATORS = qualified(f"""
 SELECT oid::int8::text, (oprcode < {FIRST_OF_USERS} AND oprrest < {FIRST_OF_USERS}
                          AND oprjoin < {FIRST_OF_USERS})::text
-  FROM pg_catalog.pg_operator WHERE oid IN ({{oids}})
-"""
+  FROM pg_catalog.pg_operator WHERE oid = ANY ('{{{{{{oids}}}}}}')
+""")
 
 
 _QUIET = "SELECT pg_catalog.has_parameter_privilege('log_min_messages', 'SET')::pg_catalog.text"

@@ -20,14 +20,16 @@ ONE_CRASH = 5_000_000
 have lost what the second did not."""
 
 _ASK = f"""
-SELECT json_build_object(
-    'system', (SELECT system_identifier FROM pg_control_system())::text,
-    'writable', NOT pg_is_in_recovery(),
-    'life', (SELECT (extract(epoch FROM stats_reset) * 1000000)::int8 FROM pg_stat_bgwriter),
-    'timeline', CASE WHEN pg_is_in_recovery() THEN 0 ELSE {TIMELINE} END,
-    'recovered_to', (pg_last_wal_replay_lsn() - '0/0')::int8,
-    'promoted', NOT pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS NOT NULL,
-    'may_read', has_function_privilege('pg_read_file(text, bigint, bigint, boolean)', 'EXECUTE'))::text
+SELECT pg_catalog.json_build_object(
+    'system', (SELECT system_identifier FROM pg_catalog.pg_control_system())::pg_catalog.text,
+    'writable', NOT pg_catalog.pg_is_in_recovery(),
+    'life', (SELECT (extract(epoch FROM stats_reset) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8
+               FROM pg_catalog.pg_stat_bgwriter),
+    'timeline', CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0 ELSE {TIMELINE} END,
+    'recovered_to', pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), '0/0')::pg_catalog.int8,
+    'promoted', NOT pg_catalog.pg_is_in_recovery() AND pg_catalog.pg_last_wal_receive_lsn() IS NOT NULL,
+    'may_read', pg_catalog.has_function_privilege(
+        'pg_catalog.pg_read_file(pg_catalog.text, bigint, bigint, boolean)', 'EXECUTE'))::pg_catalog.text
 """
 _HISTORY_LENGTH = 1_000_000
 
@@ -119,7 +121,7 @@ def ask(connection: Session, mark: Mark, deadline: float) -> Said:
 
 def _status(connection: Session, xid: int, deadline: float) -> str | None:
     try:
-        return connection.ask(f"SELECT pg_xact_status('{xid:d}')", deadline)[0][0]
+        return connection.ask(f"SELECT pg_catalog.pg_xact_status('{xid:d}')", deadline)[0][0]
     except GatewayError as error:
         if error.sqlstate == "22023":
             return "future"
@@ -129,7 +131,7 @@ def _status(connection: Session, xid: int, deadline: float) -> str | None:
 def _history(connection: Session, timeline: int, deadline: float) -> dict[int, int] | None:
     """The history file of a timeline: lines of ``number<tab>position<tab>reason``."""
     name = f"pg_wal/{timeline:08X}.history"
-    text = connection.ask(f"SELECT pg_read_file('{name}', 0, {_HISTORY_LENGTH}, true)", deadline)[0][0]
+    text = connection.ask(f"SELECT pg_catalog.pg_read_file('{name}', 0, {_HISTORY_LENGTH}, true)", deadline)[0][0]
     return None if text is None else history(text)
 
 

@@ -5,11 +5,17 @@ from typing import Protocol
 from gateway.errors import GatewayError
 from gateway.postgres.tokens import Token
 
-TIMELINE = "('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8"
+TIMELINE = (
+    "pg_catalog.concat('x', pg_catalog.substr("
+    "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::pg_catalog.int8"
+)
 """The timeline a primary writes, right at once after a promotion; an error on a standby."""
 
-_HERE = f"SELECT (pg_current_wal_insert_lsn() - '0/0')::text, ({TIMELINE})::text"
-_AND_SYSTEM = ", (SELECT system_identifier FROM pg_control_system())::text"
+INSERTED = "pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::pg_catalog.int8"
+"""How far the WAL of a primary is, in bytes; an error on a standby."""
+
+_HERE = f"SELECT ({INSERTED})::pg_catalog.text, ({TIMELINE})::pg_catalog.text"
+_AND_SYSTEM = ", (SELECT system_identifier FROM pg_catalog.pg_control_system())::pg_catalog.text"
 
 
 class Asked(Protocol):

@@ -14,20 +14,23 @@ from gateway.rotation.endpoint import Role
 # only pg_monitor may see, as its status; others see that there is one. OFFSET 0: asked once, though a promotion comes.
 # pg_last_wal_receive_lsn() stays where it was when the receiver is gone.
 _LOOK = f"""
-SELECT json_build_object(
+SELECT pg_catalog.json_build_object(
     'standby', standby,
-    'position', pg_wal_lsn_diff(
-        CASE WHEN standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, '0/0')::int8,
+    'position', pg_catalog.pg_wal_lsn_diff(CASE WHEN standby THEN pg_catalog.pg_last_wal_replay_lsn()
+                                           ELSE pg_catalog.pg_current_wal_insert_lsn() END, '0/0')::pg_catalog.int8,
     'timeline', CASE WHEN standby THEN received_tli
                 ELSE {TIMELINE} END,
-    'streaming', CASE WHEN standby THEN pid IS NOT NULL AND coalesce(status, 'streaming') = 'streaming' END,
+    'streaming', CASE WHEN standby
+                 THEN pid IS NOT NULL AND coalesce(status, 'streaming') OPERATOR(pg_catalog.=) 'streaming' END,
     'received', CASE WHEN standby
-                THEN pg_wal_lsn_diff(greatest(latest_end_lsn, pg_last_wal_receive_lsn()), '0/0')::int8 END,
-    'replayed_at', CASE WHEN standby THEN extract(epoch FROM pg_last_xact_replay_timestamp()) END,
-    'clock', extract(epoch FROM clock_timestamp()))::text
-FROM (SELECT pg_is_in_recovery() AS standby OFFSET 0) AS server LEFT JOIN pg_stat_wal_receiver ON standby
+                THEN pg_catalog.pg_wal_lsn_diff(
+                    greatest(latest_end_lsn, pg_catalog.pg_last_wal_receive_lsn()), '0/0')::pg_catalog.int8 END,
+    'replayed_at', CASE WHEN standby THEN extract(epoch FROM pg_catalog.pg_last_xact_replay_timestamp()) END,
+    'clock', extract(epoch FROM pg_catalog.clock_timestamp()))::pg_catalog.text
+FROM (SELECT pg_catalog.pg_is_in_recovery() AS standby OFFSET 0) AS server
+     LEFT JOIN pg_catalog.pg_stat_wal_receiver ON standby
 """
-_IDENTIFY = "SELECT system_identifier::text FROM pg_control_system()"
+_IDENTIFY = "SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()"
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):

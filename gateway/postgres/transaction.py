@@ -312,9 +312,9 @@ class _Attempt:
             facts = f", {self._to_mark}" if is_last and self._origin is not None else ""
             statements = [statement(self._session, plan, bind(results)) for _, bind in steps[begin : begin + AT_ONCE]]
             cursor = self._send(
-                f"SELECT set_config('{ACCUMULATOR}', '', true)",
+                f"SELECT pg_catalog.set_config('{ACCUMULATOR}', '', true)",
                 *self._measured(plan, statements),
-                f"SELECT current_setting('{ACCUMULATOR}'){facts}",
+                f"SELECT pg_catalog.current_setting('{ACCUMULATOR}'){facts}",
             )
             piled, *self._facts = cursor.fetchone()
             found = _unpiled(piled)

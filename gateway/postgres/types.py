@@ -7,6 +7,7 @@ import msgspec
 
 from gateway.catalogue.types import Family, Type
 from gateway.catalogue.wrapping import quoted
+from gateway.postgres.qualifying import qualified
 from gateway.postgres.session import Session
 
 _FAMILIES = {
@@ -25,15 +26,17 @@ _FAMILIES = {
 _VECTORS = (22, 30)
 """int2vector and oidvector: subscripted like arrays, written like nothing else."""
 
-_ROWS = """
-SELECT json_build_object(
-    'oid', t.oid::int8, 'name', format_type(t.oid, NULL), 'schema', n.nspname, 'own', t.typname, 'kind', t.typtype,
-    'category', t.typcategory, 'length', t.typlen, 'base', t.typbasetype::int8, 'delimiter', t.typdelim,
+_ROWS = qualified("""
+SELECT pg_catalog.json_build_object(
+    'oid', t.oid::int8, 'name', pg_catalog.format_type(t.oid, NULL), 'schema', n.nspname, 'own', t.typname,
+    'kind', t.typtype, 'category', t.typcategory, 'length', t.typlen, 'base', t.typbasetype::int8,
+    'delimiter', t.typdelim,
     'element', CASE WHEN t.typlen = -1 AND t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc
                     THEN t.typelem::int8 ELSE 0 END,
-    'labels', (SELECT coalesce(json_agg(e.enumlabel ORDER BY e.enumsortorder), '[]')
+    'labels', (SELECT coalesce(pg_catalog.json_agg(e.enumlabel ORDER BY e.enumsortorder), '[]')
                  FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid),
-    'fields', (SELECT coalesce(json_agg(json_build_array(a.attname, a.atttypid::int8) ORDER BY a.attnum), '[]')
+    'fields', (SELECT coalesce(
+                pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, a.atttypid::int8) ORDER BY a.attnum), '[]')
                  FROM pg_catalog.pg_attribute a
                 WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
     'relation', t.typrelid::int8, 'usable', pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
@@ -42,12 +45,13 @@ SELECT json_build_object(
         SELECT k.conbin FROM pg_catalog.pg_constraint k WHERE k.conrelid = 0 AND k.contypid = t.oid) AS x
          WHERE e IS NOT NULL),
     'foreign_code', t.oid >= 16384 AND (
-        t.typtype IN ('r', 'm') OR t.typtype = 'b' AND t.typsubscript <> 'pg_catalog.array_subscript_handler'::regproc
+        t.typtype = ANY ('{{r,m}}')
+        OR t.typtype = 'b' AND t.typsubscript <> 'pg_catalog.array_subscript_handler'::regproc
         OR EXISTS (SELECT FROM pg_catalog.pg_cast c WHERE c.castsource = t.oid AND c.castfunc >= 16384)
         OR EXISTS (SELECT FROM pg_catalog.pg_opclass o WHERE o.opcintype = t.oid AND o.oid >= 16384)))::text
   FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
- WHERE t.oid IN ({oids})
-"""
+ WHERE t.oid = ANY ('{{{oids}}}')
+""")
 
 
 class Row(msgspec.Struct):
