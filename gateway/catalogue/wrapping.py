@@ -1,6 +1,9 @@
 """The statements around a query with which PostgreSQL itself writes the JSON; pure text, no parser.
 
-Only the gateway's own names appear here: ``_gw`` for the query, ``_gw_c`` and ``_gw_c1`` … for its columns.
+Only the gateway's own names appear here: ``_gw`` for the query, ``_gw_c`` for its column where that may have any name.
+
+SECURITY: functions, types and operators are named with their schema, as somebody who may create objects in a schema of
+the search path could put others in their place.
 """
 
 from collections.abc import Sequence
@@ -15,7 +18,9 @@ ACCUMULATOR = "gateway.acc"
 AFTER_COUNT = b"\x1f"
 AFTER_RESULT = b"\x1e"
 
-_JOINED = f"coalesce(string_agg({ALIAS}.{ALIAS}_c, ','), '')"
+_COUNT = "pg_catalog.count(*)"
+_CONCAT = " OPERATOR(pg_catalog.||) "
+_JOINED = f"coalesce(pg_catalog.string_agg({ALIAS}.{ALIAS}_c, ','), '')"
 """The texts of what ``_as_source`` names; its order is that of an ORDER BY inside."""
 
 
@@ -50,15 +55,16 @@ def wrap(
 
     ``one`` and ``scalar`` answer a row with the text, or none; ``many`` always one row: the number of the query's
     rows, and their texts joined by commas. It asks for one row more than ``max_rows``, so that too many can be told
-    from just enough. ``columns`` are all columns of the result with the cast each needs (``""``, ``"::text"``,
-    ``"::text[]"``): with it, values such as int8 become JSON strings.
+    from just enough. ``columns`` are all columns of the result, whose names must differ unless it is a scalar's, with
+    the cast each needs (``""``, ``"::pg_catalog.text"``): with it, values such as int8 become JSON strings. They are
+    taken by name: where one is gone the statement fails.
     """
     if kind is Kind.EXEC or statement.source is None:
         return None
     selection = _selection(kind, statement.source, max_rows, columns)
     if kind is Kind.MANY:
         # PERF: fetched row by row, 1000 rows of 12 columns cost the worker 1.7 times the processor time.
-        selection = ("SELECT count(*), ", _JOINED, " FROM ", *_as_source(selection))
+        selection = (f"SELECT {_COUNT}, {_JOINED}", " FROM ", *_as_source(selection))
     return joined(*_lead(statement.prelude), *selection)
 
 
@@ -83,11 +89,13 @@ def accumulate(
     elif statement.source is None:
         return None
     else:
-        added = f" || {_JOINED}"
+        added = f"{_CONCAT}{_JOINED}"
         lead = _lead(statement.prelude)
         source = joined(*_as_source(_selection(kind, statement.source, max_rows, columns)))
-    left = f"current_setting('{ACCUMULATOR}') || count(*) || chr({AFTER_COUNT[0]}){added} || chr({AFTER_RESULT[0]})"
-    return joined(*lead, "SELECT ", f"set_config('{ACCUMULATOR}', {left}, true)", " FROM ", source)
+    ends = [f"pg_catalog.chr({end[0]})" for end in (AFTER_COUNT, AFTER_RESULT)]
+    before = f"pg_catalog.current_setting('{ACCUMULATOR}')"
+    left = f"{before}{_CONCAT}{_COUNT}::pg_catalog.text{_CONCAT}{ends[0]}{added}{_CONCAT}{ends[1]}"
+    return joined(*lead, "SELECT ", f"pg_catalog.set_config('{ACCUMULATOR}', {left}, true)", " FROM ", source)
 
 
 def _as_source(selection: Sequence[str | Text]) -> tuple[str | Text, ...]:
@@ -106,27 +114,18 @@ def _selection(
         return _scalar(source, columns)
     limit = 1 if kind is Kind.ONE else None if max_rows is None else max_rows + 1
     tail = "" if limit is None else f" LIMIT {limit}"
-    recast = _recast(source, columns) if columns else source
-    return (f"SELECT row_to_json({ALIAS}.*)::text", " FROM ", recast, f" AS {ALIAS}{tail}")
+    chosen = _recast(source, columns) if columns else source
+    return (f"SELECT pg_catalog.row_to_json({ALIAS}.*)::pg_catalog.text", " FROM ", chosen, f" AS {ALIAS}{tail}")
 
 
 def _scalar(source: Text, columns: Sequence[tuple[str, str]] | None) -> tuple[str | Text, ...]:
     # NOTE: a name that the query's second column could have as well would be ambiguous.
-    names, cast = ["_gw_c"], ""
-    if columns:
-        names, cast = _aliases(columns), columns[0][1]
-    value = f"coalesce(to_json({ALIAS}.{names[0]}{cast})::text, 'null')"
-    return ("SELECT ", value, " FROM ", source, f" AS {ALIAS}({', '.join(names)}) LIMIT 1")
+    cast = columns[0][1] if columns else ""
+    value = f"coalesce(pg_catalog.to_json({ALIAS}.{ALIAS}_c{cast})::pg_catalog.text, 'null')"
+    return ("SELECT ", value, " FROM ", source, f" AS {ALIAS}({ALIAS}_c) LIMIT 1")
 
 
 def _recast(source: Text, columns: Sequence[tuple[str, str]]) -> Text:
-    """The source once more, with some columns cast; by position, since names may be duplicate or missing."""
-    aliases = _aliases(columns)
-    chosen = ", ".join(
-        f"{ALIAS}.{alias}{cast} AS {quoted(name)}" for alias, (name, cast) in zip(aliases, columns, strict=True)
-    )
-    return joined("(SELECT ", chosen, " FROM ", source, f" AS {ALIAS}({', '.join(aliases)}))")
-
-
-def _aliases(columns: Sequence[tuple[str, str]]) -> list[str]:
-    return [f"_gw_c{number}" for number in range(1, len(columns) + 1)]
+    """The source once more, with some columns cast."""
+    chosen = ", ".join(f"{ALIAS}.{quoted(name)}{cast} AS {quoted(name)}" for name, cast in columns)
+    return joined("(SELECT ", chosen, " FROM ", source, f" AS {ALIAS})")

@@ -70,15 +70,17 @@ class Plan(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, query: Query, signature: Signature, *, bigint_as_string: bool = False, epoch: int = 0) -> Self:
         """Make the plan of a query from what the server said of it; ``epoch`` sets apart what was learnt anew."""
-        text = None
-        if signature.form is Form.WRAPPED:
+        text, form = None, signature.form
+        if bigint_as_string and not _has_names(query, signature) and form is Form.WRAPPED:
+            form = Form.PLAIN
+        if form is Form.WRAPPED:
             columns = _casts(signature) if bigint_as_string else None
             text = wrap(query.kind, query.statement, max_rows=query.max_rows, columns=columns)
         text = text or query.statement.bare
         return cls(
             query=query.name,
             name=_name(text, signature, epoch),
-            form=signature.form,
+            form=form,
             kind=query.kind,
             write=query.access is Access.WRITE,
             harmless=signature.harmless,
@@ -103,6 +105,8 @@ class Plan(msgspec.Struct, frozen=True):
         prepare it (tables with rules), where the ordinary plan works.
         """
         if signature.form is Form.CALL or (signature.form is Form.PLAIN and query.kind is not Kind.EXEC):
+            return None
+        if bigint_as_string and not _has_names(query, signature):
             return None
         columns = _casts(signature) if bigint_as_string else None
         text = accumulate(query.kind, query.statement, max_rows=query.max_rows, columns=columns)
@@ -151,15 +155,23 @@ class Plan(msgspec.Struct, frozen=True):
         )
         if self.kind is Kind.SCALAR:
             # NOTE: the first column alone is named, as another could have any name.
-            return f"SELECT coalesce(to_json(_gw.c)::text, 'null') FROM (VALUES {values}) AS _gw(c)"
+            return (
+                f"SELECT coalesce(pg_catalog.to_json(_gw.c)::pg_catalog.text, 'null') FROM (VALUES {values}) AS _gw(c)"
+            )
         names = ", ".join(quoted(column.name) for column in self.columns)
-        return f"SELECT row_to_json(_gw.*)::text FROM (VALUES {values}) AS _gw({names})"
+        return f"SELECT pg_catalog.row_to_json(_gw.*)::pg_catalog.text FROM (VALUES {values}) AS _gw({names})"
 
 
 def _name(text: Text, signature: Signature, epoch: int) -> str:
     types = ", ".join(parameter.sql for parameter in signature.parameters)
     identity = f"{epoch}\0{types}\0{text.render()}"
     return f"gw_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
+def _has_names(query: Query, signature: Signature) -> bool:
+    """Whether each column can be told by its name, as far as that is needed to cast it."""
+    names = [column.name for column in signature.columns]
+    return query.kind in (Kind.SCALAR, Kind.EXEC) or len(set(names)) == len(names)
 
 
 def _casts(signature: Signature) -> list[tuple[str, str]]:
@@ -169,9 +181,9 @@ def _casts(signature: Signature) -> list[tuple[str, str]]:
 
 def _cast(column: Type) -> str:
     if _is_big(column):
-        return "::text"
+        return "::pg_catalog.text"
     if column.element is not None and _is_big(column.element):
-        return "::text[]"
+        return "::pg_catalog.text[]"
     return ""
 
 

@@ -12,34 +12,41 @@ from gateway.catalogue.wrapping import accumulate, joined, quoted, wrap
 READ = Statement(Verb.SELECT, Text(("Q ", ""), (0,)), None, Text(("(\nQ ", "\n)"), (0,)))
 DML = Statement(Verb.INSERT, Text(("I ", ""), (1,)), Text(("WITH _gw AS (\nI ", "\n)"), (1,)), Text(("_gw",)))
 BARE = Statement(Verb.INSERT, Text(("I",)))
-JOINED = "SELECT count(*), coalesce(string_agg(_gw._gw_c, ','), '')"
+JOINED = "SELECT pg_catalog.count(*), coalesce(pg_catalog.string_agg(_gw._gw_c, ','), '')"
+ROW = "SELECT pg_catalog.row_to_json(_gw.*)::pg_catalog.text"
+VALUE = "SELECT coalesce(pg_catalog.to_json(_gw._gw_c)::pg_catalog.text, 'null')"
+AND = " OPERATOR(pg_catalog.||) "
+SET = (
+    f"SELECT pg_catalog.set_config('gateway.acc', pg_catalog.current_setting('gateway.acc'){AND}"
+    "pg_catalog.count(*)::pg_catalog.text"
+)
 AS = "AS _gw(_gw_c)"
 
 
 @pytest.mark.parametrize(
     ("kind", "statement", "max_rows", "expected"),
     [
-        (Kind.MANY, READ, None, f"{JOINED} FROM (SELECT row_to_json(_gw.*)::text FROM (\nQ $1\n) AS _gw) {AS}"),
-        (Kind.MANY, READ, 10, f"{JOINED} FROM (SELECT row_to_json(_gw.*)::text FROM (\nQ $1\n) AS _gw LIMIT 11) {AS}"),
-        (Kind.ONE, READ, 10, "SELECT row_to_json(_gw.*)::text FROM (\nQ $1\n) AS _gw LIMIT 1"),
+        (Kind.MANY, READ, None, f"{JOINED} FROM ({ROW} FROM (\nQ $1\n) AS _gw) {AS}"),
+        (Kind.MANY, READ, 10, f"{JOINED} FROM ({ROW} FROM (\nQ $1\n) AS _gw LIMIT 11) {AS}"),
+        (Kind.ONE, READ, 10, f"{ROW} FROM (\nQ $1\n) AS _gw LIMIT 1"),
         (
             Kind.SCALAR,
             READ,
             10,
-            "SELECT coalesce(to_json(_gw._gw_c)::text, 'null') FROM (\nQ $1\n) AS _gw(_gw_c) LIMIT 1",
+            f"{VALUE} FROM (\nQ $1\n) AS _gw(_gw_c) LIMIT 1",
         ),
         (Kind.EXEC, READ, 10, None),
         (
             Kind.MANY,
             DML,
             None,
-            f"WITH _gw AS (\nI $2\n) {JOINED} FROM (SELECT row_to_json(_gw.*)::text FROM _gw AS _gw) {AS}",
+            f"WITH _gw AS (\nI $2\n) {JOINED} FROM ({ROW} FROM _gw AS _gw) {AS}",
         ),
         (
             Kind.SCALAR,
             DML,
             None,
-            "WITH _gw AS (\nI $2\n) SELECT coalesce(to_json(_gw._gw_c)::text, 'null') FROM _gw AS _gw(_gw_c) LIMIT 1",
+            f"WITH _gw AS (\nI $2\n) {VALUE} FROM _gw AS _gw(_gw_c) LIMIT 1",
         ),
         (Kind.MANY, BARE, None, None),
     ],
@@ -51,25 +58,24 @@ def test_a_statement_is_wrapped_by_its_kind(
     assert (text.render() if text else None) == expected
 
 
-COLUMNS = [("id", "::text"), ('a "b"', ""), ("n", "::text[]"), ("id", "")]
+COLUMNS = [("id", "::text"), ('a "b"', ""), ("n", "::text[]")]
 
 
-def test_columns_are_recast_by_position() -> None:
+def test_columns_are_recast_by_name() -> None:
     text = wrap(Kind.MANY, READ, max_rows=5, columns=COLUMNS)
     assert text is not None
     recast = (
-        '(SELECT _gw._gw_c1::text AS "id", _gw._gw_c2 AS "a ""b""", _gw._gw_c3::text[] AS "n", _gw._gw_c4 AS "id"'
-        " FROM (\nQ $1\n) AS _gw(_gw_c1, _gw_c2, _gw_c3, _gw_c4))"
+        '(SELECT _gw."id"::text AS "id", _gw."a ""b""" AS "a ""b""", _gw."n"::text[] AS "n" FROM (\nQ $1\n) AS _gw)'
     )
-    assert text.render() == f"{JOINED} FROM (SELECT row_to_json(_gw.*)::text FROM {recast} AS _gw LIMIT 6) {AS}"
+    assert text.render() == f"{JOINED} FROM ({ROW} FROM {recast} AS _gw LIMIT 6) {AS}"
 
 
 def test_a_scalar_is_recast_by_its_first_column() -> None:
-    text = wrap(Kind.SCALAR, DML, columns=COLUMNS[:2])
+    text = wrap(Kind.SCALAR, DML, columns=[COLUMNS[0], COLUMNS[0]])
     assert text is not None
     assert text.render() == (
-        "WITH _gw AS (\nI $2\n) SELECT coalesce(to_json(_gw._gw_c1::text)::text, 'null')"
-        " FROM _gw AS _gw(_gw_c1, _gw_c2) LIMIT 1"
+        "WITH _gw AS (\nI $2\n) SELECT coalesce(pg_catalog.to_json(_gw._gw_c::text)::pg_catalog.text, 'null')"
+        " FROM _gw AS _gw(_gw_c) LIMIT 1"
     )
 
 
@@ -104,16 +110,15 @@ def test_serving_needs_no_parser() -> None:
         (
             Kind.MANY,
             DML,
-            "WITH _gw AS (\nI $2\n) SELECT set_config('gateway.acc', current_setting('gateway.acc') ||"
-            " count(*) || chr(31) || coalesce(string_agg(_gw._gw_c, ','), '') || chr(30), true) FROM"
-            " (SELECT row_to_json(_gw.*)::text FROM _gw AS _gw LIMIT 4) AS _gw(_gw_c)",
+            f"WITH _gw AS (\nI $2\n) {SET}{AND}pg_catalog.chr(31)"
+            f"{AND}coalesce(pg_catalog.string_agg(_gw._gw_c, ','), ''){AND}pg_catalog.chr(30), true)"
+            f" FROM ({ROW} FROM _gw AS _gw LIMIT 4) AS _gw(_gw_c)",
         ),
         (Kind.EXEC, BARE, None),
         (
             Kind.EXEC,
             msgspec.structs.replace(BARE, counted=Text(("WITH _gw AS (\nI\nRETURNING 1\n)",))),
-            "WITH _gw AS (\nI\nRETURNING 1\n) SELECT set_config('gateway.acc', current_setting('gateway.acc') ||"
-            " count(*) || chr(31) || chr(30), true) FROM _gw",
+            f"WITH _gw AS (\nI\nRETURNING 1\n) {SET}{AND}pg_catalog.chr(31){AND}pg_catalog.chr(30), true) FROM _gw",
         ),
         (Kind.EXEC, READ, None),
         (Kind.ONE, BARE, None),

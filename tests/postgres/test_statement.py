@@ -38,8 +38,8 @@ def test_prepare_names_every_type_and_execute_gives_literals_in_order() -> None:
     plan = Plan.of(query(), signature())
     assert plan.prepare() == (
         f"/* reports.daily */ PREPARE {plan.name}(pg_catalog._int8, pg_catalog.text) AS"
-        " SELECT count(*), coalesce(string_agg(_gw._gw_c, ','), '') FROM"
-        " (SELECT row_to_json(_gw.*)::text FROM (\nSELECT $1[1], $2 -- end\n) AS _gw) AS _gw(_gw_c)"
+        " SELECT pg_catalog.count(*), coalesce(pg_catalog.string_agg(_gw._gw_c, ','), '') FROM (SELECT"
+        " pg_catalog.row_to_json(_gw.*)::pg_catalog.text FROM (\nSELECT $1[1], $2 -- end\n) AS _gw) AS _gw(_gw_c)"
     )
     assert plan.execute(["'{1}'", "NULL"]) == f"/* reports.daily */ EXECUTE {plan.name}('{{1}}', NULL)"
 
@@ -83,11 +83,20 @@ def test_big_numbers_become_text_by_family_domains_and_arrays_included() -> None
     ]
     plan = Plan.of(query(), signature(Form.WRAPPED, *columns), bigint_as_string=True)
     assert plan.text.render() == (
-        "SELECT count(*), coalesce(string_agg(_gw._gw_c, ','), '') FROM (SELECT row_to_json(_gw.*)::text FROM (SELECT"
-        ' _gw._gw_c1::text AS "id", _gw._gw_c2 AS "n", _gw._gw_c3::text AS "a ""b""",'
-        ' _gw._gw_c4::text[] AS "all", _gw._gw_c5::text AS "c"'
-        " FROM (\nSELECT $1[1], $2 -- end\n) AS _gw(_gw_c1, _gw_c2, _gw_c3, _gw_c4, _gw_c5)) AS _gw) AS _gw(_gw_c)"
+        "SELECT pg_catalog.count(*), coalesce(pg_catalog.string_agg(_gw._gw_c, ','), '')"
+        ' FROM (SELECT pg_catalog.row_to_json(_gw.*)::pg_catalog.text FROM (SELECT _gw."id"::pg_catalog.text AS "id",'
+        ' _gw."n" AS "n", _gw."a ""b"""::pg_catalog.text AS "a ""b""", _gw."all"::pg_catalog.text[] AS "all",'
+        ' _gw."c"::pg_catalog.text AS "c" FROM (\nSELECT $1[1], $2 -- end\n) AS _gw) AS _gw) AS _gw(_gw_c)'
     )
+
+
+def test_columns_of_one_name_are_not_cast_by_it() -> None:
+    twice = signature(Form.WRAPPED, Column("id", INT8), Column("id", INT4))
+    assert Plan.of(query(), twice).form is Form.WRAPPED
+    assert Plan.of(query(), twice, bigint_as_string=True).form is Form.PLAIN
+    assert Plan.of(query(Kind.SCALAR), twice, bigint_as_string=True).form is Form.WRAPPED
+    assert Plan.accumulating(query(), twice) is not None
+    assert Plan.accumulating(query(), twice, bigint_as_string=True) is None
 
 
 @pytest.mark.parametrize(
@@ -111,13 +120,14 @@ def test_rows_that_came_as_text_are_written_by_the_server() -> None:
     columns = (Column("id", INT8), Column('a"b', TEXT), Column("all", INT8S))
     plan = Plan.of(query(access=Access.WRITE), signature(Form.PLAIN, *columns))
     assert plan.encode_rows([["'1'", "NULL", "NULL"], ["'2'", "'x'", "'{1}'"]]) == (
-        "SELECT row_to_json(_gw.*)::text FROM (VALUES"
+        "SELECT pg_catalog.row_to_json(_gw.*)::pg_catalog.text FROM (VALUES"
         " ('1'::pg_catalog.int8, NULL::pg_catalog.text, NULL::pg_catalog._int8),"
         " ('2'::pg_catalog.int8, 'x'::pg_catalog.text, '{1}'::pg_catalog._int8)"
         ') AS _gw("id", "a""b", "all")'
     )
     as_text = Plan.of(query(Kind.SCALAR, access=Access.WRITE), signature(Form.PLAIN, *columns), bigint_as_string=True)
     assert as_text.encode_rows([["'1'", "NULL", "NULL"]]) == (
-        "SELECT coalesce(to_json(_gw.c)::text, 'null') FROM (VALUES ('1'::pg_catalog.int8::text,"
-        " NULL::pg_catalog.text, NULL::pg_catalog._int8::text[])) AS _gw(c)"
+        "SELECT coalesce(pg_catalog.to_json(_gw.c)::pg_catalog.text, 'null') FROM (VALUES"
+        " ('1'::pg_catalog.int8::pg_catalog.text, NULL::pg_catalog.text,"
+        " NULL::pg_catalog._int8::pg_catalog.text[])) AS _gw(c)"
     )
