@@ -16,9 +16,10 @@ from gateway.catalogue.query import Access, Query, Verb
 from gateway.catalogue.types import Expectation, Type
 from gateway.catalogue.wrapping import quoted
 from gateway.postgres.proving import Proof
+from gateway.postgres.qualifying import qualified
 from gateway.postgres.session import Session
 
-_RELATIONS = """
+_RELATIONS = qualified("""
 SELECT pg_catalog.json_build_object('name', n.name, 'oid', c.oid::pg_catalog.int8, 'columns', pg_catalog.json_agg(
            pg_catalog.json_build_array(a.attnum, a.attname, a.atttypid::pg_catalog.int8,
                                        pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT'))
@@ -27,17 +28,17 @@ SELECT pg_catalog.json_build_object('name', n.name, 'oid', c.oid::pg_catalog.int
   JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(n.name)
   JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
  GROUP BY n.name, c.oid ORDER BY n.name
-"""
+""")
 _HASH = """(
 SELECT pg_catalog.bit_xor(pg_catalog.hash_record_extended(ROW(attrelid, attnum, attname, atttypid), 0))
   FROM pg_catalog.pg_attribute WHERE NOT attisdropped AND ({columns}))"""
-_PROCEDURES = """
+_PROCEDURES = qualified("""
 SELECT p.oid::pg_catalog.int8::pg_catalog.text FROM pg_catalog.pg_proc p
  WHERE p.prokind = 'p' AND p.proname = ANY (ARRAY[{names}]::pg_catalog.name[])
    AND (pg_catalog.pg_function_is_visible(p.oid)
         OR p.pronamespace::pg_catalog.regnamespace::pg_catalog.text = ANY (ARRAY[{schemas}]::pg_catalog.text[]))
  ORDER BY p.oid
-"""
+""")
 _EQUALS = "OPERATOR(pg_catalog.=)"
 
 
@@ -85,7 +86,7 @@ def _used(connection: Session, query: Query, proof: Proof, deadline: float) -> l
 
 def _rows(relation: _Relation) -> str:
     numbers = ",".join(str(number) for number, *_ in relation.columns)
-    return f"attrelid = '{relation.oid}'::pg_catalog.oid AND attnum = ANY ('{{{numbers}}}'::pg_catalog.int2[])"
+    return qualified(f"attrelid = '{relation.oid}'::oid AND attnum = ANY ('{{{numbers}}}'::int2[])")
 
 
 def _of_columns(relations: Sequence[_Relation]) -> Expectation | None:

@@ -288,10 +288,10 @@ def test_every_name_in_what_the_gateway_writes_is_qualified(
     monkeypatch.setattr(drivers, "Session", Recorded)
     MESSAGES.clear()
     began = monotonic()
-    with served(cluster.primary, "live_qualified") as dsn:
-        for prepare in (True, False):
+    for prepare in (True, False):
+        with served(cluster.primary, "live_qualified") as dsn:
             assert exercise(dsn, tmp_path / str(prepare), prepare=prepare) == EXPECTED
-        as_operator(cluster.primary.dsn("live_qualified"))
+            as_operator(cluster.primary.dsn("live_qualified"))
     messages = dict.fromkeys(MESSAGES)
     assert len(messages) > 100, monotonic() - began
     faults = {name: message for message in messages for name in unqualified(message)}
