@@ -41,6 +41,11 @@ SETTLING = 0.02
 shuts down, an administrator who ends all sessions) breaks others within milliseconds."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05
 """Seconds between two questions whether an endpoint is fresh enough, longer each time."""
+MOST_LOOKS = 6
+"""Primaries that may say of a token that they are not on its timeline: a promotion of which this node has not heard yet
+takes the probes about a second. More would be for tokens that nobody was given."""
+PAUSE_OF_PRIMARIES = 0.25
+"""Seconds between two such looks."""
 TOKEN_TIMEOUT = 0.25
 """Seconds that a committed write's answer waits for its token at most."""
 
@@ -124,6 +129,7 @@ class Runner:
         answered_since = now if number > 1 else 0.0
         patient_until = now + min(PATIENCE, (call.deadline - now) / 2)
         pause = FIRST_PAUSE
+        looks = 0
         while True:
             requested = self._request(group, asked, patient=now < patient_until, late=late, now=now)
             if requested is not None:
@@ -133,6 +139,10 @@ class Runner:
                     return self._attempt(group, call, work, requested, number=number)
                 except TooStale as error:
                     late = frozenset() if error.served is None else frozenset({error.served.endpoint})
+                    if any(self._view(name).role is Role.PRIMARY for name in late):
+                        looks, pause = looks + 1, max(pause, PAUSE_OF_PRIMARIES)
+                        if looks == MOST_LOOKS:
+                            raise
                 except NoEndpoint:
                     if requested.only is None:
                         raise

@@ -11,7 +11,7 @@ from gateway.errors import GatewayError, Outcome, Served
 from gateway.execution.call import Call
 from gateway.execution.freshness import Freshness
 from gateway.execution.retries import MOST_ATTEMPTS
-from gateway.execution.running import Runner
+from gateway.execution.running import MOST_LOOKS, Runner
 from gateway.pool.driver import ConnectError
 from gateway.pool.pool import Pool
 from gateway.postgres.tokens import Token
@@ -204,7 +204,7 @@ class TestFreshReads:
         house.failures = [self.too_early] * 3
         assert house.read(asked=Freshness(token=self.token)) == "done"
         assert house.where in (["a", "b", "a", "b"], ["b", "a", "b", "a"])
-        assert all("pg_last_wal_replay_lsn() >= '0/1F4'" in guard for guard in house.guards)
+        assert all("pg_last_wal_replay_lsn() OPERATOR(pg_catalog.>=) '0/1F4'" in guard for guard in house.guards)
         assert house.attempts == 1
 
     def test_after_half_of_the_time_the_primary_answers(self) -> None:
@@ -226,6 +226,15 @@ class TestFreshReads:
         with pytest.raises(errors.TooStale):
             house.read(0.3, Freshness(token=self.token))
         assert 0.2 < monotonic() - began <= 0.3
+
+    def test_a_token_of_a_timeline_that_no_primary_is_on_is_refused_after_a_few_looks(self) -> None:
+        house = self.house()
+        house.failures = [self.too_early] * 1000
+        began = monotonic()
+        with pytest.raises(errors.TooStale):
+            house.read(30.0, Freshness(token=Token(system=7, timeline=9, position=500)))
+        assert house.where == ["p"] * MOST_LOOKS
+        assert 1.0 < monotonic() - began < 5
 
     def test_a_fresh_read_whose_server_is_lost_is_done_again_elsewhere(self) -> None:
         house = self.house()
