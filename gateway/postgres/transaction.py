@@ -50,6 +50,7 @@ _OF_ONE_STEP = (errors.InvalidArguments, errors.Conflict, errors.Raised, errors.
 _INTERRUPTIONS = (psycopg2.Error, DeadlinePassed, ClientLeft, EndpointWithdrawn)
 """What a message may end with."""
 _CANNOT_ACCUMULATE = "0A000"
+_TAMPERED = f"the query changes the setting {ACCUMULATOR}, in which the results of a list pile up"
 _READING = ("SAVEPOINT gw_read", "SET LOCAL transaction_read_only = on")
 _READ = "RELEASE SAVEPOINT gw_read"
 
@@ -318,6 +319,8 @@ class _Attempt:
             )
             piled, *self._facts = cursor.fetchone()
             found = _unpiled(piled)
+            if len(found) != len(statements):
+                raise errors.QueryBroken(_TAMPERED, outcome=Outcome.ROLLED_BACK if self._writes else None)
             self._weigh(found)
             results += found
         return results
@@ -452,7 +455,9 @@ def _lock_timeout(milliseconds: float) -> str:
     return f"SET LOCAL lock_timeout = {max(1, floor(milliseconds))}"
 
 
-def _unpiled(piled: bytes) -> list[Result]:
-    """Results of the statements of one message, in their order."""
-    parts = (part.partition(AFTER_COUNT) for part in piled.split(AFTER_RESULT)[:-1])
-    return [Result(text, int(count)) for count, _, text in parts]
+def _unpiled(piled: bytes | None) -> list[Result]:
+    """Results of the statements of one message, in their order; none where this is not what they have piled up."""
+    parts = [part.partition(AFTER_COUNT) for part in (piled or b"").split(AFTER_RESULT)]
+    if not all(count.isdigit() for count, _, _ in parts[:-1]) or parts[-1][0]:
+        return []
+    return [Result(text, int(count)) for count, _, text in parts[:-1]]

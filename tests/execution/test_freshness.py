@@ -151,7 +151,7 @@ class TestTokens:
 
     def test_a_replica_is_guarded_however_far_it_is_known_to_be(self) -> None:
         guard = check(self.asked, replica("a", position=900), newest=2, now=NOW, interval=INTERVAL)
-        assert "pg_last_wal_replay_lsn() >= '0/1F4'" in guard
+        assert "pg_last_wal_replay_lsn() OPERATOR(pg_catalog.>=) '0/1F4'" in guard
 
     @pytest.mark.parametrize("timeline", [2, 3, 1, None])
     def test_a_primary_is_guarded_for_the_connection_may_lead_to_an_older_one(self, timeline: int | None) -> None:

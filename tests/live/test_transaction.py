@@ -117,6 +117,15 @@ def test_any_number_of_steps_fits(count: int, bench: Bench, oracle: psycopg2.ext
     assert logged(oracle) == list(range(count))
 
 
+@pytest.mark.parametrize("value", ["", "nonsense", "\\u001e"])
+def test_a_query_that_writes_where_results_pile_up_is_refused_and_rolled_back(value: str, bench: Bench) -> None:
+    text = "-- name: q$\n-- @access write\nSELECT set_config('gateway.acc', :value, true)"
+    error = bench.fail(*[(text, f'{{"value": "{value}"}}')] * 2, piled=True)
+    assert isinstance(error, errors.QueryBroken)
+    assert error.outcome is Outcome.ROLLED_BACK
+    assert "gateway.acc" in error.detail
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
