@@ -86,7 +86,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         """Make the WSGI application; runs in each worker."""
         settings, catalogue = self._compiled.settings, self._compiled.catalogue
         made = self._create_app(settings, catalogue, self._directory, self._is_draining, self.waits, self.log.observe)
-        self._end = getattr(made, "close", None)
+        self._end = made.close
         if settings.server.worker == "gateway":
             return made
         return marking_operators(closing_after_refusals(made), self.admin)

@@ -132,9 +132,6 @@ CORPUS: dict[str, bytes] = {
 }
 
 
-LONG_ARRAYS = ("1 MB of integers", "1 MB of texts")
-
-
 def longest_turn(node: Node) -> float:
     """Since it was asked last."""
     return float(node.get("/longest-turn").body)
@@ -164,18 +161,7 @@ def answered(node: Node, data: bytes) -> None:
             return
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(reason="the elements of an array are checked in one turn", strict=False)
-            if name in LONG_ARRAYS
-            else (),
-        )
-        for name in CORPUS
-    ],
-)
+@pytest.mark.parametrize("name", CORPUS)
 def test_no_request_holds_the_loop_for_long(node: Node, name: str) -> None:
     measured(node, name, lambda: answered(node, CORPUS[name]))
 

@@ -22,8 +22,18 @@ def compiled(server: ServerSettings, *, timeout: float = 5.0, auth: AuthSettings
     return Compiled.of(Settings(server=server, auth=auth or AuthSettings()), Catalogue({"one": query}, "hash"))
 
 
+class Made:
+    """An application that shows what it was made of."""
+
+    def __init__(self, *given: Any) -> None:
+        self.given = given
+
+    def close(self) -> None:
+        self.given = ()
+
+
 def application(directory: Path, what: Compiled) -> Any:
-    return Application(directory=directory, compiled=what, create_app=lambda *given: given, log=Log(print))
+    return Application(directory=directory, compiled=what, create_app=Made, log=Log(print))
 
 
 def config(directory: Path, timeout: float = 5.0, **server: Any) -> Any:
@@ -72,7 +82,11 @@ def test_client_certificates_are_asked_for_where_their_authority_is_configured(t
 
 def test_a_worker_makes_its_app_of_the_artefact(tmp_path: Path) -> None:
     what = compiled(ServerSettings(workers=1))
-    assert application(tmp_path, what).wsgi()[:3] == (what.settings, what.catalogue, tmp_path)
+    app = application(tmp_path, what)
+    made = app.wsgi()
+    assert made.given[:3] == (what.settings, what.catalogue, tmp_path)
+    app.end()
+    assert made.given == ()
 
 
 def test_a_reload_takes_the_current_artefact_but_keeps_the_addresses(tmp_path: Path) -> None:
