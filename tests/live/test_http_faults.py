@@ -237,8 +237,8 @@ def test_all_leases_are_home_after_all_of_this(fragile: Cluster, running: Gatewa
         statuses = {answer.result().status_code for answer in answers}
     assert statuses <= {200, 503}  # one that fled to a server that was struck later has met it twice
     assert running.run("series").status_code == 200
-    for group in running.health()["groups"].values():
-        assert (group["leased"], group["waiting"]) == (0, 0)
+    busy = ("leased", "waiting")  # a connection that is being opened counts for a moment
+    wait_until(lambda: not any(group[one] for group in running.health()["groups"].values() for one in busy), "all home")
     assert "a bug of ours" not in running.log
 
 

@@ -385,24 +385,17 @@ def test_a_frozen_server_is_answered_for_at_the_deadline(tmp_path: Path) -> None
 
 
 def test_waiting_requests_are_served_in_their_order(node: Node, cluster: Cluster) -> None:
-    order: list[int] = []
     waiting = []
     with plain(cluster.primary.dsn()) as cursor:
-        cursor.execute("SELECT pg_advisory_lock(7)")
-        busy = [node.wire().send(post("wait_for_lock", key=7)) for _ in range(POOL)]
+        cursor.execute(f"SELECT pg_advisory_lock(key) FROM generate_series(1, {POOL}) key")
+        busy = [node.wire().send(post("wait_for_lock", key=1 + number)) for number in range(POOL)]
         wait_until(lambda: node.group()["leased"] == POOL, "no connection is free")
         for number in range(30):
-            waiting.append(node.wire().send(post("wait", seconds=0.02)))
+            waiting.append(node.wire().send(post("moment")))
             wait_until(lambda expected=number + 1: node.group()["waiting"] == expected, "it waits")  # type: ignore[misc]
-    pending = dict(enumerate(waiting))
-    while pending:
-        for number, wire in tuple(pending.items()):
-            wire.sock.settimeout(0.001)
-            with contextlib.suppress(TimeoutError):
-                wire.answer()
-                order.append(number)
-                del pending[number]
-    assert all(abs(place - number) < POOL for place, number in enumerate(order)), order
+        cursor.execute("SELECT pg_advisory_unlock(1)")  # one connection comes free, and serves them one by one
+        moments = [wire.answer().json()["value"] for wire in waiting]
+    assert moments == sorted(moments)
     for wire in [*busy, *waiting]:
         wire.sock.close()
 

@@ -158,7 +158,13 @@ def test_a_draining_worker_says_so_and_answers_idle_connections_once_more(tmp_pa
 @pytest.mark.parametrize("worker", ["gateway", "gthread", "sync"])
 def test_a_worker_that_ends_closes_its_application(tmp_path: Path, worker: str) -> None:
     with strange.serving(tmp_path, worker=worker, workers=2) as node:
-        workers = node.workers()
+        workers: set[str] = set()
+
+        def both_serve() -> bool:
+            workers.add(node.get("/worker").body.decode())
+            return len(workers) == 2
+
+        wait_until(both_serve, "both workers serve")
         assert node.end() == 0
         assert all(f"{pid} was closed" in node.log for pid in workers), node.log
         assert node.log.count("was closed") == 2

@@ -44,6 +44,9 @@ SELECT :mark FROM pg_sleep(:seconds);
 -- @param key int8
 SELECT 1 FROM pg_advisory_xact_lock_shared(:key);
 
+-- name: moment$
+SELECT extract(epoch FROM clock_timestamp());
+
 -- name: hurry(seconds)$
 -- @timeout 500ms
 -- @param seconds float8
