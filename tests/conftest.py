@@ -1,10 +1,14 @@
-"""For all tests: temporary folders whose paths are short."""
+"""For all tests: temporary folders whose paths are short, and no time limits that depend on the machine."""
 
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture
