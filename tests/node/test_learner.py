@@ -13,6 +13,7 @@ from gateway.errors import BackendUnavailable, QueryBroken
 from gateway.events import CatalogueChanged, Event, LearningNotShared, QueryRefused
 from gateway.execution.plans import Plans
 from gateway.node.learner import Learner
+from gateway.node.learning import LOOK_EVERY
 from gateway.node.snapshots import Snapshot, Snapshots
 from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
@@ -262,6 +263,9 @@ def test_when_the_worker_that_learns_is_gone_another_goes_on(start: Start, serve
 def test_what_a_former_worker_learnt_is_not_learnt_again(start: Start) -> None:
     former = start()
     wait_until(lambda: former.plans.complete)
+    # What it watches from now on may have changed before: where something was written, that is learnt once more.
+    looked_at = former.learner.status.looked_at
+    wait_until(lambda: former.learner.status.looked_at > looked_at + 2 * LOOK_EVERY and not former.plans.has_asked)
     former.close()
     worker = start()
     wait_until(lambda: worker.plans.complete)
