@@ -418,6 +418,9 @@ def test_the_repr_of_settings_shows_no_password() -> None:
         "host=h\0",
         "postgresql://[::1/db",
         "postgresql://h/db?password",
+        "host=h client_encoding=canary",
+        "host=h replication=canary",
+        "host=h target_session_attrs=canary",
     ],
 )
 def test_a_dsn_of_the_wrong_form_is_a_fault_that_shows_no_part_of_it(dsn: str) -> None:
@@ -441,6 +444,16 @@ def test_a_dsn_of_the_wrong_form_is_a_fault_that_shows_no_part_of_it(dsn: str) -
 )
 def test_a_dsn_that_libpq_takes_is_no_fault(dsn: str) -> None:
     assert list(faults_of(dsn)) == []
+
+
+def test_a_dsn_that_could_not_serve_says_why() -> None:
+    assert faults('[endpoints.replica]\ndsn = "host=h client_encoding=LATIN1 target_session_attrs=master"') == [
+        "gateway.toml:2: endpoints.replica.dsn: client_encoding must be UTF8: requests and answers are, and the server "
+        "converts; leave it out",
+        "gateway.toml:2: endpoints.replica.dsn: target_session_attrs must be one of any, read-write, read-only, "
+        "primary, standby, prefer-standby",
+    ]
+    assert list(faults_of("postgresql://h/db?client_encoding=utf-8&replication=off")) == []
 
 
 def test_a_typing_error_in_a_dsn_is_pointed_out() -> None:

@@ -1,18 +1,42 @@
 """From a user's DSN to what libpq is given: verified TLS off loopback, addresses resolved, our session settings."""
 
+import errno
 import ipaddress
 import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from psycopg2.extensions import make_dsn, parse_dsn
 
 LOOPBACK_NAMES = frozenset({"", "localhost"})
-OWN_ROOTS = Path("~/.postgresql/root.crt")
+OWN_ROOTS = "~/.postgresql/root.crt"
 """Where libpq looks for certificates of the user's own choice."""
+OWN_CERTIFICATE = "~/.postgresql/postgresql.crt"
+"""Where libpq looks for the certificate that it shows to a server."""
+OWN_SERVICES = "~/.pg_service.conf"
+SYSTEM_SERVICES = "/etc/postgresql-common"
+"""The folder of ``pg_service.conf`` where ``PGSYSCONFDIR`` names none: that of Debian's libpq."""
+ENVIRONMENT = {
+    "service": "PGSERVICE",
+    "host": "PGHOST",
+    "hostaddr": "PGHOSTADDR",
+    "port": "PGPORT",
+    "options": "PGOPTIONS",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslcertmode": "PGSSLCERTMODE",
+    "gssencmode": "PGGSSENCMODE",
+    "application_name": "PGAPPNAME",
+}
+"""What libpq takes from the environment, as far as something here depends on it or would take its place."""
+SESSION_KINDS = {"read-write": "primary", "read-only": "standby"}
+"""What is asked for instead: by these words libpq judges a session by ``default_transaction_read_only`` as well, which
+each session of ours is given by its group and not by its server."""
 BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -35,21 +59,27 @@ _PROTECTED = re.compile(r"[\\\s]")
 def complete(dsn: str, *, password: str | None = None, settings: Mapping[str, str] = {}) -> dict[str, str]:
     """Turn a DSN (URI or key=value) into libpq parameters.
 
-    ``settings`` become connect options in front of the DSN's own. A host off loopback without ``sslmode`` is
+    What the DSN does not say is taken from its service and then from the environment, as libpq does it.
+    ``settings`` become connect options in front of those found so. A host off loopback without ``sslmode`` is
     verified in full: a password is never sent to whoever answers. Where no certificates were chosen, the system's
-    are trusted.
+    are trusted. The encoding is UTF-8 whatever is said of it.
     Raises psycopg2.ProgrammingError for a DSN that libpq cannot read.
     """
-    parameters: dict[str, str] = dict(parse_dsn(dsn))
+    parameters = _as_libpq_finds_them(dict(parse_dsn(dsn)))
     if password is not None:
         parameters["password"] = password
-    if "sslmode" not in parameters and "PGSSLMODE" not in os.environ and not _stays_here(parameters):
+    if "sslmode" not in parameters and not _stays_here(parameters):
         parameters["sslmode"] = "verify-full"
     if parameters.get("sslmode") == "verify-full" and _wants_system_roots(parameters):
         parameters["sslrootcert"] = system_roots()
+    if "sslcert" not in parameters and _is_there(OWN_CERTIFICATE) is None:
+        # libpq fails where it may not look; where there is nothing it goes on without a certificate.
+        parameters.setdefault("sslcertmode", "disable")
+    if (kind := parameters.get("target_session_attrs")) in SESSION_KINDS:
+        parameters["target_session_attrs"] = SESSION_KINDS[kind]
     parameters.setdefault("gssencmode", "disable")
     parameters.setdefault("application_name", "pg-query-gateway")
-    parameters.setdefault("client_encoding", "UTF8")
+    parameters["client_encoding"] = "UTF8"
     for name, value in LIVENESS.items():
         parameters.setdefault(name, value)
     if settings:
@@ -141,18 +171,70 @@ def system_roots() -> str:
     return next((path for path in candidates if path and Path(path).is_file()), "system")
 
 
+def _as_libpq_finds_them(parameters: dict[str, str]) -> dict[str, str]:
+    """The parameters of a DSN with those of its service, and with those of the environment that matter here."""
+    if service := parameters.get("service") or os.environ.get("PGSERVICE"):
+        parameters = _service(service, parameters.get("servicefile")) | parameters
+    given = {name: os.environ.get(variable, "") for name, variable in ENVIRONMENT.items()}
+    return {name: value for name, value in given.items() if value} | parameters
+
+
+def _service(name: str, file: str | None) -> dict[str, str]:
+    """What a service file says; nothing, where the service is not found: then libpq says so when connecting."""
+    named = file or os.environ.get("PGSERVICEFILE")
+    folder = os.environ.get("PGSYSCONFDIR") or SYSTEM_SERVICES
+    for path in (Path(named) if named else _own(OWN_SERVICES), Path(folder) / "pg_service.conf"):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines() if path else []
+        except (OSError, UnicodeDecodeError):
+            continue
+        if (found := _section(lines, name)) is not None:
+            return found
+    return {}
+
+
+def _section(lines: Iterable[str], name: str) -> dict[str, str] | None:
+    """The pairs below ``[name]``; None, if there is no such line."""
+    found: dict[str, str] | None = None
+    for line in map(str.strip, lines):
+        if line.startswith("["):
+            if found is not None:
+                break
+            found = {} if line == f"[{name}]" else None
+        elif found is not None and "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            found.setdefault(key, value)
+    return found
+
+
 def _stays_here(parameters: Mapping[str, str]) -> bool:
-    """Whether every host that libpq may talk to is this machine; one from a service file is not known to be."""
-    if "service" in parameters or "PGSERVICE" in os.environ:
+    """Whether every host that libpq may talk to is this machine; one from a service that was not found may not be."""
+    if "service" in parameters and not {"host", "hostaddr"} & parameters.keys():
         return False
-    names = parameters.get("host") or os.environ.get("PGHOST") or ""
-    addresses = parameters.get("hostaddr") or os.environ.get("PGHOSTADDR") or ""
-    return all(is_local(host) for hosts in (names, addresses) for host in hosts.split(","))
+    hosts = [parameters.get("host", ""), parameters.get("hostaddr", "")]
+    return all(is_local(host) for some in hosts for host in some.split(","))
 
 
 def _wants_system_roots(parameters: Mapping[str, str]) -> bool:
-    chosen = parameters.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
-    return chosen == "system" or (not chosen and not OWN_ROOTS.expanduser().exists())
+    chosen = parameters.get("sslrootcert")
+    return chosen == "system" or (not chosen and not _is_there(OWN_ROOTS))
+
+
+def _own(path: str) -> Path | None:
+    """A path in the user's home; None, if the user has none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return None
+
+
+def _is_there(path: str) -> bool | None:
+    """Whether there is such a file in the user's home; None, if we may not look."""
+    try:
+        file = _own(path)
+        return file is not None and bool(file.stat())
+    except OSError as error:
+        return None if error.errno == errno.EACCES else False
 
 
 def _escape(value: str) -> str:

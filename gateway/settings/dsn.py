@@ -22,7 +22,11 @@ KEYWORDS = frozenset(
     sslsni target_session_attrs tcp_user_timeout user""".split()  # noqa: SIM905 - a list would take fifty lines
 )
 SECRET_KEYWORDS = frozenset({"oauth_client_secret", "password", "scram_client_key", "scram_server_key", "sslpassword"})
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+CHOICES = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+}
+"""Keywords with a closed set of values, as far as a wrong one is likely."""
 
 _PAIR = re.compile(r"\s*([^\s='\\]+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:\\.|[^\s\\'])(?:\\.|[^\s\\])*|)(?=\s|$)", re.DOTALL)
 # Greedy to the last @: a password with an unescaped / or @ must not show its tail.
@@ -101,8 +105,12 @@ def _keyword_faults(key: str, value: str, *, also: tuple[str, ...] = ()) -> Iter
     elif key == "port":
         for port in value.split(","):
             yield from _port_faults(port)
-    elif key == "sslmode" and value not in SSL_MODES:
-        yield f"sslmode must be one of {', '.join(SSL_MODES)}"
+    elif key in CHOICES and value not in CHOICES[key]:
+        yield f"{key} must be one of {', '.join(CHOICES[key])}"
+    elif key == "client_encoding" and value.upper().replace("-", "") not in ("UTF8", "UNICODE"):
+        yield "client_encoding must be UTF8: requests and answers are, and the server converts; leave it out"
+    elif key == "replication" and value.lower() not in ("", "false", "off", "no", "0"):
+        yield "replication must be left out: a connection for replication runs no queries"
 
 
 def _port_faults(port: str) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """From a DSN to libpq's parameters; nothing here asks a server or a name server."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -8,13 +9,14 @@ from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 
 from gateway.postgres import dsn
-from gateway.postgres.dsn import complete, is_local, render, resolve, system_roots
+from gateway.postgres.dsn import complete, is_local, names_of, render, resolve, system_roots
 
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("PGHOST", "PGHOSTADDR", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+    for name in (*dsn.ENVIRONMENT.values(), "PGSERVICEFILE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PGSYSCONFDIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
@@ -69,7 +71,7 @@ def test_a_host_from_the_environment_is_verified_in_full(
 def test_a_chosen_sslmode_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     assert complete("host=db.example sslmode=require")["sslmode"] == "require"
     monkeypatch.setenv("PGSSLMODE", "require")
-    assert "sslmode" not in complete("host=db.example")
+    assert complete("host=db.example")["sslmode"] == "require"
 
 
 def test_the_systems_certificates_are_trusted_unless_others_were_chosen(
@@ -85,7 +87,11 @@ def test_the_systems_certificates_are_trusted_unless_others_were_chosen(
     own.touch()
     assert "sslrootcert" not in complete("host=db.example")
     monkeypatch.setenv("PGSSLROOTCERT", "/etc/own.crt")
-    assert "sslrootcert" not in complete("host=db.example")
+    assert complete("host=db.example")["sslrootcert"] == "/etc/own.crt"
+    monkeypatch.delenv("PGSSLROOTCERT")
+    own.unlink()
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    assert complete("host=localhost")["sslrootcert"] == system_roots()
 
 
 def test_the_systems_certificates_are_a_file_that_is_there_or_libpqs_to_find(
@@ -103,6 +109,94 @@ def test_settings_become_options_in_front_of_the_dsns_own_and_keep_their_spaces(
         "dbname=shop options='-c search_path=app'", settings={"DateStyle": "ISO, MDY", "x.y": "a\\b\tc"}
     )
     assert parameters["options"] == "-c DateStyle=ISO,\\ MDY -c x.y=a\\\\b\\\tc -c search_path=app"
+
+
+SERVICES = """\
+# services
+[other]
+host=other.example
+[shop]
+host=db.example
+port=5433
+sslmode=require
+options=-c search_path=app
+keepalives_idle=60
+host=never.example
+[last]
+host=last.example
+"""
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Path:
+    file = tmp_path / ".pg_service.conf"
+    file.write_text(SERVICES)
+    return file
+
+
+@pytest.mark.usefixtures("services")
+def test_a_service_says_what_the_dsn_does_not() -> None:
+    found = complete("service=shop port=1", settings={"DateStyle": "ISO"})
+    assert (found["host"], found["port"], found["sslmode"]) == ("db.example", "1", "require")
+    assert found["options"] == "-c DateStyle=ISO -c search_path=app"
+    assert found["keepalives_idle"] == "60"
+    assert names_of(found) == ["db.example"]
+    assert complete("service=other")["sslmode"] == "verify-full"
+
+
+def test_a_service_is_found_where_libpq_finds_it(
+    services: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PGSERVICE", "shop")
+    assert complete("")["host"] == "db.example"
+    moved = services.rename(tmp_path / "moved.conf")
+    assert "host" not in complete("")
+    monkeypatch.setenv("PGSERVICEFILE", str(moved))
+    assert complete("")["host"] == "db.example"
+    monkeypatch.delenv("PGSERVICEFILE")
+    moved.rename(tmp_path / "pg_service.conf")
+    assert complete("")["host"] == "db.example"
+
+
+def test_the_environments_options_are_joined_unless_the_dsn_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c geqo=off")
+    assert complete("", settings={"DateStyle": "ISO"})["options"] == "-c DateStyle=ISO -c geqo=off"
+    assert complete("options='-c jit=off'", settings={"DateStyle": "ISO"})["options"] == "-c DateStyle=ISO -c jit=off"
+
+
+@pytest.mark.parametrize(
+    ("word", "asked"), [("read-write", "primary"), ("read-only", "standby"), ("any", "any"), ("prefer-standby",) * 2]
+)
+def test_a_session_is_judged_by_its_server_and_not_by_the_settings_that_we_give_it(
+    word: str, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert complete(f"target_session_attrs={word}")["target_session_attrs"] == asked
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", word)
+    assert complete("")["target_session_attrs"] == asked
+
+
+def test_nobody_needs_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 5)  # whom no file of users knows
+    found = complete("host=db.example")
+    assert (found["sslmode"], found["sslrootcert"]) == ("verify-full", system_roots())
+    assert "sslcertmode" not in found
+    assert complete("service=shop")["service"] == "shop"
+
+
+def test_a_home_that_may_not_be_looked_into_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    monkeypatch.setenv("HOME", str(closed))
+    user = os.geteuid()
+    try:
+        if user == 0:  # who may look everywhere
+            os.seteuid(65534)
+        found = complete("host=db.example service=shop")
+    finally:
+        os.seteuid(user)
+    assert (found["sslmode"], found["sslrootcert"]) == ("verify-full", system_roots())
+    assert found["sslcertmode"] == "disable"
 
 
 def test_no_settings_no_options() -> None:
@@ -130,6 +224,7 @@ def test_our_name_and_encoding_are_defaults() -> None:
     assert complete("")["application_name"] == "pg-query-gateway"
     assert complete("application_name=mine")["application_name"] == "mine"
     assert complete("")["client_encoding"] == "UTF8"
+    assert complete("client_encoding=LATIN1")["client_encoding"] == "UTF8"
     assert complete("")["gssencmode"] == "disable"
 
 
