@@ -201,8 +201,8 @@ class _Scan:
         self._faults.append(Fault(self._file.where, self._lines.at(offset), message))
 
 
-def _moved(found: Sequence[Token], by: int) -> list[Token]:
-    return [token._replace(start=token.start + by, end=token.end + by) for token in found]
+def _moved(found: list[Token], by: int) -> list[Token]:
+    return found if by == 0 else [token._replace(start=token.start + by, end=token.end + by) for token in found]
 
 
 def _content(token: Token) -> str:

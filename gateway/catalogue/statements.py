@@ -1,5 +1,6 @@
 """What PostgreSQL's parser says of a statement: which it is, whether it writes, how its rows can be selected from."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -76,6 +77,7 @@ def analyse(marked: Marked) -> tuple[Analysis | None, list[Fault]]:
     return Analysis(statement, writes, effects, _duplicates(root)), []
 
 
+@functools.cache
 def is_type(text: str) -> bool:
     """Whether this is the name of one PostgreSQL type and nothing more (that it exists, only a server knows)."""
     try:
