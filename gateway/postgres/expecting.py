@@ -14,6 +14,7 @@ import msgspec
 from gateway.catalogue.arguments import literal
 from gateway.catalogue.query import Access, Query, Verb
 from gateway.catalogue.types import Expectation, Type
+from gateway.catalogue.values import array_text
 from gateway.catalogue.wrapping import quoted
 from gateway.postgres.proving import Proof
 from gateway.postgres.qualifying import qualified
@@ -39,6 +40,11 @@ SELECT p.oid::pg_catalog.int8::pg_catalog.text FROM pg_catalog.pg_proc p
         OR p.pronamespace::pg_catalog.regnamespace::pg_catalog.text = ANY (ARRAY[{schemas}]::pg_catalog.text[]))
  ORDER BY p.oid
 """)
+_MORE_ATTRIBUTES = qualified(
+    "SELECT FROM pg_catalog.pg_type t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid"
+    " WHERE t.oid = '{oid}'::pg_catalog.oid AND a.attnum > '0'::pg_catalog.int2 AND NOT a.attisdropped"
+    " AND a.attname <> ALL ({names}::pg_catalog.name[])"
+)
 _EQUALS = "OPERATOR(pg_catalog.=)"
 
 
@@ -108,6 +114,9 @@ def _of_composites(types: Iterable[Type]) -> Iterator[str]:
             yield from _of_composites([type_.element])
         for name, field in type_.fields:
             yield _has_type(f"(NULL::{type_.sql}).{quoted(name)}", field.oid)
+        if type_.fields:
+            names = literal(array_text([name for name, _ in type_.fields], ","))
+            yield f"NOT EXISTS ({_MORE_ATTRIBUTES.format(oid=type_.oid, names=names)})"
         yield from _of_composites(field for _, field in type_.fields)
 
 

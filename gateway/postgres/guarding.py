@@ -11,7 +11,6 @@ import secrets
 
 import psycopg2
 
-from gateway.catalogue.types import Expectation
 from gateway.postgres.positions import TIMELINE
 from gateway.postgres.statement import STALE
 from gateway.postgres.tokens import Token
@@ -20,7 +19,7 @@ READ_COMMITTED = "SET LOCAL transaction_isolation = 'read committed'; "
 """To go before a guard where the session's settings are not ours."""
 
 _WORD = f"gateway-{secrets.token_hex(8)}"
-_STALE = f"gateway-{secrets.token_hex(8)}"
+_REVALIDATES = "RevalidateCachedQuery"
 _TOO_LONG = f"gateway-{secrets.token_hex(8)}"
 _REPLAYED, _RECOVERS = "pg_catalog.pg_last_wal_replay_lsn()", "pg_catalog.pg_is_in_recovery()"
 
@@ -52,32 +51,19 @@ def is_no_longer_than(most: int, setting: str) -> str:
     return f"SELECT CASE WHEN {length} OPERATOR(pg_catalog.<=) {most} THEN 0 ELSE {complaint} END"
 
 
-def holds(expectation: Expectation) -> str:
-    """Stop where what a write was learnt with is not as it was: with an error of ours, or as a name is gone."""
-    # PERF: without a column in the result, and one that is never there, 2 µs less than a SELECT of the CASE.
-    return (
-        f"SELECT FROM (SELECT) AS gw{expectation.joins} WHERE (CASE WHEN {expectation.condition} THEN '0'"
-        f" ELSE '{_STALE}' END)::pg_catalog.int4 OPERATOR(pg_catalog.<>) 0"
-    )
-
-
-def is_stale(error: psycopg2.Error) -> bool:
-    """Whether it was ``holds`` that failed."""
-    return error.pgcode == "22P02" and _STALE in (error.diag.message_primary or "")
-
-
 def was_too_long(error: psycopg2.Error) -> bool:
     """Whether it was ``is_no_longer_than`` that failed."""
     return error.pgcode == "22P02" and _TOO_LONG in (error.diag.message_primary or "")
 
 
 def found_stale(error: psycopg2.Error) -> bool:
-    """Whether a plan's guard found that the types are not those expected any more, or the server found it itself.
+    """Whether the types of parameters or of a result are not those that were learnt.
 
-    A prepared statement whose result has other columns, "cached plan must not change result type", is never run again.
+    Either a plan's guard or check found that, or the server, which says it in words that depend on ``lc_messages`` but
+    from one place in its sources.
     """
     if error.pgcode == "0A000":
-        return error.diag.source_function == "RevalidateCachedQuery"
+        return error.diag.source_function == _REVALIDATES
     return error.pgcode == "22P02" and STALE in (error.diag.message_primary or "")
 
 

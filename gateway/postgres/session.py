@@ -18,7 +18,7 @@ from gateway.postgres.failures import Stage
 from gateway.postgres.marks import ORIGIN, POSITION, Origin
 from gateway.postgres.prepared import FINGERPRINTS, Preparable, Prepared
 from gateway.postgres.run import Run
-from gateway.postgres.statement import Guard, Plan
+from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn, Watcher
 from gateway.rotation.endpoint import Role
 
@@ -325,28 +325,25 @@ class Session(psycopg2.extensions.connection):
         self.owes_reset = self.prepared.is_doubtful = False
 
     def preface(self, plans: Sequence[Plan]) -> list[str]:
-        """Return the statements that must come first in a transaction of these plans, whose guards are prepared."""
+        """Return the statements that must come first in a transaction of these plans."""
         parts = [] if self.prepares else self._pins("SET LOCAL")
         if self.run.settings:
             parts += [
                 f"SELECT pg_catalog.set_config({literal(name)}, {literal(value)}, true)"
                 for name, value in self.run.settings.items()
             ]
-        parts += self.runs([plan.guard for plan in plans])
         if self._sequences_stale and self.prepares and not all(plan.harmless for plan in plans):
             parts.append("DISCARD SEQUENCES")
             self._sequences_stale = False
         return parts
 
-    def runs(self, guards: Iterable[Guard | None]) -> list[str]:
-        """Return the statements that run these guards, each once, which are prepared already."""
-        found: list[str] = []
-        for guard in guards:
-            if guard is not None:
-                statement = f"EXECUTE {guard.name}" if self.prepares else guard.text
-                if statement not in found:
-                    found.append(statement)
-        return found
+    def guards(self, plans: Iterable[Plan]) -> list[str]:
+        """Return the statements that run these plans' guards, each once, which are prepared already.
+
+        They wait for whoever migrates, so the limits to that must be set in front of them.
+        """
+        guards = {plan.guard.name: plan.guard for plan in plans if plan.guard is not None}
+        return [f"EXECUTE {guard.name}" if self.prepares else guard.text for guard in guards.values()]
 
     def make_ready(self, statement: Preparable) -> None:
         """Have a statement prepared."""

@@ -1,6 +1,6 @@
 """Runs one plan on a session: one message, and the result as the server wrote it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import floor
 from time import monotonic
 from typing import Any
@@ -19,10 +19,13 @@ from gateway.postgres.attributing import refused_arguments
 from gateway.postgres.failures import Stage
 from gateway.postgres.prepared import is_forgotten
 from gateway.postgres.session import KEPT, SAFETY_MARGIN, Session, text_of
-from gateway.postgres.statement import Guard, Plan
+from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 from gateway.rotation.endpoint import Role
 from gateway.waiting import Client
+
+_AGAIN = "gw_again"
+"""Name of a plan that is prepared to see whether that can be done, and is gone at once."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -91,8 +94,13 @@ def make_ready(session: Session, plan: Plan) -> None:
     if session.prepares:
         if plan.form is not Form.CALL:
             session.make_ready(plan)
-        for guard in plan.guards:
-            session.make_ready(guard)
+        if plan.guard is not None:
+            session.make_ready(plan.guard)
+
+
+def checks_of(plans: Iterable[Plan]) -> list[str]:
+    """Return the statements that must succeed behind these plans before what they did is committed, each once."""
+    return list({plan.check.text: None for plan in plans if plan.check is not None})
 
 
 def statement(session: Session, plan: Plan, literals: Sequence[str]) -> str:
@@ -117,8 +125,8 @@ def attributed(session: Session, explained: GatewayError, plan: Plan, literals: 
     """Name the arguments that are no values of their types, if that is why the server refused the statement.
 
     Some types say so with a syntax error or a missing object (tsquery, jsonpath, regclass), which by the code
-    alone would be the catalogue's fault. Where the plan's guards cannot even be analysed any more it was a
-    migration. Ends the transaction if it must ask.
+    alone would be the catalogue's fault. Where the plan, or what goes with it, cannot even be analysed any more it was
+    a migration. Ends the transaction if it must ask.
     """
     if session.closed or not isinstance(explained, errors.InvalidArguments | errors.QueryBroken):
         return explained
@@ -126,10 +134,8 @@ def attributed(session: Session, explained: GatewayError, plan: Plan, literals: 
     try:
         if session.get_transaction_status() == TRANSACTION_STATUS_INERROR:
             session.ask("ROLLBACK", deadline)
-        for guard in plan.guards:
-            if _is_broken(session, guard):
-                stage = session.run.stage
-                return failures.stale(write=plan.write, stage=stage, sqlstate=explained.sqlstate)
+        if _is_stale(session, plan, explained):
+            return failures.stale(write=plan.write, stage=session.run.stage, sqlstate=explained.sqlstate)
         faults = refused_arguments(
             lambda sql: session.ask(sql, deadline), plan, literals, server_version=session.server_version
         )
@@ -138,14 +144,21 @@ def attributed(session: Session, explained: GatewayError, plan: Plan, literals: 
     return failures.wrong_arguments(explained, faults) if faults else explained
 
 
-def _is_broken(session: Session, guard: Guard) -> bool:
-    """Whether a guard fails by itself. Raises a GatewayError when the connection breaks."""
-    try:
-        session.ask(guard.text, session.run.deadline)
-    except GatewayError as error:
-        if error.sqlstate is None:
-            raise
-        return True
+def _is_stale(session: Session, plan: Plan, explained: GatewayError) -> bool:
+    """Whether a statement would fail by itself that the server took when the plan was learnt.
+
+    Raises a GatewayError when the connection breaks.
+    """
+    looks = [guard.text for guard in (plan.guard, plan.check) if guard is not None]
+    if plan.form is not Form.CALL and isinstance(explained, errors.QueryBroken):
+        looks.append(f"{plan.prepare(_AGAIN)}\n; DEALLOCATE {_AGAIN}")
+    for look in looks:
+        try:
+            session.ask(look, session.run.deadline)
+        except GatewayError as error:
+            if error.sqlstate is None:
+                raise
+            return True
     return False
 
 
@@ -163,9 +176,8 @@ def _execute(session: Session, plan: Plan, literals: Sequence[str], guard: str) 
         else:
             session.make_ready(plan)
         text = plan.execute(literals)
-        if plan.guard is not None or plan.check is not None:
-            for each in plan.guards:
-                session.make_ready(each)
+        if plan.guard is not None:
+            session.make_ready(plan.guard)
     if prepared.is_doubtful:
         front = session.front()
     if guard:
@@ -198,7 +210,7 @@ def _run_in_transaction(session: Session, plan: Plan, message: str) -> Result:
         session.was_reset()
     result = fetch(plan, cursor)
     session.run.stage = Stage.COMMITTING
-    cursor.execute("; ".join([*session.runs([plan.check]), "COMMIT"]))
+    cursor.execute("; ".join([*checks_of([plan]), "COMMIT"]))
     if cursor.statusmessage != "COMMIT":
         raise errors.QueryBroken("the server rolled the transaction back", outcome=Outcome.ROLLED_BACK)
     return result
@@ -208,9 +220,8 @@ def _encoded(plan: Plan, cursor: Any) -> list[bytes]:
     """Have the server write the JSON of rows it sent as text."""
     if cursor.description is None:
         return []
-    if len(cursor.description) != len(plan.columns):
-        outcome = Outcome.ROLLED_BACK if plan.write else None
-        raise errors.QueryBroken("the columns are not those described before", outcome=outcome)
+    if [column[:2] for column in cursor.description] != [(column.name, column.type.oid) for column in plan.columns]:
+        raise failures.stale(write=plan.write, stage=Stage.OPEN, sqlstate=None)
     rows = cursor.fetchall()
     if plan.kind is not Kind.MANY:
         rows = rows[:1]
@@ -231,6 +242,8 @@ def _head(session: Session, plan: Plan) -> str:
         limit = max(1, floor((left - SAFETY_MARGIN) * 1000))
         # The lock gives up a little earlier, so that the answer can name it.
         parts += [f"SET LOCAL statement_timeout = {limit}", f"SET LOCAL lock_timeout = {max(1, limit - 10)}"]
+        if plan.guard is not None:
+            parts += session.guards([plan])
     elif not plan.harmless and session.role is Role.PRIMARY:
         # SECURITY: a read-only session can be switched off by a plain SELECT of an earlier use.
         parts.append("SET LOCAL transaction_read_only = on")

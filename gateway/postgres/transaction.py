@@ -25,7 +25,7 @@ from gateway.postgres.idempotency import Claim
 from gateway.postgres.marks import FACTS, FACTS_AND_ORIGIN, Mark, Origin, mark_of
 from gateway.postgres.prepared import is_forgotten
 from gateway.postgres.session import KEPT, SAFETY_MARGIN, Session
-from gateway.postgres.single import Result, attributed, fetch, make_ready, statement
+from gateway.postgres.single import Result, attributed, checks_of, fetch, make_ready, statement
 from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 from gateway.waiting import Client
@@ -227,7 +227,8 @@ class _Attempt:
             # Through a pooler another message may reach another session. A transaction of its own, as the snapshot of
             # a repeatable read must not be older than what the guard sees.
             guard = ["BEGIN ISOLATION LEVEL READ COMMITTED", self._guard.rstrip("; "), "COMMIT"]
-        return [*guard, work.begin, *self._session.preface(plans), *self._limits(), abandoned, *self._claiming()]
+        limits = [*self._session.preface(plans), *self._limits(), abandoned]
+        return [*guard, work.begin, *limits, *self._claiming(), *self._session.guards(plans)]
 
     def _claiming(self) -> list[str]:
         """What takes the key, with a limit of its own to the wait for who has it."""
@@ -425,7 +426,7 @@ class _Attempt:
         mark = None if self._origin is None else mark_of(self._origin, self._facts)
         keeping = [] if work.claim is None else [idempotency.keeping(work.claim, body)]
         try:
-            checks = session.runs(step.plan.check for step in work.steps)
+            checks = checks_of(step.plan for step in work.steps)
             cursor = self._send(*checks, *keeping, "COMMIT", stage=Stage.COMMITTING)
         except _INTERRUPTIONS as error:
             explained = session.explained(error, write=self._writes)

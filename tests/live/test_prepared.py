@@ -78,7 +78,7 @@ def test_a_statement_that_fails_to_prepare_is_tried_anew(desk: Desk, oracle: psy
     text = "SELECT count(*) AS n FROM passing"
     plan = desk.plan(text)
     oracle.execute("DROP TABLE passing")
-    with pytest.raises(errors.QueryBroken):
+    with pytest.raises(errors.CatalogueStale):
         single.run(desk.connection, plan, [], deadline=soon())
     oracle.execute("CREATE TABLE passing (id int)")
     assert single.run(desk.connection, plan, [], deadline=soon()).text == b'{"n":0}'
