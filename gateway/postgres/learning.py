@@ -87,6 +87,9 @@ def _learn(connection: Session, query: Query, book: Book, deadline: float) -> Si
     types = [book.types.type(oid) for oid in description.parameters]
     form, proof = _proven(connection, query, [type_.sql for type_ in types], book, deadline)
     guard, check = expectations(connection, query, types, proof, deadline)
+    # What a write expects must be what it was learnt with: a migration may have come in between.
+    if (guard or check) and described(connection, query, deadline).parameters != description.parameters:
+        raise TryLater("the database changed while the query was learnt")
     return Signature(
         parameters=tuple(types),
         columns=tuple(Column(name, book.types.type(oid)) for name, oid in columns),

@@ -306,6 +306,10 @@ def test_a_migration_breaks_the_queries_that_it_contradicts_and_no_others(schema
     sql(schema, "CREATE TABLE moved.t (a int, b int)")
     with serving(schema, tmp_path, *changes) as node, each_worker(node) as clients:
         sql(schema, "ALTER TABLE moved.t DROP a")
+        for client in clients:
+            while (answer := client.post("/query/q0", json={})).status_code == 503:
+                problem(answer, 503, "catalogue_stale")
+                assert client.post("/query/q1", json={}).status_code == 200
         ends = time.monotonic() + NOTICED
         while time.monotonic() < ends:
             for client in clients:
