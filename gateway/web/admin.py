@@ -17,7 +17,7 @@ from gateway.waiting import Waits
 from gateway.web.health import Membership, respond
 
 LOOK_EVERY = 0.02
-"""Seconds between two looks at what the workers say while one waits."""
+"""Seconds between two looks at the workers' snapshots, while a request waits for them."""
 WAIT = 30.0
 """Seconds, if ``wait`` is not given."""
 

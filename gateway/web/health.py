@@ -39,8 +39,8 @@ def membership(view: EndpointView, pool: Pool[Any]) -> Membership:
         )
     if None in objections:
         return Membership(True, None)
-    told = [reason for reason in objections if reason is not Reason.WRONG_ROLE]
-    return Membership(False, told[0] if told else Reason.WRONG_ROLE)
+    others = [reason for reason in objections if reason is not Reason.WRONG_ROLE]
+    return Membership(False, others[0] if others else Reason.WRONG_ROLE)
 
 
 class HealthResource:

@@ -46,8 +46,8 @@ class Readiness:
         reasons = list(self._unserved(question.queries))
         if self._is_draining():
             reasons.append("this worker is shutting down")
-        told = (self._lacking(self._pool[name], question) for name in question.groups)
-        return reasons + [reason for reason in told if reason]
+        lacking = (self._lacking(self._pool[name], question) for name in question.groups)
+        return reasons + [reason for reason in lacking if reason]
 
     def _unserved(self, queries: tuple[str, ...] | None) -> Iterator[str]:
         if queries is None:
@@ -107,7 +107,7 @@ class Readiness:
             limit = f" with a lag of at most {question.max_lag:g} s"
         if len(counted) >= question.least:
             return None
-        behind = ", ".join(_tell_lag(view) for view in serving if view not in counted)
+        behind = ", ".join(_lag_text(view) for view in serving if view not in counted)
         return (
             f"group {group.name}: {len(counted)} of at least {question.least} endpoints may answer{limit}"
             f"{f' ({behind})' if behind else ''}"
@@ -128,6 +128,6 @@ def _lag(view: EndpointView) -> float:
     return float("inf") if view.lag_ms is None else view.lag_ms / 1000
 
 
-def _tell_lag(view: EndpointView) -> str:
+def _lag_text(view: EndpointView) -> str:
     lag = _lag(view)
     return f"lag of {view.name} not known" if lag == float("inf") else f"{view.name} is {lag:.3g} s behind"

@@ -20,13 +20,13 @@ _DISGUISED = re.compile(r"%(?:2[D-Fd-f]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]
 
 
 class Routes(CompiledRouter):
-    """Finds a path again by a look into a dict. All routes are added before the first request.
+    """Remembers which paths lead to which route. All routes are added before the first request.
 
     SECURITY: a proxy in front that refuses some paths must not be evaded by another way to write them, so a path with
     an empty segment, or with an encoded slash, letter, digit or one of ``-._~``, leads nowhere. ``/admin`` exists only
     where the server says that the request came over the operators' listener, and no queries do there.
 
-    PERF: what is run but once a request runs cold; this costs a fifth of Falcon's own way, which is 2 % of a read.
+    PERF: a look into a dict costs a fifth of Falcon's own search, which is 2 % of a read.
     """
 
     def __init__(self) -> None:
