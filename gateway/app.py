@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import falcon
 
 from gateway.catalogue.query import Catalogue
-from gateway.events import Event, Observer
+from gateway.events import Event, NodeNotShared, Observer
 from gateway.execution.committing import Committer
 from gateway.execution.execution import Execution
 from gateway.execution.outcomes import Outcomes
@@ -26,9 +26,9 @@ from gateway.node.learner import Learner
 from gateway.node.ledger import Ledger
 from gateway.node.polling import Polling
 from gateway.node.prober import Prober, stale_after
-from gateway.node.pulse import Pulse
 from gateway.node.snapshots import Snapshots
 from gateway.node.sweeper import Sweeper
+from gateway.node.tasks import Task, every
 from gateway.pool.backoff import ConnectBackoffs
 from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
@@ -54,6 +54,8 @@ from gateway.web.routes import Routes
 LONGEST_WAIT = 3600.0
 LONGEST_WAIT_OF_SYNC = 30.0
 """Seconds an operator's request may wait for what it asked for; a sync worker shows no other sign of life meanwhile."""
+BEAT = 0.05
+"""Seconds between two turns of what a worker does for the node."""
 
 log = logging.getLogger("gateway.node")
 
@@ -102,10 +104,10 @@ def create_app(
 class _Activity(Protocol):
     """Something that runs beside requests."""
 
-    def start(self) -> None:
+    def start(self) -> object:
         """Begin."""
 
-    def close(self) -> None:
+    def close(self) -> object:
         """End."""
 
 
@@ -128,9 +130,9 @@ class _Worker:
         self._settings = settings
         self._catalogue = catalogue
         self._is_draining = is_draining
-        views, self._election = _shared(settings, directory)
+        views, self._election = _shared(settings, directory, observe)
         self._rotation = Rotation(
-            views=Announced(views),
+            views=Announced(views, observe),
             max_lags={name: group.max_lag for name, group in settings.groups.items() if group.access == "read"},
             observe=observe,
         )
@@ -159,6 +161,7 @@ class _Worker:
             learning=lambda: self._learner.status,
             in_flight=self._identity.in_flight,
             is_draining=is_draining,
+            observe=observe,
         )
         self._learner = Learner(
             plans=self._plans,
@@ -242,13 +245,19 @@ class _Worker:
 
     def start(self) -> None:
         """Begin what runs beside requests."""
-        ledger, settings = self._ledger, self._settings
-        pulse = Pulse(*([ledger.tend] if ledger else []), self._snapshots.tend, self._pool.clean_idle)
-        self._rotation.subscribe(pulse.hurry)
+        ledger, settings, observe = self._ledger, self._settings, self._observe
+        tasks = [
+            Task("the publishing of this worker's snapshot", every(BEAT, self._snapshots.tend), observe=observe),
+            Task("the cleaning of idle connections", every(BEAT, self._pool.clean_idle), observe=observe),
+        ]
+        if ledger:
+            tasks.append(Task("the sharing of places for connections", every(BEAT, ledger.tend), observe=observe))
         # Before the first request: who drains an endpoint must know of all who may be at work on it.
         self._snapshots.publish()
-        self._start(pulse)
-        polling = Polling(rotation=self._rotation, waits=self._waits)
+        for task in tasks:
+            self._rotation.subscribe(task.wake)
+            self._start(task)
+        polling = Polling(rotation=self._rotation, waits=self._waits, observe=observe)
         self._start(polling)
         driver = self._driver(read_only=True)
         prober = Prober(
@@ -258,13 +267,15 @@ class _Worker:
             election=self._election,
             polling=polling,
             settings=settings.probe,
+            observe=observe,
             after_look=ledger.ask if ledger else None,
         )
         if ledger:
             ledger.on_due(prober.look_soon)
         self._start(prober)
         self._start(self._learner)
-        self._start(Sweeper(pool=self._pool, retention=settings.idempotency.retention, is_wanted=prober.is_elected))
+        retention = settings.idempotency.retention
+        self._start(Sweeper(pool=self._pool, retention=retention, is_wanted=prober.is_elected, observe=observe))
 
     def _start(self, activity: "_Activity") -> None:
         activity.start()
@@ -314,17 +325,17 @@ class _Worker:
         )
 
 
-def _shared(settings: Settings, directory: Path | None) -> tuple[Views, Election]:
+def _shared(settings: Settings, directory: Path | None, observe: Observer) -> tuple[Views, Election]:
     """What the workers of the node know together, and who of them looks; each for itself where nothing is shared."""
     stale = stale_after(settings.probe.interval, settings.probe.timeout)
     if directory is not None:
         # Never a secret: settings do not show theirs.
         endpoints = {name: repr(endpoint) for name, endpoint in settings.endpoints.items()}
         try:
-            board = Board(directory, endpoints=endpoints)
+            board = Board(directory, endpoints=endpoints, observe=observe)
             return board, Election(directory, name=f"prober-{board.layout}", stale_after=stale)
         except OSError as error:
-            log.warning("this worker knows only what it learns itself of endpoints: %s", error)
+            observe(NodeNotShared(what="this worker knows only what it learns itself of endpoints", detail=str(error)))
     return LocalViews(settings.endpoints), Election(None, name="", stale_after=stale)
 
 

@@ -1,19 +1,18 @@
 """Tells the log what becomes of endpoints: one line a change, by the process that made it and no other."""
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+from gateway.events import EndpointLagged, EndpointMoved, Event, Observer
 from gateway.rotation.endpoint import EndpointState, EndpointView
 from gateway.rotation.rotation import Views
-
-log = logging.getLogger("gateway.node")
 
 
 class Announced:
     """Views whose changes are told. Satisfies ``rotation.rotation.Views``."""
 
-    def __init__(self, views: Views) -> None:
+    def __init__(self, views: Views, observe: Observer) -> None:
         self._views = views
+        self._observe = observe
 
     @property
     def version(self) -> int:
@@ -36,19 +35,19 @@ class Announced:
 
         view = self._views.change(noting)
         if before is not None and view is not before:
-            _tell(before, view)
+            for event in _changes(before, view):
+                self._observe(event)
         return view
 
 
-def _tell(before: EndpointView, view: EndpointView) -> None:
-    said = _standing(view)
-    if said != _standing(before):
-        level = logging.INFO if view.state is EndpointState.IN and not view.held else logging.WARNING
-        log.log(level, "endpoint %s: %s%s", view.name, said, f": {view.message}" if view.message else "")
-    for group in set(view.lagging) - set(before.lagging):
-        log.warning("endpoint %s: too far behind for group %s: %s ms", view.name, group, view.lag_ms)
-    for group in set(before.lagging) - set(view.lagging):
-        log.info("endpoint %s: not too far behind for group %s any more", view.name, group)
+def _changes(before: EndpointView, view: EndpointView) -> Iterator[Event]:
+    standing = _standing(view)
+    if standing != _standing(before):
+        serves = view.state is EndpointState.IN and not view.held
+        yield EndpointMoved(endpoint=view.name, standing=standing, serves=serves, message=view.message)
+    for group in set(view.lagging) ^ set(before.lagging):
+        lags = group in view.lagging
+        yield EndpointLagged(endpoint=view.name, group=group, lags=lags, lag_ms=view.lag_ms)
 
 
 def _standing(view: EndpointView) -> str:

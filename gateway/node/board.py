@@ -9,7 +9,6 @@ changes what holds then.
 
 import fcntl
 import hashlib
-import logging
 import mmap
 import os
 import signal
@@ -23,10 +22,9 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway import __version__
+from gateway.events import NodeNotShared, Observer, ignore
 from gateway.node.records import Record
 from gateway.rotation.endpoint import EndpointView
-
-log = logging.getLogger("gateway.node")
 
 PATIENCE = 0.05
 """Seconds for which a change waits for the lock. A change of somebody else's takes microseconds."""
@@ -60,6 +58,7 @@ class Board:
         directory: Path,
         *,
         endpoints: Mapping[str, str],
+        observe: Observer = ignore,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -71,6 +70,7 @@ class Board:
         self._blank = {name: EndpointView(name=name, since=clock(), since_wall=wall()) for name in endpoints}
         self.layout = _layout(endpoints)
         """Names these endpoints; the same for all processes with the same board."""
+        self._observe = observe
         self._mutex = threading.Lock()
         self._is_held_up = False
         self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -125,7 +125,9 @@ class Board:
             try:
                 view = self._decoder.decode(content)
             except msgspec.MsgspecError:
-                log.warning("endpoint %s: what the board says of it cannot be read", name)
+                self._observe(
+                    NodeNotShared(what=f"endpoint {name}: what the board says of it", detail="cannot be read")
+                )
         self._known[name] = (content, view)
         return view
 
@@ -135,7 +137,7 @@ class Board:
         has_lock = self._take_lock(LITTLE_PATIENCE if self._is_held_up else PATIENCE)
         if not has_lock:
             if not self._is_held_up:
-                log.warning("a stopped process holds the board's lock; going on without it")
+                self._observe(NodeNotShared(what="a stopped process holds the board's lock", detail="going on without"))
             self._numbers[_EPOCH] += 1
         self._is_held_up = not has_lock
         try:

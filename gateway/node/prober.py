@@ -4,23 +4,20 @@ What is learnt goes into the rotation, and with its views to the other workers. 
 a prober that dies is followed by another within ``TRY_EVERY``, one that is stopped is stood in for (``election``).
 """
 
-import logging
-import threading
 from collections.abc import Callable
 from functools import partial
 
+from gateway.events import Observer
 from gateway.node.election import Election
 from gateway.node.following import Follower, Resolve
 from gateway.node.history import History
 from gateway.node.polling import Polling
-from gateway.node.spawning import Spawn, spawn_thread
+from gateway.node.tasks import Task
 from gateway.node.watcher import Watcher
 from gateway.pool.driver import Driver
 from gateway.postgres.session import Session
 from gateway.rotation.rotation import Rotation
 from gateway.settings import ProbeSettings
-
-log = logging.getLogger("gateway.node")
 
 TRY_EVERY = 0.1
 """Seconds between two tries at being elected."""
@@ -43,19 +40,18 @@ class Prober:
         election: Election,
         polling: Polling,
         settings: ProbeSettings,
+        observe: Observer,
         after_look: Callable[[str, Session], None] | None = None,
-        spawn: Spawn = spawn_thread,
     ) -> None:
         """``after_look`` is called after each look that was answered, and may use the connection."""
+        self._after_look = after_look
         self._rotation = rotation
         self._election = election
-        self._after_look = after_look
         self._history = History()
-        self._spawn = spawn
-        self._stopped = threading.Event()
         self._is_elected = False
-        self._watchers = tuple(
-            Watcher(
+        self._candidacy = Task("the election of the prober", self._try, observe=observe)
+        self._watchers = {
+            name: Watcher(
                 name,
                 driver=driver,
                 rotation=rotation,
@@ -64,13 +60,15 @@ class Prober:
                 is_wanted=self.is_elected,
                 stood_still_since=polling.stood_still_since,
                 after_look=partial(self._looked, name),
+                observe=observe,
             )
             for name in rotation.names
-        )
+        }
         followers = tuple(
-            Follower(name, resolve=resolve, rotation=rotation, is_wanted=self.is_elected) for name in rotation.names
+            Follower(name, resolve=resolve, rotation=rotation, is_wanted=self.is_elected, observe=observe)
+            for name in rotation.names
         )
-        self._tasks: tuple[Watcher | Follower, ...] = (*self._watchers, *followers)
+        self._tasks: tuple[Task, ...] = (*self._watchers.values(), *followers)
 
     def is_elected(self) -> bool:
         """Whether this process looks at the servers now."""
@@ -78,43 +76,35 @@ class Prober:
 
     def look_soon(self, endpoint: str) -> None:
         """Look at an endpoint now, if this process is the one that looks."""
-        if self._is_elected:
-            for watcher in self._watchers:
-                if watcher.name == endpoint:
-                    watcher.look_soon()
+        if self._is_elected and endpoint in self._watchers:
+            self._watchers[endpoint].look_soon()
 
     def start(self) -> None:
         """Begin to look, at once if nobody else does."""
         self._rotation.subscribe(self._notice)
         self._try()
-        for task in self._tasks:
-            self._spawn(task.run)
-        self._spawn(self._keep_trying)
+        for task in (*self._tasks, self._candidacy):
+            task.start()
 
     def close(self) -> None:
-        """End all looking after the looks under way, and let another worker be elected."""
-        self._stopped.set()
+        """End all looking after the looks in progress, and let another worker be elected."""
+        self._candidacy.close()
         self._is_elected = False
         for task in self._tasks:
-            task.close()
-        self._election.resign()
-
-    def _keep_trying(self) -> None:
-        while not self._stopped.wait(TRY_EVERY):
-            try:
-                self._try()
-            except Exception:  # a bug of ours, or a runtime directory that is gone
-                log.exception("the election of the prober failed")
-
-    def _try(self) -> None:
-        elected = self._election.is_elected()
-        if elected == self._is_elected:
-            return
-        if elected:
-            self._history.seed(self._rotation.views())
-        self._is_elected = elected
-        for task in self._tasks:
             task.wake()
+        for task in self._tasks:
+            task.close()
+        self._election.close()
+
+    def _try(self) -> float:
+        elected = self._election.is_elected()
+        if elected != self._is_elected:
+            if elected:
+                self._history.seed(self._rotation.views())
+            self._is_elected = elected
+            for task in self._tasks:
+                task.wake()
+        return TRY_EVERY
 
     def _looked(self, endpoint: str, connection: Session | None) -> None:
         self._election.stamp()
@@ -123,5 +113,5 @@ class Prober:
 
     def _notice(self) -> None:
         if self._is_elected:
-            for watcher in self._watchers:
+            for watcher in self._watchers.values():
                 watcher.notice()

@@ -5,7 +5,6 @@ gone from what the others read at once, for they look whether its process lives;
 time when it was last heard of, because its connections stay too.
 """
 
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -15,12 +14,11 @@ from typing import Any
 import msgspec
 
 from gateway.catalogue.query import Catalogue
+from gateway.events import NodeNotShared, Observer, ignore
 from gateway.execution.plans import Plans
 from gateway.node.processes import is_alive, my_start
 from gateway.pool.exchange import GroupStats
 from gateway.pool.pool import Pool
-
-log = logging.getLogger("gateway.node")
 
 PUBLISH_EVERY = 0.1
 READ_EVERY = 0.1
@@ -85,6 +83,7 @@ class Snapshots:
         learning: Callable[[], LearningStatus],
         in_flight: Callable[[], int],
         is_draining: Callable[[], bool],
+        observe: Observer = ignore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``in_flight``: how many requests this process works on."""
@@ -95,6 +94,7 @@ class Snapshots:
         self._learning = learning
         self._in_flight = in_flight
         self._is_draining = is_draining
+        self._observe = observe
         self._clock = clock
         self._since = clock()
         self._loaded = time.time()
@@ -142,7 +142,7 @@ class Snapshots:
             draft.replace(self._directory / name)
         except OSError as error:
             if not self._is_failing:
-                log.warning("this worker is not known to the others any more: %s", error)
+                self._observe(NodeNotShared(what="this worker is not known to the others any more", detail=str(error)))
             self._is_failing = True
         else:
             self._is_failing = False

@@ -1,18 +1,15 @@
-"""Forgets old idempotency keys, once a minute, on every primary that writes go to."""
+"""Deletes expired idempotency keys, once a minute, on every primary that writes go to."""
 
-import logging
-import threading
 from collections.abc import Callable
 from time import monotonic
 
 from gateway.errors import GatewayError
-from gateway.node.spawning import Spawn, spawn_thread
+from gateway.events import KeysNotSwept, Observer
+from gateway.node.tasks import Task
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
 from gateway.postgres.idempotency import SWEPT_AT_ONCE, sweep
 from gateway.postgres.session import Session
-
-log = logging.getLogger("gateway.node")
 
 EVERY = 60.0
 """Seconds between two sweeps."""
@@ -31,31 +28,31 @@ class Sweeper:
         pool: Pool[Session],
         retention: float,
         is_wanted: Callable[[], bool],
+        observe: Observer,
         every: float = EVERY,
-        spawn: Spawn = spawn_thread,
     ) -> None:
         """``retention`` and ``every`` in seconds."""
         self._groups = [group for group in pool.groups.values() if group.access_write]
         self._retention = retention
         self._is_wanted = is_wanted
+        self._observe = observe
         self._every = every
-        self._spawn = spawn
-        self._stopped = threading.Event()
         self._told = ""
+        self._task = Task("the deletion of expired idempotency keys", self._sweep, observe=observe)
 
     def start(self) -> None:
         """Begin, with a pause."""
-        self._spawn(self._run)
+        self._task.start(after=self._every)
 
     def close(self) -> None:
-        """End after the statement under way."""
-        self._stopped.set()
+        """End after the statement in progress."""
+        self._task.close()
 
-    def _run(self) -> None:
-        while not self._stopped.wait(self._every):
-            left = self._groups
-            while left and not self._stopped.is_set():
-                left = [group for group in left if self._is_wanted() and group.serving and self._has_more(group)]
+    def _sweep(self) -> float:
+        left = self._groups
+        while left and not self._task.is_closing:
+            left = [group for group in left if self._is_wanted() and group.serving and self._has_more(group)]
+        return self._every
 
     def _has_more(self, group: Group[Session]) -> bool:
         """Sweep through a group for a while; whether there was still more when that ended."""
@@ -65,14 +62,11 @@ class Sweeper:
                 with group.lease(monotonic() + PATIENCE) as lease:
                     swept = sweep(lease.connection, retention=self._retention, deadline=monotonic() + PATIENCE)
                 self._told = ""
-                if swept < SWEPT_AT_ONCE or self._stopped.is_set():
+                if swept < SWEPT_AT_ONCE or self._task.is_closing:
                     return False
         except GatewayError as error:
             if error.detail != self._told:
                 self._told = error.detail
-                log.warning("old idempotency keys are not forgotten: %s", error.server_message or error.detail)
-        except Exception:  # a bug of ours must not be the last sweep
-            log.exception("old idempotency keys could not be forgotten, by a bug of ours")
-        else:
-            return True
-        return False
+                self._observe(KeysNotSwept(detail=error.detail))
+            return False
+        return True

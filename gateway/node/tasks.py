@@ -25,6 +25,16 @@ def spawn_thread(run: Callable[[], None]) -> None:
     threading.Thread(target=run, daemon=True, name="gateway-node").start()
 
 
+def every(seconds: float, work: Callable[[], None]) -> Turn:
+    """Return a turn that does this work, and is called again so many seconds later."""
+
+    def turn() -> float:
+        work()
+        return seconds
+
+    return turn
+
+
 class Task:
     """One such function. An exception of a turn is reported, and is never the end of the task."""
 
@@ -34,7 +44,7 @@ class Task:
         self._turn = turn
         self._observe = observe
         self._spawn = spawn
-        self._woken = threading.Event()
+        self._wake_up = threading.Event()
         self._ended = threading.Event()
         self._is_closing = False
         self._is_started = False
@@ -51,12 +61,12 @@ class Task:
 
     def wake(self) -> None:
         """Have the next turn at once, after the one in progress."""
-        self._woken.set()
+        self._wake_up.set()
 
     def close(self, patience: float = PATIENCE) -> bool:
         """End after the turn in progress, and wait for that; returns whether it has ended. Harmless when repeated."""
         self._is_closing = True
-        self._woken.set()
+        self._wake_up.set()
         return not self._is_started or self._ended.wait(patience)
 
     def _run(self, rest: float | None) -> None:
@@ -65,9 +75,9 @@ class Task:
                 if rest == 0.0:
                     time.sleep(0)  # others have their turn on a loop, which a wait of no time would not give them
                 else:
-                    self._woken.wait(rest)
+                    self._wake_up.wait(rest)
                 # NOTE: cleared before the turn, so that whatever wakes the task during it is seen by the next one.
-                self._woken.clear()
+                self._wake_up.clear()
                 if not self._is_closing:
                     rest = self._turn_observed()
         finally:

@@ -3,14 +3,13 @@
 A frozen server costs one look at a time here, never a request's connection and never another endpoint's look.
 """
 
-import logging
-import threading
-import time
 from collections.abc import Callable
 from time import monotonic
 
 from gateway.errors import DeadlineExceeded, GatewayError
+from gateway.events import Observer
 from gateway.node.history import History
+from gateway.node.tasks import PATIENCE, Task
 from gateway.pool.driver import ConnectError, Driver
 from gateway.postgres.probing import Look, identify, look
 from gateway.postgres.session import Session
@@ -18,8 +17,6 @@ from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Probed, ProbeFailed
 from gateway.rotation.rotation import Rotation
 from gateway.settings import ProbeSettings
-
-log = logging.getLogger("gateway.node")
 
 OUT_INTERVAL = 0.2
 """Seconds between two looks at an endpoint that is out, if ``[probe] interval`` is longer: it is missed."""
@@ -33,7 +30,7 @@ PAUSE = 0.02
 _CHEAP = frozenset({Reason.REFUSED, Reason.STARTING_UP, Reason.LOST})
 
 
-class Watcher:
+class Watcher(Task):
     """One endpoint, watched while ``is_wanted`` says that this process is to."""
 
     def __init__(
@@ -47,85 +44,85 @@ class Watcher:
         is_wanted: Callable[[], bool],
         stood_still_since: Callable[[float], bool],
         after_look: Callable[[Session | None], None],
+        observe: Observer,
     ) -> None:
         """``stood_still_since``: whether this process did (see ``polling``).
 
         ``after_look`` is called after each look, with the connection if it was answered.
         """
-        self.name = name
+        super().__init__(f"the probe of endpoint {name}", self._watch, observe=observe)
+        self._endpoint = name
         self._driver = driver
         self._rotation = rotation
         self._history = history
-        self._interval = settings.interval
-        self._timeout = settings.timeout
+        self._settings = settings
         self._is_wanted = is_wanted
         self._stood_still_since = stood_still_since
         self._after_look = after_look
-        self._woken = threading.Event()
-        self._is_due = False
-        self._stopped = False
+        self._is_wanted_now = False
         self._connection: Session | None = None
         self._system: str | None = None
         self._began = 0.0
-
-    def wake(self) -> None:
-        """Look whether there is something to do."""
-        self._woken.set()
+        self._looked_at = float("-inf")
+        self._due = float("-inf")
 
     def notice(self) -> None:
-        """Wake up, if somebody wants a look that begins later than the last one did."""
-        if self._rotation.view(self.name).wanted_at > self._began:
-            self._woken.set()
+        """Have a look at once, if somebody wants one that begins later than the last one did."""
+        if self._is_called_for():
+            self.wake()
 
     def look_soon(self) -> None:
         """Look now, though it is not time to."""
-        self._is_due = True
-        self._woken.set()
+        self._is_wanted_now = True
+        self.wake()
 
-    def close(self) -> None:
-        """End after the look under way."""
-        self._stopped = True
-        self._woken.set()
-
-    def run(self) -> None:
-        """Look until stopped."""
-        while not self._stopped:
-            if self._is_wanted():
-                self._look_unless_broken()
-                self._rest()
-            else:
-                self._drop()
-                self._woken.wait()
-            self._woken.clear()
-        self._drop()
-
-    def _rest(self) -> None:
-        """Wait until the next look is due, or wanted."""
-        due = self._due()
-        time.sleep(PAUSE)
-        while (left := due - monotonic()) > 0 and not self._stopped and self._is_wanted():
-            self._woken.clear()
-            if self._is_due or self._rotation.view(self.name).wanted_at > self._began:
-                return
-            if self._connection is not None and not self._connection.is_usable():
-                return
-            self._woken.wait(min(left, LISTEN))
-
-    def _due(self) -> float:
-        view = self._rotation.view(self.name)
-        if view.ping_ok and view.state is EndpointState.IN:
-            return self._began + self._interval
-        return monotonic() + min(self._interval, REFUSED_INTERVAL if view.reason in _CHEAP else OUT_INTERVAL)
-
-    def _look_unless_broken(self) -> None:
-        self._began = monotonic()
-        self._is_due = is_answered = False
-        try:
-            is_answered = self._look(self._began + self._timeout)
-        except Exception:  # a bug of ours must not be the last look at this endpoint
-            log.exception("endpoint %s: the probe failed by a bug of ours", self.name)
+    def close(self, patience: float = PATIENCE) -> bool:
+        """End after the look in progress, and close the connection; returns whether it has ended."""
+        has_ended = super().close(patience)
+        if has_ended:
             self._drop()
-        self._after_look(self._connection if is_answered else None)
+        return has_ended
+
+    def _watch(self) -> float | None:
+        """Look, if it is time; returns the seconds until the next glance at whether it is."""
+        if not self._is_wanted():
+            self._drop()
+            return None
+        now = monotonic()
+        if now >= self._due or self._is_called_for() or self._is_broken():
+            if now < self._looked_at + PAUSE:
+                return self._looked_at + PAUSE - now
+            self._look_once()
+        if self.is_closing:
+            self._drop()
+        return max(PAUSE, min(self._due - monotonic(), LISTEN))
+
+    def _is_called_for(self) -> bool:
+        return self._is_wanted_now or self._rotation.view(self._endpoint).wanted_at > self._began
+
+    def _is_broken(self) -> bool:
+        return self._connection is not None and not self._connection.is_usable()
+
+    def _next(self) -> float:
+        view = self._rotation.view(self._endpoint)
+        if view.ping_ok and view.state is EndpointState.IN:
+            return self._began + self._settings.interval
+        return self._looked_at + min(
+            self._settings.interval, REFUSED_INTERVAL if view.reason in _CHEAP else OUT_INTERVAL
+        )
+
+    def _look_once(self) -> None:
+        self._began = monotonic()
+        self._is_wanted_now = is_answered = False
+        try:
+            is_answered = self._look(self._began + self._settings.timeout)
+        except BaseException:
+            self._drop()
+            raise
+        finally:
+            self._looked_at = monotonic()
+            self._due = self._next()
+            self._after_look(self._connection if is_answered else None)
 
     def _look(self, deadline: float) -> bool:
         """Look, and report what was seen; whether the server answered in time."""
@@ -158,12 +155,12 @@ class Watcher:
             except GatewayError:
                 pass
         self._drop()
-        connection = self._connection = self._driver.connect(self.name, deadline)
+        connection = self._connection = self._driver.connect(self._endpoint, deadline)
         self._system = identify(connection, deadline)
         return look(connection, deadline)
 
     def _is_where_it_should_be(self, connection: Session) -> bool:
-        addresses = self._rotation.view(self.name).addresses
+        addresses = self._rotation.view(self._endpoint).addresses
         return not addresses or not connection.address or connection.address in addresses
 
     def _note(self, seen: Look) -> None:
@@ -184,12 +181,12 @@ class Watcher:
             streaming=seen.streaming,
             server_version=seen.server_version,
         )
-        self._rotation.apply(self.name, event)
+        self._rotation.apply(self._endpoint, event)
 
     def _note_failure(self, reason: Reason | None, message: str) -> None:
         if reason is Reason.TIMEOUT and self._stood_still_since(self._began):
             return  # we were late, not the server: the next look, at once, will tell
-        self._rotation.apply(self.name, ProbeFailed(reason, message))
+        self._rotation.apply(self._endpoint, ProbeFailed(reason, message))
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
+from gateway.events import ignore
 from gateway.node.election import Election
 from gateway.node.history import History
 from gateway.node.polling import Polling
@@ -42,7 +43,7 @@ class Probing:
     def __init__(self, cluster: Cluster, driver: Driver | None = None) -> None:
         addresses = {server.name: Address(dsn=server.dsn()) for server in cluster.servers}
         self.rotation = Rotation(views=LocalViews(addresses), max_lags={"read": 1.0})
-        self.polling = Polling(rotation=self.rotation, waits=ThreadWaits())
+        self.polling = Polling(rotation=self.rotation, waits=ThreadWaits(), observe=ignore)
         driver = driver or Driver(addresses, read_only=True)
         self.prober = Prober(
             driver=driver,
@@ -51,6 +52,7 @@ class Probing:
             election=Election(None, name="", stale_after=1.0),
             polling=self.polling,
             settings=ProbeSettings(interval=INTERVAL, timeout=TIMEOUT),
+            observe=ignore,
         )
 
     def view(self, name: str) -> EndpointView:
@@ -197,7 +199,7 @@ def test_a_frozen_server_is_out_and_back_and_costs_the_others_nothing(own: Clust
 
 def test_a_wanted_look_comes_at_once(own: Cluster) -> None:
     with probing(own) as node:
-        node.prober._watchers[0]._interval = 60.0
+        node.prober._watchers["primary"]._settings = ProbeSettings(interval=60.0, timeout=TIMEOUT)
         node.until("primary", lambda view: (view.ping_at or 0) < monotonic() - 2 * INTERVAL)
         for _ in range(3):
             asked = monotonic()
@@ -261,7 +263,7 @@ def test_the_probe_follows_a_name_to_another_address() -> None:
 
 
 def address(node: Probing) -> str:
-    connection = node.prober._watchers[0]._connection
+    connection = node.prober._watchers["primary"]._connection
     return connection.address if connection is not None else ""
 
 

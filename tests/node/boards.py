@@ -8,14 +8,15 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from gateway.events import Observer, ignore
 from gateway.node.board import Board
 from gateway.rotation.endpoint import EndpointView
 
 ENDPOINTS = {"primary": "here", "replica1": "there"}
 
 
-def board(directory: Path, endpoints: Mapping[str, str] = ENDPOINTS) -> Board:
-    return Board(directory, endpoints=endpoints)
+def board(directory: Path, endpoints: Mapping[str, str] = ENDPOINTS, observe: Observer = ignore) -> Board:
+    return Board(directory, endpoints=endpoints, observe=observe)
 
 
 def count(board: Board, name: str = "primary") -> EndpointView:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
+from gateway.events import ignore
 from gateway.node.polling import Polling
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Probed, ProbeFailed
@@ -14,7 +15,7 @@ from gateway.waiting import ThreadWaits, Waits
 
 @contextmanager
 def polling(rotation: Rotation, waits: Waits | None = None) -> Iterator[Polling]:
-    poll = Polling(rotation=rotation, waits=waits or ThreadWaits())
+    poll = Polling(rotation=rotation, waits=waits or ThreadWaits(), observe=ignore)
     poll.start()
     try:
         yield poll

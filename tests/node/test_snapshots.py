@@ -154,11 +154,11 @@ def test_a_draft_a_dead_worker_left_is_removed(node: HealthRig, tmp_path: Path) 
     assert not draft.exists()
 
 
-def test_a_directory_that_is_gone_is_told_once_and_this_worker_is_all_there_is(
-    node: HealthRig, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_directory_that_is_gone_is_told_once_and_this_worker_is_all_there_is(node: HealthRig, tmp_path: Path) -> None:
     tmp_path.rmdir()
     for _ in range(3):
         node.snapshots.publish()
     assert pids(node.snapshots) == [os.getpid()]
-    assert caplog.text.count("this worker is not known to the others any more") == 1
+    assert [str(event).partition(":")[0] for event in node.events] == [
+        "this worker is not known to the others any more"
+    ]

@@ -7,6 +7,7 @@ import psycopg2.extensions
 import pytest
 
 from gateway.demo.cluster import Cluster
+from gateway.events import Event, KeysNotSwept, ignore
 from gateway.node.sweeper import MOST, Sweeper
 from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
@@ -69,7 +70,7 @@ def fill(cursor: psycopg2.extensions.cursor, count: int, age: str) -> None:
 def test_what_is_old_is_forgotten_however_much_it_is(pool: Pool[Session], table: psycopg2.extensions.cursor) -> None:
     fill(table, 2 * SWEPT_AT_ONCE + 5, "2 hours")
     fill(table, 3, "10 minutes")
-    sweeper = Sweeper(pool=pool, retention=3600, is_wanted=lambda: True, every=0.01)
+    sweeper = Sweeper(pool=pool, retention=3600, is_wanted=lambda: True, every=0.01, observe=ignore)
     sweeper.start()
     wait_until(lambda: keys(table) == 3)
     sweeper.close()
@@ -86,7 +87,7 @@ def test_a_sweep_ends_when_all_is_forgotten_and_not_before(
         rounds.release()
         return True
 
-    sweeper = Sweeper(pool=pool, retention=3600, is_wanted=wanted, every=1.5)
+    sweeper = Sweeper(pool=pool, retention=3600, is_wanted=wanted, every=1.5, observe=ignore)
     sweeper.start()
     assert rounds.acquire(timeout=30)
     assert rounds.acquire(timeout=1.4)  # not only when it is time again
@@ -103,7 +104,7 @@ def test_who_is_not_to_sweep_does_not(pool: Pool[Session], table: psycopg2.exten
         asked.release()
         return is_wanted
 
-    sweeper = Sweeper(pool=pool, retention=3600, is_wanted=wanted, every=0.01)
+    sweeper = Sweeper(pool=pool, retention=3600, is_wanted=wanted, every=0.01, observe=ignore)
     sweeper.start()
     for _ in range(3):
         assert asked.acquire(timeout=10)
@@ -114,24 +115,25 @@ def test_who_is_not_to_sweep_does_not(pool: Pool[Session], table: psycopg2.exten
 
 
 def test_a_table_that_cannot_be_swept_is_told_once_and_one_that_is_not_there_never(
-    pool: Pool[Session], table: psycopg2.extensions.cursor, caplog: pytest.LogCaptureFixture
+    pool: Pool[Session], table: psycopg2.extensions.cursor
 ) -> None:
     table.execute("DROP TABLE gateway_idempotency")
+    observed: list[Event] = []
     asked = threading.Semaphore(0)
 
     def wanted() -> bool:
         asked.release()
         return True
 
-    sweeper = Sweeper(pool=pool, retention=3600, is_wanted=wanted, every=0.01)
+    sweeper = Sweeper(pool=pool, retention=3600, is_wanted=wanted, every=0.01, observe=observed.append)
     sweeper.start()
     for _ in range(3):
         assert asked.acquire(timeout=10)
-    assert not caplog.records
+    assert not observed
     table.execute("CREATE VIEW gateway_idempotency AS SELECT now() AS created_at")
-    wait_until(lambda: bool(caplog.records))
+    wait_until(lambda: bool(observed))
     for _ in range(3):
         assert asked.acquire(timeout=10)
     sweeper.close()
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert [type(event) for event in observed] == [KeysNotSwept]
     table.execute("DROP VIEW gateway_idempotency")

@@ -8,6 +8,7 @@ from time import monotonic
 import pytest
 
 from gateway.demo.ports import find_port
+from gateway.events import ignore
 from gateway.node.history import History
 from gateway.node.watcher import Watcher
 from gateway.postgres.driver import Address, Driver
@@ -36,6 +37,7 @@ def watcher(port: int, rotation: Rotation, *, stood_still: bool = False) -> Watc
         is_wanted=lambda: True,
         stood_still_since=lambda _: stood_still,
         after_look=lambda _: None,
+        observe=ignore,
     )
 
 
@@ -47,7 +49,7 @@ def rotation() -> Rotation:
 def test_a_server_that_says_nothing_costs_one_look(rotation: Rotation) -> None:
     with deaf() as port:
         began = monotonic()
-        watcher(port, rotation)._look_unless_broken()
+        watcher(port, rotation)._look_once()
         assert 0.1 <= monotonic() - began < 2
     view = rotation.view("r")
     assert (view.state, view.reason) == (EndpointState.OUT, Reason.TIMEOUT)
@@ -55,22 +57,15 @@ def test_a_server_that_says_nothing_costs_one_look(rotation: Rotation) -> None:
 
 def test_a_look_that_was_late_because_we_were_says_nothing(rotation: Rotation) -> None:
     with deaf() as port:
-        watcher(port, rotation, stood_still=True)._look_unless_broken()
+        watcher(port, rotation, stood_still=True)._look_once()
     assert rotation.view("r").state is EndpointState.UNKNOWN
 
 
 def test_a_refused_look_counts_whether_we_were_late_or_not(rotation: Rotation) -> None:
     with deaf() as port:
         pass
-    watcher(port, rotation, stood_still=True)._look_unless_broken()
+    watcher(port, rotation, stood_still=True)._look_once()
     assert rotation.view("r").reason is Reason.REFUSED
-
-
-def test_a_bug_is_not_the_last_look(rotation: Rotation, caplog: pytest.LogCaptureFixture) -> None:
-    mine = watcher(1, rotation)
-    mine._driver = None  # type: ignore[assignment]
-    mine._look_unless_broken()
-    assert "by a bug of ours" in caplog.text
 
 
 def test_an_answer_that_we_were_too_late_to_read_says_nothing_of_now(
@@ -93,5 +88,5 @@ def test_an_answer_that_we_were_too_late_to_read_says_nothing_of_now(
         clock=0.0,
     )
     monkeypatch.setattr(mine, "_seen", lambda _: late)
-    mine._look_unless_broken()
+    mine._look_once()
     assert rotation.view("r").state is EndpointState.UNKNOWN

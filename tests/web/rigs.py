@@ -47,6 +47,7 @@ class HealthRig:
         self.pool = Pool(rotation=self.rotation, groups=groups)
         catalogue = Catalogue({query.name: query for query in queries}, "hash")
         self.plans = Plans(catalogue)
+        self.events: list[Event] = []
         identity = RequestIdentity(Browsers(allowed_hosts=[falcon.testing.helpers.DEFAULT_HOST]))
         self.snapshots = Snapshots(
             directory=directory,
@@ -56,6 +57,7 @@ class HealthRig:
             learning=LearningStatus,
             in_flight=identity.in_flight,
             is_draining=lambda: self.is_draining,
+            observe=self.events.append,
         )
         app: falcon.App[Any, Any] = falcon.App(middleware=[identity], router=Routes())
         Failures(verbose=False, observe=self.seen.append).register(app)
