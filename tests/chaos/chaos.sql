@@ -13,6 +13,11 @@ CREATE INDEX ON audit (id);
 
 CREATE TABLE contested (n int);
 
+-- What is migrated under load.
+CREATE TYPE moving_mood AS ENUM ('calm');
+CREATE TABLE moving (id bigint, at timestamp, amount real, mood moving_mood, note text DEFAULT 'note', old boolean);
+GRANT SELECT, INSERT ON moving TO gateway;
+
 GRANT SELECT ON numbers, audit, contested TO gateway;
 GRANT INSERT ON audit TO gateway;
 

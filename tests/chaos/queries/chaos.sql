@@ -38,3 +38,11 @@ INSERT INTO audit (id) SELECT :id FROM pg_sleep(:seconds);
 SELECT count(*)
   FROM audit
  WHERE id = :id;
+
+-- name: moving_put(id, at, amount)!
+-- A write into a table that is migrated meanwhile.
+INSERT INTO moving (id, at, amount) VALUES (:id, :at, :amount);
+
+-- name: moving_get
+-- The last rows of it, with all their columns.
+SELECT * FROM moving ORDER BY id DESC LIMIT 5;
