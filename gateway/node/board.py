@@ -7,11 +7,8 @@ as it was (``records``). A holder that was stopped in it (SIGSTOP) holds up one 
 changes what holds then.
 """
 
-import fcntl
 import hashlib
 import mmap
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +20,7 @@ from msgspec.structs import replace
 
 from gateway import __version__
 from gateway.events import NodeNotShared, Observer, ignore
+from gateway.node.files import FileLock, make_mapped, map_existing
 from gateway.node.records import Record
 from gateway.rotation.endpoint import EndpointView
 
@@ -31,8 +29,6 @@ PATIENCE = 0.05
 LITTLE_PATIENCE = 0.001
 """The same once that was in vain: the holder is stopped, so whoever has the lock now is one of the others."""
 PATIENCE_AT_START = 1.0
-REST = 0.0002
-"""Seconds between two tries at the lock."""
 LOCK = "board.lock"
 FILES = ("board-*", "elected-prober-*")
 """What belongs to one set of endpoints (``elected-*``: see ``election``)."""
@@ -73,7 +69,7 @@ class Board:
         self._observe = observe
         self._mutex = threading.Lock()
         self._is_held_up = False
-        self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._lock = FileLock(directory / LOCK)
         self._memory = self._map(directory / f"board-{self.layout}")
         self._numbers = memoryview(self._memory)[_NUMBERS].cast("Q")
         self._records = dict(zip(endpoints, _records(self._memory, len(endpoints)), strict=True))
@@ -113,7 +109,7 @@ class Board:
         """Let go of the file; not to be used afterwards."""
         self._numbers.release()
         self._memory.close()
-        os.close(self._lock)
+        self._lock.close()
 
     def _view(self, name: str, record: Record) -> EndpointView:
         content = record.read()
@@ -134,7 +130,7 @@ class Board:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the file lock, if it can be had in time."""
-        has_lock = self._take_lock(LITTLE_PATIENCE if self._is_held_up else PATIENCE)
+        has_lock = self._lock.take(LITTLE_PATIENCE if self._is_held_up else PATIENCE)
         if not has_lock:
             if not self._is_held_up:
                 self._observe(NodeNotShared(what="a stopped process holds the board's lock", detail="going on without"))
@@ -144,69 +140,27 @@ class Board:
             yield
         finally:
             if has_lock:
-                fcntl.flock(self._lock, fcntl.LOCK_UN)
-
-    def _take_lock(self, patience: float) -> bool:
-        ends = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if time.monotonic() >= ends:
-                    return False
-                # As everything here, this waits in the kernel: a worker's loop must not turn within a change.
-                signal.sigtimedwait((), REST)
-            else:
-                return True
+                self._lock.free()
 
     def _map(self, path: Path) -> mmap.mmap:
         """Map the file; one that is missing, damaged or something else is replaced."""
-        size = _HEADER + _RECORD * len(self._blank)
-        has_lock = self._take_lock(PATIENCE_AT_START)
+        size, header = _HEADER + _RECORD * len(self._blank), _header(self.layout)
+        has_lock = self._lock.take(PATIENCE_AT_START)
         try:
-            memory = _map_if_good(path, size, self.layout)
+            memory = map_existing(path, size, header)
             if memory is None:
-                self._make(path, size)
-                memory = _map_if_good(path, size, self.layout)
+                memory = make_mapped(path, size, header, self._fill)
+                for old in (old for pattern in FILES for old in path.parent.glob(pattern)):
+                    if self.layout not in old.name:  # of before a reload: whoever still uses it has it open
+                        old.unlink(missing_ok=True)
         finally:
             if has_lock:
-                fcntl.flock(self._lock, fcntl.LOCK_UN)
-        if memory is None:
-            raise OSError(f"{path} does not keep what is written into it")
+                self._lock.free()
         return memory
 
-    def _make(self, path: Path, size: int) -> None:
-        draft = path.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            # NOTE: room is taken now. A write into a hole of a full file system would be a SIGBUS.
-            os.posix_fallocate(descriptor, 0, size)
-            os.pwrite(descriptor, _header(self.layout), 0)
-            with mmap.mmap(descriptor, size) as memory:
-                for record, view in zip(_records(memory, len(self._blank)), self._blank.values(), strict=True):
-                    record.write(_encoded(view))
-            draft.replace(path)
-            for old in (old for pattern in FILES for old in path.parent.glob(pattern)):
-                if self.layout not in old.name:  # of before a reload: whoever still uses it has it open
-                    old.unlink(missing_ok=True)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(descriptor)
-
-
-def _map_if_good(path: Path, size: int, layout: str) -> mmap.mmap | None:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        if os.fstat(descriptor).st_size != size or os.pread(descriptor, _NUMBERS.start, 0) != _header(layout):
-            return None
-        return mmap.mmap(descriptor, size)
-    finally:
-        os.close(descriptor)
+    def _fill(self, memory: mmap.mmap) -> None:
+        for record, view in zip(_records(memory, len(self._blank)), self._blank.values(), strict=True):
+            record.write(_encoded(view))
 
 
 def _records(memory: mmap.mmap, count: int) -> list[Record]:

@@ -5,13 +5,13 @@ lock, stopped or stuck, is stood in for: by the holder of a second file, should 
 A stand-in leaves when those before it look again.
 """
 
-import fcntl
-import os
 import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from gateway.node.files import FileLock
 
 RANKS = 4
 _STAMP = struct.Struct("=d")
@@ -26,21 +26,23 @@ class Election:
         """``name``: of what is done; ``stale_after``: seconds without a look after which a holder is stuck."""
         self._stale_after = stale_after
         self._clock = clock
-        self._files: list[int] = []
+        self._files: list[FileLock] = []
         self._rank: int | None = None
+        self._is_alone = directory is None
         if directory is not None:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._files = [os.open(directory / f"elected-{name}-{rank}", flags, 0o600) for rank in range(RANKS)]
+            self._files = [FileLock(directory / f"elected-{name}-{rank}") for rank in range(RANKS)]
+            for file in self._files:
+                file.reserve(_STAMP.size)
 
     def is_elected(self) -> bool:
         """Try; whether this process is to look now. To be asked every 100 ms or so."""
         if not self._files:
-            return True
+            return self._is_alone
         before = self._rank
         for rank in range(RANKS):
             if rank == before:
                 return True
-            if self._take(rank):
+            if self._files[rank].take():
                 self._leave()
                 self._rank = rank
                 self.stamp()
@@ -55,30 +57,19 @@ class Election:
         rank = self._rank
         if rank is not None and self._files:
             with suppress(OSError):  # no room for it: then others stand in
-                os.pwrite(self._files[rank], _STAMP.pack(self._clock()), 0)
-
-    def resign(self) -> None:
-        """Let another be elected."""
-        self._leave()
+                self._files[rank].write(_STAMP.pack(self._clock()))
 
     def close(self) -> None:
-        """Resign for good; not to be used afterwards."""
+        """Let another be elected, for good. Harmless when repeated."""
         for file in self._files:
-            os.close(file)
-        self._files = []
-
-    def _take(self, rank: int) -> bool:
-        try:
-            fcntl.flock(self._files[rank], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
+            file.close()
+        self._files, self._rank = [], None
 
     def _leave(self) -> None:
         if self._rank is not None:
-            fcntl.flock(self._files[self._rank], fcntl.LOCK_UN)
+            self._files[self._rank].free()
             self._rank = None
 
     def _is_looking(self, rank: int) -> bool:
-        stamp = os.pread(self._files[rank], _STAMP.size, 0)
+        stamp = self._files[rank].read(_STAMP.size)
         return len(stamp) == _STAMP.size and self._clock() - _STAMP.unpack(stamp)[0] < self._stale_after

@@ -66,6 +66,10 @@ class FileLock:
         """Write the beginning of the file, which the holder of the lock does; raises OSError."""
         os.pwrite(self._file, content, 0)
 
+    def reserve(self, length: int) -> None:
+        """Take the room for so many bytes now, as the file system may be full later; raises OSError."""
+        os.posix_fallocate(self._file, 0, length)
+
     def close(self) -> None:
         """Free the lock and close the file; not to be used afterwards. Harmless when repeated."""
         file, self._file = self._file, -1
@@ -73,15 +77,12 @@ class FileLock:
             os.close(file)
 
 
-def map_shared(path: Path, size: int, header: bytes, *, fill: Callable[[mmap.mmap], None] | None = None) -> mmap.mmap:
-    """Map a file of this size that begins with ``header``; one that is missing, or something else, is replaced.
+def make_mapped(path: Path, size: int, header: bytes, fill: Callable[[mmap.mmap], None]) -> mmap.mmap:
+    """Make a file of this size that begins with ``header``, in place of any that is there, and map it.
 
-    ``fill`` writes what a new file holds behind its header before others see it. Processes that may come at the same
-    time need a lock around this. Raises OSError, also if there is not enough room for the file.
+    ``fill`` writes what it holds behind its header before others see it. Processes that may come at the same time need
+    a lock around this. Raises OSError, also if there is not enough room for the file.
     """
-    memory = map_existing(path, size, header)
-    if memory is not None:
-        return memory
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     descriptor = os.open(draft, _OPEN | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
@@ -89,8 +90,7 @@ def map_shared(path: Path, size: int, header: bytes, *, fill: Callable[[mmap.mma
         os.posix_fallocate(descriptor, 0, size)
         os.pwrite(descriptor, header, 0)
         memory = mmap.mmap(descriptor, size)
-        if fill is not None:
-            fill(memory)
+        fill(memory)
         draft.replace(path)
     except OSError:
         draft.unlink(missing_ok=True)
@@ -100,14 +100,13 @@ def map_shared(path: Path, size: int, header: bytes, *, fill: Callable[[mmap.mma
     return memory
 
 
-def map_existing(path: Path, size: int | None, header: bytes) -> mmap.mmap | None:
-    """Map a file that begins with ``header`` and has this size (None: any); None if there is no such file."""
+def map_existing(path: Path, size: int, header: bytes) -> mmap.mmap | None:
+    """Map a file that has this size and begins with ``header``; None if there is no such file."""
     with suppress(OSError):
         descriptor = os.open(path, _OPEN)
         try:
-            found = os.fstat(descriptor).st_size
-            if found and size in (None, found) and os.pread(descriptor, len(header), 0) == header:
-                return mmap.mmap(descriptor, found)
+            if os.fstat(descriptor).st_size == size and os.pread(descriptor, len(header), 0) == header:
+                return mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
     return None

@@ -103,7 +103,7 @@ class HealthResource:
                 },
                 "groups": groups,
                 "workers": [_describe_worker(snapshot, now) for snapshot in snapshots],
-                "catalogue": self._describe_catalogue(snapshots),
+                "catalogue": self._describe_catalogue(snapshots, now),
             },
         )
 
@@ -130,13 +130,15 @@ class HealthResource:
             "max_wait_ms": round(stats.max_wait * 1000),
         }
 
-    def _describe_catalogue(self, snapshots: tuple[Snapshot, ...]) -> dict[str, Any]:
+    def _describe_catalogue(self, snapshots: tuple[Snapshot, ...], now: float) -> dict[str, Any]:
         same = [snapshot for snapshot in snapshots if snapshot.catalogue == self._catalogue.hash]
         faults = max(snapshot.faults for snapshot in same)
+        looked_at = max(snapshot.learning.looked_at for snapshot in same)
         return {
             "queries": len(self._catalogue.queries),
             "hash": self._catalogue.hash,
             "loaded": instant(min(snapshot.loaded for snapshot in same)),
+            "looked_ms_ago": _age_ms(looked_at, now) if looked_at else None,
             "fault": f"{faults} queries cannot be served" if faults else None,
         }
 

@@ -68,7 +68,7 @@ def lasting(body: dict[str, Any]) -> dict[str, Any]:
         endpoint["lag_ms"] = endpoint["lag_bytes"] = None
     for worker in body["workers"]:
         del worker["age_s"], worker["checked_ms_ago"], worker["in_flight"]
-    del body["checked_ms_ago"]
+    del body["checked_ms_ago"], body["catalogue"]["looked_ms_ago"]
     return body
 
 

@@ -42,14 +42,14 @@ def test_without_a_directory_everybody_is_elected(clock: Clock) -> None:
     alone = Election(None, name="", stale_after=1.0, clock=clock)
     assert alone.is_elected()
     alone.stamp()
-    alone.resign()
+    alone.close()
     assert alone.is_elected()
 
 
 def test_who_resigns_is_followed_at_once(tmp_path: Path, clock: Clock) -> None:
     one, other = candidate(tmp_path, clock), candidate(tmp_path, clock)
     assert one.is_elected()
-    one.resign()
+    one.close()
     assert [other.is_elected(), one.is_elected()] == [True, False]
 
 
