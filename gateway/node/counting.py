@@ -68,8 +68,9 @@ class Count:
         if self._sessions is not None:
             backend = backend_of(connection, deadline)
             self._is_pooled = backend is None
-            if backend is not None:
-                self._sessions.identify(self._session, backend)
+            sessions = self._sessions  # none any more, if ``move_to`` was called while the server was asked
+            if backend is not None and sessions is not None:
+                sessions.identify(self._session, backend)
 
     def failed(self, *, is_cut: bool) -> None:
         """No connection was opened; ``is_cut``: the server has not said so."""

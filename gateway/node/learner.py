@@ -55,6 +55,7 @@ class Learner:
         self._workers = workers
         self._observe = observe
         self._learning = Learning(plans=plans, lend=self._lend, share=self._share, observe=observe)
+        self._is_alone = directory is None
         self._file: LearntFile | None = None
         self._election = Election(None, name="", stale_after=STALE_AFTER)
         if directory is not None:
@@ -63,7 +64,6 @@ class Learner:
                 self._election = Election(directory, name=f"learner-{self._file.key}", stale_after=STALE_AFTER)
             except OSError as error:
                 self._go_alone(str(error))
-        self._is_alone = self._file is None
         plans.confirmed = False
         self._all_wanted = self._all_since = 0.0
         self._fault: str | None = None
