@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.catalogue.arguments import NULL, literal
+from gateway.catalogue.arguments import literal
 from gateway.catalogue.dependencies import Dependencies
 from gateway.catalogue.query import Kind, Text
 from gateway.catalogue.types import Family, Form, Type
@@ -35,7 +35,7 @@ SELECT 'relation', adrelid, NULL, ROW(3, oid, xmin) FROM pg_catalog.pg_attrdef W
 UNION ALL
 SELECT 'relation', conrelid, NULL, ROW(4, oid, contype, conkey, confrelid, confkey, confupdtype, confdeltype,
        conbin::pg_catalog.text)
-  FROM pg_catalog.pg_constraint WHERE conrelid = ANY ($1)
+  FROM pg_catalog.pg_constraint WHERE conrelid = ANY ($1) AND contype <> 'n'
 UNION ALL
 SELECT 'relation', tgrelid, NULL, ROW(5, oid, tgfoid, tgtype, tgenabled, tgconstraint)
   FROM pg_catalog.pg_trigger WHERE tgrelid = ANY ($1)
@@ -96,17 +96,14 @@ SELECT 'path', NULL, NULL, ROW(ordinality, schema)
   FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) WITH ORDINALITY AS path(schema)
  WHERE NOT pg_catalog.starts_with(schema::pg_catalog.text, 'pg_temp_')
 """
+_MOMENT = "pg_catalog.concat(pg_catalog.pg_postmaster_start_time(), ' ', pg_catalog.pg_current_snapshot())"
 _LOOK = qualified(f"""
-WITH moment(now) AS (
-    SELECT pg_catalog.concat(pg_catalog.pg_postmaster_start_time(), ' ', pg_catalog.pg_current_snapshot())),
-schemas(oids) AS (
+WITH schemas(oids) AS (
     SELECT pg_catalog.array_agg(oid) FROM pg_catalog.pg_namespace
      WHERE nspname = ANY (pg_catalog.current_schemas(true)) OR nspname = ANY ($6))
-SELECT now, CASE WHEN now = $7 THEN NULL ELSE (
-    SELECT pg_catalog.json_object_agg(pg_catalog.concat_ws(' ', kind, id, name), hash)::pg_catalog.text
-      FROM (SELECT kind, id, name, pg_catalog.bit_xor(pg_catalog.hash_record_extended(r, 0)) AS hash
-              FROM ({_PARTS}) AS part GROUP BY kind, id, name) AS parts) END
-  FROM moment
+SELECT {_MOMENT}, pg_catalog.json_object_agg(pg_catalog.concat_ws(' ', kind, id, name), hash)::pg_catalog.text
+  FROM (SELECT kind, id, name, pg_catalog.bit_xor(pg_catalog.hash_record_extended(r, 0)) AS hash
+          FROM ({_PARTS}) AS part GROUP BY kind, id, name) AS parts
 """)
 
 
@@ -114,7 +111,7 @@ def _array(name: str) -> Type:
     return Type(f"{name}[]", f"pg_catalog._{name}", Family.ARRAY)
 
 
-_TYPES = (*map(_array, ("oid", "oid", "name", "name", "name", "name")), Type("text", "pg_catalog.text", Family.TEXT))
+_TYPES = tuple(map(_array, ("oid", "oid", "name", "name", "name", "name")))
 _PLAN = Plan(
     query="look",
     name=f"gw_{hashlib.sha256(_LOOK.encode()).hexdigest()[:16]}",
@@ -145,7 +142,7 @@ class Look(msgspec.Struct, frozen=True):
 
 
 def look(connection: Session, watched: Dependencies, deadline: float, *, since: Look | None = None) -> Look:
-    """Look at the catalogue; gives ``since`` back if nothing has been written since then, which costs 0.1 ms.
+    """Look at the catalogue; gives ``since`` back if nothing has been written since then, which costs 0.05 ms.
 
     Looks are comparable if they watch the same. Raises a GatewayError.
     """
@@ -156,12 +153,12 @@ def look(connection: Session, watched: Dependencies, deadline: float, *, since: 
         _names(watched.type_names),
         _names(watched.function_names),
         _names(watched.schemas),
-        NULL if since is None else literal(since.moment),
     ]
     connection.clean(deadline)
-    ((moment, parts),) = connection.ask(statement(connection, _PLAN, arguments), deadline)
-    if parts is None and since is not None:
+    # PERF: asked by itself, as the big statement takes 0.3 ms even to find out that it has nothing to do.
+    if since is not None and connection.ask(f"SELECT {_MOMENT}", deadline) == [(since.moment,)]:
         return since
+    ((moment, parts),) = connection.ask(statement(connection, _PLAN, arguments), deadline)
     return Look(moment or "", msgspec.json.decode(parts or "{}", type=dict[str, int]))
 
 
