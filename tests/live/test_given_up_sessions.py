@@ -10,8 +10,9 @@ import psycopg2
 import pytest
 
 from gateway.demo.cluster import Cluster
+from gateway.demo.server import Server
 from tests.live.samples import Crowd, Samples
-from tests.live.workers import Node, serving, wait_until
+from tests.live.workers import Node, post, serving, wait_until
 
 READS, WRITES = 3, 4
 CAP = READS + WRITES + 1
@@ -77,8 +78,8 @@ def test_work_that_cannot_be_interrupted_counts_until_it_has_ended(node: Node, o
             for number in range(READS):
                 wire = node.wire()
                 wire.send(b"GET /query/wait?seconds=9&mark=m%d HTTP/1.1\r\nHost: h\r\n\r\n" % number)
-                wait_until(lambda: len(reading(own)) == len(stopped) + 1, "it runs")
-                (pid,) = reading(own) - set(stopped)
+                wait_until(lambda: len(reading(own.primary)) == len(stopped) + 1, "it runs")
+                (pid,) = reading(own.primary) - set(stopped)
                 os.kill(pid, signal.SIGSTOP)
                 stopped.append(pid)
                 wire.reset()
@@ -97,9 +98,9 @@ def test_work_that_cannot_be_interrupted_counts_until_it_has_ended(node: Node, o
     assert max(samples.counts) <= CAP, samples.counts
 
 
-def reading(cluster: Cluster) -> set[int]:
+def reading(server: Server) -> set[int]:
     """The processes at work on ``wait``."""
-    found = cluster.primary.sql(
+    found = server.sql(
         "SELECT coalesce(string_agg(pid::text, ','), '') FROM pg_stat_activity"
         " WHERE state = 'active' AND wait_event = 'PgSleep' AND pid <> pg_backend_pid()"
     )
@@ -131,3 +132,31 @@ def test_a_probe_that_reconnects_takes_nothing_from_a_write_group_of_one(own: Cl
             connection.close()
             answer = node.run("note", "Prefer: wait=5", note=f"after {number}")
             assert (answer.status, answer.json().get("outcome")) == (200, "committed")
+
+
+def test_sessions_on_a_replica_that_stands_still_take_nothing_from_the_primary(tmp_path: Path) -> None:
+    with Cluster(replicas=1) as cluster:
+        replica = cluster.replicas[0]
+        settings: dict[str, dict[str, object]] = {
+            "endpoints.replica1": {"dsn": replica.dsn()},
+            "groups.read": {"size": 2, "endpoints": ["replica1", "primary"]},
+            "groups.write": {"size": 1, "endpoints": ["primary"]},
+        }
+        with serving(cluster, tmp_path, settings) as node:
+            wait_until(lambda: node.run("one").headers.get("gateway-endpoint") == "replica1", "the replica reads")
+            with node.wire() as first, node.wire() as second:
+                for wire in (first, second):
+                    wire.send(post("wait", "Prefer: wait=5", seconds=1))
+                wait_until(lambda: len(reading(replica)) == 2, "both sessions are at work")
+                replica.freeze()
+                try:
+                    answers = [wire.answer() for wire in (first, second)]
+                    assert [answer.status for answer in answers] == [200, 200]
+                    assert {answer.headers["gateway-endpoint"] for answer in answers} == {"primary"}
+                    assert node.get("/health").json()["endpoints"]["replica1"]["closing"] == 2
+                finally:
+                    replica.thaw()
+            wait_until(
+                lambda: node.get("/health").json()["endpoints"]["replica1"]["closing"] == 0, "they are known to be gone"
+            )
+            wait_until(lambda: node.run("one").headers["gateway-endpoint"] == "replica1", "the replica reads again")

@@ -1,5 +1,5 @@
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -114,8 +114,11 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Rig:
-    return Rig(tmp_path)
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    for counted in (rig.places, rig.sessions, rig.others):
+        counted.close()
 
 
 def test_no_more_connections_are_opened_than_there_are_places(rig: Rig) -> None:
@@ -292,9 +295,20 @@ def server() -> Server:
 
 
 @pytest.fixture
-def workers(tmp_path: Path, server: Server) -> list[Worker]:
+def workers(tmp_path: Path, server: Server) -> Iterator[list[Worker]]:
     clock = Clock()
-    return [Worker(tmp_path, clock, server) for _ in range(4)]
+    workers = [Worker(tmp_path, clock, server) for _ in range(4)]
+    yield workers
+    for worker in workers:
+        worker.ledger.close()
+
+
+@pytest.fixture
+def alone(tmp_path: Path, server: Server) -> Iterator[Worker]:
+    """The only worker of a group of one connection."""
+    worker = Worker(tmp_path, Clock(), server, size=1)
+    yield worker
+    worker.ledger.close()
 
 
 def test_no_place_is_lost_to_rounding(workers: list[Worker]) -> None:
@@ -335,8 +349,8 @@ def test_a_probe_has_a_place_beside_those_of_the_groups(workers: list[Worker]) -
     assert probe.on_close is not None
 
 
-def test_a_probe_that_borrowed_gives_back_as_soon_as_its_own_place_is_free(tmp_path: Path, server: Server) -> None:
-    worker = Worker(tmp_path, Clock(), server, size=1)
+def test_a_probe_that_borrowed_gives_back_as_soon_as_its_own_place_is_free(alone: Worker) -> None:
+    worker = alone
     worker.probe().close()
     probe = worker.probe()
     assert not worker.connect()
@@ -354,8 +368,8 @@ def test_a_probe_that_borrowed_gives_back_as_soon_as_its_own_place_is_free(tmp_p
     assert worker.probe()
 
 
-def test_a_probe_that_was_closed_gives_back_what_it_borrowed_once(tmp_path: Path, server: Server) -> None:
-    worker = Worker(tmp_path, Clock(), server, size=1)
+def test_a_probe_that_was_closed_gives_back_what_it_borrowed_once(alone: Worker) -> None:
+    worker = alone
     worker.probe().close()
     asking = worker.probe()
     asking.close()
@@ -437,3 +451,4 @@ def test_names_of_groups_may_be_anything(tmp_path: Path) -> None:
     driver = ledger.for_group("../../Übel\n" * 99, FakeDriver(Clock()), size=1, endpoints=["primary"])
     assert driver.connect("primary", 1e12)
     assert len(list(tmp_path.iterdir())) == 2
+    ledger.close()

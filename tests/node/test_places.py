@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.node.clock import Clock
 
 HOLDER = """
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from gateway.node.places import Places
 places = Places(Path(sys.argv[1]), size=3, share=1)
@@ -28,9 +30,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def hands(tmp_path: Path, clock: Clock) -> tuple[Places, Places]:
+def hands(tmp_path: Path, clock: Clock) -> Iterator[tuple[Places, Places]]:
     one, two = (Places(tmp_path / "places", size=3, share=1, clock=clock) for _ in range(2))
-    return one, two
+    yield one, two
+    one.close()
+    two.close()
 
 
 def test_there_are_so_many_places_whoever_takes_them(hands: tuple[Places, Places]) -> None:

@@ -1,8 +1,10 @@
 """Two hands on one file are two processes here: the locks belong to whoever opened it."""
 
 import resource
+import shutil
 import struct
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,9 +27,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def hands(tmp_path: Path, clock: Clock) -> tuple[Sessions, Sessions]:
+def hands(tmp_path: Path, clock: Clock) -> Iterator[tuple[Sessions, Sessions]]:
     one, two = (Sessions(tmp_path / "sessions", size=2, clock=clock) for _ in range(2))
-    return one, two
+    yield one, two
+    one.close()
+    two.close()
 
 
 def begin(sessions: Sessions, backend: Backend | None = None) -> int:
@@ -236,6 +240,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert [self.hands[0].begin() for _ in range(self.SIZE)] == [*range(self.SIZE)]  # none is lost
         for hand in self.hands:
             hand.close()
+        shutil.rmtree(self.file.parent)
 
 
 TestSessionMachine = SessionMachine.TestCase
