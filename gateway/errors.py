@@ -1,4 +1,4 @@
-"""What can go wrong, one class per code of the contract; no HTTP in here (``web.problem`` holds that table).
+"""What can go wrong, one class per code; no HTTP in here (``web.problem`` holds that table).
 
 Foreign exceptions are mapped to these at the border where they appear (``postgres.sqlstate``, ``web.bodies``).
 """

@@ -132,7 +132,7 @@ class CatalogueChanged(Event, frozen=True, kw_only=True):
     """Queries that depend on them, and are learnt anew."""
 
     def __str__(self) -> str:
-        return f"the database has changed in {self.parts} places: {self.queries} queries are learnt anew"
+        return f"the database has changed: queries learnt anew: {self.queries}, objects concerned: {self.parts}"
 
 
 class LearningInterrupted(Event, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """From SQLSTATE to an error of ours: total over PostgreSQL's appendix A, by class where not by code.
 
-Source: https://www.postgresql.org/docs/current/errcodes-appendix.html and the contract's table. A code outside the
-appendix can only come from ``RAISE`` (or an extension) and counts as raised on purpose.
+Source: https://www.postgresql.org/docs/current/errcodes-appendix.html. A code outside the appendix can
+only come from ``RAISE`` (or an extension) and counts as raised on purpose.
 """
 
 import psycopg2.errorcodes

@@ -1,4 +1,4 @@
-"""Clients that write, repeat keys when they do not know, and ask for outcomes, as the contract tells them to."""
+"""Clients that write, repeat keys when they do not know, and ask for outcomes."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""The mapping from SQLSTATE is total, and each row of the contract is held one by one."""
+"""The mapping from SQLSTATE is total, and each row of it is tested one by one."""
 
 import importlib.util
 import re
