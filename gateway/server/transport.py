@@ -93,7 +93,7 @@ class Tls(Plain):
         """What waits for being encrypted."""
 
     def receive(self) -> bytes | None:
-        """What has arrived, decrypted; shakes hands on the way. Raises Gone."""
+        """What has arrived, decrypted; makes the handshake on the way. Raises Gone."""
         raw = super().receive()
         if raw is None:
             return None
@@ -143,14 +143,14 @@ class Tls(Plain):
 
     def end(self) -> None:
         """Say that nothing more will be sent, in TLS too: what ends without that may have been cut off."""
-        with suppress(ssl.SSLError):  # the other side's farewell is not waited for
+        with suppress(ssl.SSLError):  # the other side's close_notify is not waited for
             self._object.unwrap()
         with suppress(Gone):
             self._push()
             super().end()
 
     def close(self) -> None:
-        """Close the socket, after a farewell if nothing is on its way."""
+        """Close the socket, after a close_notify if nothing is still to be sent."""
         if not self.unsent:
             self.end()
         self._clear = _NOTHING

@@ -74,7 +74,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         # Imported by each worker: nothing of the data path is in the master.
         from gateway.postgres import looping
 
-        self._sleepers = self.app.waits = looping.install()
+        self._waits = self.app.waits = looping.install()
         super().load_wsgi()
         # PERF: modules, settings and catalogue are never garbage. To look through them takes 50 ms, and 0.2 s with
         # 10,000 queries, in which no request has its turn.
@@ -91,7 +91,9 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self.proxies = Proxies(server.trusted_proxies)
         self.observe: Observer = self.app.log.observe
         self._heads = {listener: Heads(self._base_of(listener)) for listener in self.sockets}
-        self._heads[self.app.admin] = Heads(self._base_of(self.app.admin) | {"gateway.admin": True})
+        self._heads[self.app.admin] = Heads(
+            self._base_of(self.app.admin) | {"gateway.admin": True, "wsgi.url_scheme": "http"}
+        )
         self._clients: set[Client] = set()
         self._readers: set[Client] = set()
         """Of those, who may still be taking an answer."""
@@ -206,7 +208,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     def _sweep(self) -> None:
         now = monotonic()
         self._note_turn(now)
-        self._sleepers.sweep(now)
+        self._waits.sweep(now)
         for reader in tuple(self._readers):
             reader.sweep(now)
             if reader.phase is not Phase.SENDING:
@@ -233,7 +235,8 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         remote = {}
         if listener.sock.family != _socket.AF_UNIX:
             remote = {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
-        transport = Plain(sock) if self._context is None else Tls(sock, self._context)
+        context = None if listener is self.app.admin else self._context
+        transport = Plain(sock) if context is None else Tls(sock, context)
         self._clients.add(Client(sock.fileno(), transport, service=self, heads=self._heads[listener], remote=remote))
 
     def _refuse(self, sock: _socket.socket) -> None:

@@ -241,6 +241,16 @@ def test_half_a_handshake_and_no_handshake_hold_nothing(safe: Node) -> None:
         assert Wire(silent).is_closed(within=2)
 
 
+def test_operators_are_answered_without_tls(cluster: Cluster, tmp_path: Path) -> None:
+    admin = f"127.0.0.1:{find_port()}"
+    server = {"server": {**TLS, "client_ca": str(CERTIFICATES / "certificate.pem"), "admin_bind": admin}}
+    with serving(cluster, tmp_path, server, context=trusting(certificate=True)) as node:
+        there = Node(node.program, address=admin, log=Path(), context=None)
+        assert there.get("/health/live").status == 200
+        with pytest.raises((EOFError, ConnectionError)), Wire(node.connect()) as wire:
+            wire.get("/health/live")
+
+
 def test_clients_show_a_certificate_where_they_must(cluster: Cluster, tmp_path: Path) -> None:
     server = {"server": {**TLS, "client_ca": str(CERTIFICATES / "certificate.pem")}}
     with serving(cluster, tmp_path, server, context=trusting(certificate=True)) as node:
