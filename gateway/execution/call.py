@@ -11,7 +11,7 @@ from gateway.catalogue.query import Query
 from gateway.errors import Served
 from gateway.execution.freshness import Freshness
 from gateway.postgres.statement import Plan
-from gateway.postgres.transaction import Work
+from gateway.postgres.work import Work
 from gateway.waiting import Client
 
 

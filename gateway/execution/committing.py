@@ -22,7 +22,7 @@ from gateway.pool.lease import Lease
 from gateway.postgres import transaction
 from gateway.postgres.idempotency import KeyInUse
 from gateway.postgres.session import SAFETY_MARGIN, Session
-from gateway.postgres.transaction import Unresolved
+from gateway.postgres.work import Done, Unresolved
 from gateway.waiting import Waits
 
 MOST_LOSSES = 3
@@ -33,7 +33,7 @@ between no connection is held, so that repeats of one slow write do not keep all
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 _FIRST_KEY_PAUSE, _LONGEST_KEY_PAUSE = 0.02, 0.25
 
-RunWork = Callable[..., transaction.Answer]
+RunWork = Callable[..., Done]
 """``transaction.run``, or what stands for it in a test."""
 
 
@@ -70,7 +70,7 @@ class Committer:
         done, served = self._runner.read(on_primary(call) if only_primary else call, self._read)
         return Answer(body=done.body, served=served)
 
-    def _read(self, call: TransactionCall, connection: Session, guard: str) -> transaction.Answer:
+    def _read(self, call: TransactionCall, connection: Session, guard: str) -> Done:
         return self._run_work(
             connection,
             call.work,
@@ -135,7 +135,7 @@ class _Attempts:
         self._waits = 0
         self._next: Callable[[], float | None] = self._pause
 
-    def run(self, call: TransactionCall, connection: Session) -> transaction.Answer:
+    def run(self, call: TransactionCall, connection: Session) -> Done:
         """Make one attempt."""
         return self._run_work(
             connection,

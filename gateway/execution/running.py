@@ -21,7 +21,7 @@ from gateway.pool.lease import ANY, Lease, LeaseRequest
 from gateway.pool.pool import Pool
 from gateway.postgres.positions import token_after_commit
 from gateway.postgres.session import Session
-from gateway.postgres.transaction import Unresolved
+from gateway.postgres.work import Unresolved
 from gateway.rotation.endpoint import EndpointView, Role
 from gateway.waiting import Waits
 

@@ -16,7 +16,7 @@ from gateway.execution.steps import constant, of_step, refused
 from gateway.pool.pool import Pool
 from gateway.postgres.session import Session
 from gateway.postgres.single import Result
-from gateway.postgres.transaction import Step, Work
+from gateway.postgres.work import Step, Work
 
 ISOLATIONS = ("read committed", "repeatable read", "serializable")
 _MEMBERS = ("steps", "isolation", "read_only")

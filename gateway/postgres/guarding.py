@@ -11,7 +11,7 @@ import secrets
 
 import psycopg2
 
-from gateway.postgres.positions import TIMELINE
+from gateway.postgres.positions import RECOVERS, TIMELINE
 from gateway.postgres.statement import STALE
 from gateway.postgres.tokens import Token
 
@@ -21,7 +21,7 @@ READ_COMMITTED = "SET LOCAL transaction_isolation = 'read committed'; "
 _WORD = f"gateway-{secrets.token_hex(8)}"
 _REVALIDATES = "RevalidateCachedQuery"
 _TOO_LONG = f"gateway-{secrets.token_hex(8)}"
-_REPLAYED, _RECOVERS = "pg_catalog.pg_last_wal_replay_lsn()", "pg_catalog.pg_is_in_recovery()"
+_REPLAYED = "pg_catalog.pg_last_wal_replay_lsn()"
 
 
 def has_replayed(token: Token) -> str:
@@ -38,9 +38,9 @@ def writes_timeline(token: Token) -> str:
     """Stop on whatever is not a primary of the token's timeline or a later one."""
     # NOTE: nothing here is constant, so that nothing is computed before its turn comes in the CASE.
     return (
-        f"SELECT CASE WHEN {_RECOVERS} THEN pg_catalog.format('{_WORD} %s', {_RECOVERS})::int"
+        f"SELECT CASE WHEN {RECOVERS} THEN pg_catalog.format('{_WORD} %s', {RECOVERS})::int"
         f" WHEN {TIMELINE} OPERATOR(pg_catalog.>=) {token.timeline}::pg_catalog.int8 THEN 0"
-        f" ELSE pg_catalog.format('{_WORD} %s', {_RECOVERS})::int END; "
+        f" ELSE pg_catalog.format('{_WORD} %s', {RECOVERS})::int END; "
     )
 
 

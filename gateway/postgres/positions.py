@@ -11,6 +11,8 @@ TIMELINE = (
 )
 """The timeline a primary writes, right at once after a promotion; an error on a standby."""
 
+RECOVERS = "pg_catalog.pg_is_in_recovery()"
+"""Whether the server is a standby."""
 INSERTED = "pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::pg_catalog.int8"
 """How far the WAL of a primary is, in bytes; an error on a standby."""
 

@@ -16,7 +16,9 @@ from gateway.pool.driver import ConnectionBroken
 from gateway.postgres import failures, guarding
 from gateway.postgres.failures import Stage
 from gateway.postgres.marks import ORIGIN, POSITION, Origin
+from gateway.postgres.positions import RECOVERS
 from gateway.postgres.prepared import FINGERPRINTS, Preparable, Prepared
+from gateway.postgres.resetting import REPORTED, RESET
 from gateway.postgres.run import Run
 from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn, Watcher
@@ -25,28 +27,8 @@ from gateway.rotation.endpoint import Role
 SAFETY_MARGIN = 0.05
 """Seconds before our deadline at which the server gives up a write: its end is then known, not guessed."""
 
-KEPT = 65536
-"""Bytes of a result that an idle connection may hold on to."""
 LARGEST = 4 << 20
 """Bytes of a result after which a connection is not kept: libpq's buffer has room for all of it, and never shrinks."""
-
-_RESET = (
-    "RESET ALL; SET SESSION AUTHORIZATION DEFAULT; CLOSE ALL; UNLISTEN *;"
-    " SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
-)
-"""First of all the settings, so that nothing a query has set has a say in the rest."""
-
-_REPORTED = (
-    "TimeZone",
-    "DateStyle",
-    "IntervalStyle",
-    "standard_conforming_strings",
-    "client_encoding",
-    "session_authorization",
-    "default_transaction_read_only",
-    "search_path",
-)
-"""Settings whose changes a server reports unasked (the last one from PostgreSQL 18 on)."""
 
 
 class Session(psycopg2.extensions.connection):
@@ -91,11 +73,11 @@ class Session(psycopg2.extensions.connection):
         self._tells_origin = True
         self._is_oversized = False
         """Whether it holds more memory than one that is idle should."""
-        self._sequences_stale = False
+        self.sequences_stale = False
         """Whether ``lastval`` and ``currval`` may show what an earlier lease did; only a query that is not harmless
         can ask for them, so they are discarded in front of the next one."""
         self._reported: tuple[str | None, ...] = ()
-        """What ``_REPORTED`` was when the session was established."""
+        """What ``REPORTED`` was when the session was established."""
         self._pinned: dict[str, str] = {}
         self._standby_at_connect = False
         self._role = Role.REPLICA
@@ -187,9 +169,16 @@ class Session(psycopg2.extensions.connection):
         if self.prepares:
             if run.leaves_state:
                 self.owes_reset = self.prepared.is_doubtful = True
-            elif run.wrote:
-                self._sequences_stale = True
-            if tuple(map(self.get_parameter_status, _REPORTED)) != self._reported and not self._restores(deadline):
+                is_as_before = tuple(map(self.get_parameter_status, REPORTED)) == self._reported
+            else:
+                if run.wrote:
+                    self.sequences_stale = True
+                # PERF: the two that a wrong proof would do most harm with; looking at each costs 0.3 µs.
+                is_as_before = (
+                    self.get_parameter_status("TimeZone") == self._reported[0]
+                    and self.get_parameter_status("default_transaction_read_only") == self._reported[1]
+                )
+            if not is_as_before and not self._restores(deadline):
                 return False
         run.leaves_state = run.wrote = False
         return True
@@ -211,7 +200,7 @@ class Session(psycopg2.extensions.connection):
         reset does not restore was changed by the server's configuration: that is for a new connection to take up.
         """
         self.owes_reset = self.prepared.is_doubtful = True
-        return self.clean(deadline) and tuple(map(self.get_parameter_status, _REPORTED)) == self._reported
+        return self.clean(deadline) and tuple(map(self.get_parameter_status, REPORTED)) == self._reported
 
     # -- the conversation ----------------------------------------------------------------------------------------
 
@@ -223,9 +212,8 @@ class Session(psycopg2.extensions.connection):
         """
         names = ", ".join(literal(name) for name in settings)
         rows = self.ask(
-            "SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text, pg_catalog.current_setting('server_version'),"
-            " name, pg_catalog.current_setting(name)"
-            f" FROM pg_catalog.unnest(ARRAY[{names}]::pg_catalog.text[]) AS name",
+            f"SELECT {RECOVERS}::pg_catalog.text, pg_catalog.current_setting('server_version'),"
+            f" n, pg_catalog.current_setting(n) FROM pg_catalog.unnest(ARRAY[{names}]::pg_catalog.text[]) AS n",
             deadline,
         )
         self._standby_at_connect = rows[0][0] == "true"
@@ -234,7 +222,7 @@ class Session(psycopg2.extensions.connection):
         self._pinned = {str(name): settings[str(name)] for _, _, name, value in rows if value != settings[str(name)]}
         if self._pinned and self.prepares:
             self.ask("; ".join(self._pins("SET")), deadline)
-        self._reported = tuple(map(self.get_parameter_status, _REPORTED))
+        self._reported = tuple(map(self.get_parameter_status, REPORTED))
 
     def ask(self, sql: str, deadline: float) -> list[tuple[str | None, ...]]:
         """Run SQL of our own and give its rows as text. Raises a GatewayError."""
@@ -265,7 +253,7 @@ class Session(psycopg2.extensions.connection):
         """
         if not self.owes_reset or self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
             return ""
-        return f"BEGIN ISOLATION LEVEL READ COMMITTED; {'; '.join([_RESET, *self._pins('SET')])}; COMMIT; "
+        return f"BEGIN ISOLATION LEVEL READ COMMITTED; {'; '.join([RESET, *self._pins('SET')])}; COMMIT; "
 
     def explained(self, error: Exception, *, write: bool = False, reads: bool = False) -> GatewayError:
         """Turn what psycopg2 or the wait raised into an error of ours; a connection that broke is closed.
@@ -332,9 +320,9 @@ class Session(psycopg2.extensions.connection):
                 f"SELECT pg_catalog.set_config({literal(name)}, {literal(value)}, true)"
                 for name, value in self.run.settings.items()
             ]
-        if self._sequences_stale and self.prepares and not all(plan.harmless for plan in plans):
+        if self.sequences_stale and self.prepares and not all(plan.harmless for plan in plans):
             parts.append("DISCARD SEQUENCES")
-            self._sequences_stale = False
+            self.sequences_stale = False
         return parts
 
     def guards(self, plans: Iterable[Plan]) -> list[str]:
@@ -373,7 +361,7 @@ class Session(psycopg2.extensions.connection):
         self.forget_prepared()
 
     def forget_prepared(self) -> None:
-        """Have nothing prepared any more."""
+        """Deallocate all."""
         self.send("DEALLOCATE ALL")
         self.prepared.clear()
 
@@ -399,9 +387,7 @@ class Session(psycopg2.extensions.connection):
     def _look_at_role(self) -> None:
         """Ask for what answers do not tell through a pooler: whether the server has become a replica."""
         try:
-            ((standby,),) = self.ask(
-                "ROLLBACK; SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text", self.run.deadline
-            )
+            ((standby,),) = self.ask(f"ROLLBACK; SELECT {RECOVERS}::pg_catalog.text", self.run.deadline)
         except GatewayError:
             return
         self._standby_at_connect = standby == "true"

@@ -18,12 +18,19 @@ from gateway.postgres import failures, guarding
 from gateway.postgres.attributing import refused_arguments
 from gateway.postgres.failures import Stage
 from gateway.postgres.prepared import is_forgotten
-from gateway.postgres.session import KEPT, SAFETY_MARGIN, Session, text_of
+from gateway.postgres.session import SAFETY_MARGIN, Session, text_of
 from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 from gateway.rotation.endpoint import Role
 from gateway.waiting import Client
 
+# PERF: Python 3.11 takes four times as long to find a member in its enum as a name in a module.
+CALL, WRAPPED = Form.CALL, Form.WRAPPED
+PREPARING, COMMITTING = Stage.PREPARING, Stage.COMMITTING
+
+KEPT = 65536
+"""Bytes of a result that an idle connection may hold on to."""
+_NOT_UTF8 = "the database holds text that is not UTF-8, and does not know its encoding (SQL_ASCII)"
 _AGAIN = "gw_again"
 """Name of a plan that is prepared to see whether that can be done, and is gone at once."""
 
@@ -35,6 +42,9 @@ class Result(msgspec.Struct, frozen=True):
     """JSON: rows as objects joined by commas, one object, or a value; empty where there was no row, and for exec."""
     row_count: int
     """Rows answered, or touched."""
+
+
+_NOTHING = Result(b"", 0)
 
 
 def run(
@@ -58,12 +68,12 @@ def run(
     use.deadline = deadline
     use.client = client = None if plan.write else client
     if client is not None and client.gone_at is not None and client.gone_at <= monotonic():
-        raise failures.interrupted(deadline=False, write=False, stage=Stage.PREPARING)
+        raise failures.interrupted(deadline=False, write=False, stage=PREPARING)
     if not plan.harmless:
         use.leaves_state = True
     if plan.write:
         use.wrote = True
-    use.stage = Stage.PREPARING
+    use.stage = PREPARING
     use.reads = not plan.write
     use.silent_at = None
     use.settings = settings
@@ -92,7 +102,7 @@ def run(
 def make_ready(session: Session, plan: Plan) -> None:
     """Have a plan prepared, if that is how it runs, and its guard."""
     if session.prepares:
-        if plan.form is not Form.CALL:
+        if plan.form is not CALL:
             session.make_ready(plan)
         if plan.guard is not None:
             session.make_ready(plan.guard)
@@ -105,7 +115,7 @@ def checks_of(plans: Iterable[Plan]) -> list[str]:
 
 def statement(session: Session, plan: Plan, literals: Sequence[str]) -> str:
     """Return the text that runs a plan, which is prepared first if that is how it runs."""
-    if plan.form is Form.CALL or not session.prepares:
+    if plan.form is CALL or not session.prepares:
         return plan.inline(literals)
     session.make_ready(plan)
     return plan.execute(literals)
@@ -113,8 +123,11 @@ def statement(session: Session, plan: Plan, literals: Sequence[str]) -> str:
 
 def fetch(plan: Plan, cursor: Any) -> Result:
     """Return the result of a plan whose statement was the last one ``cursor`` ran, inside a transaction."""
-    if plan.form is Form.WRAPPED:
-        return _fetched(cursor)
+    if plan.form is WRAPPED:
+        row = cursor.fetchone()
+        if row is None:
+            return _NOTHING
+        return Result(row[0], 1) if len(row) == 1 else Result(row[1], int(row[0]))
     if plan.kind is Kind.EXEC:
         return Result(b"", max(cursor.rowcount, 0) if plan.form is Form.PLAIN else 0)
     rows = _encoded(plan, cursor)
@@ -141,7 +154,11 @@ def attributed(session: Session, explained: GatewayError, plan: Plan, literals: 
         )
     except GatewayError:
         return explained
-    return failures.wrong_arguments(explained, faults) if faults else explained
+    if faults:
+        return failures.wrong_arguments(explained, faults)
+    if explained.sqlstate == "22021" and session.get_parameter_status("server_encoding") == "SQL_ASCII":
+        return errors.QueryBroken(_NOT_UTF8, outcome=explained.outcome, sqlstate=explained.sqlstate)
+    return explained
 
 
 def _is_stale(session: Session, plan: Plan, explained: GatewayError) -> bool:
@@ -150,7 +167,7 @@ def _is_stale(session: Session, plan: Plan, explained: GatewayError) -> bool:
     Raises a GatewayError when the connection breaks.
     """
     looks = [guard.text for guard in (plan.guard, plan.check) if guard is not None]
-    if plan.form is not Form.CALL and isinstance(explained, errors.QueryBroken):
+    if plan.form is not CALL and isinstance(explained, errors.QueryBroken):
         looks.append(f"{plan.prepare(_AGAIN)}\n; DEALLOCATE {_AGAIN}")
     for look in looks:
         try:
@@ -165,7 +182,7 @@ def _is_stale(session: Session, plan: Plan, explained: GatewayError) -> bool:
 def _execute(session: Session, plan: Plan, literals: Sequence[str], guard: str) -> Result:
     prepared = session.prepared
     front = ""
-    if plan.form is Form.CALL or not session.prepares:
+    if plan.form is CALL or not session.prepares:
         if prepared.is_doubtful:
             session.make_clean()
         make_ready(session, plan)
@@ -176,40 +193,44 @@ def _execute(session: Session, plan: Plan, literals: Sequence[str], guard: str) 
         else:
             session.make_ready(plan)
         text = plan.execute(literals)
-        if plan.guard is not None:
+        if plan.guard is not None and plan.guard.name not in prepared.names:
             session.make_ready(plan.guard)
-    if prepared.is_doubtful:
-        front = session.front()
+        if prepared.is_doubtful:
+            front = session.front()
     if guard:
         text = (guard if session.prepares else guarding.READ_COMMITTED + guard) + text
     if plan.write or not plan.harmless or not session.prepares or session.run.settings:
         text = _head(session, plan) + text
-    if plan.transaction:
-        return _run_in_transaction(session, plan, f"{front}BEGIN; {text}")
-    if front:
-        text = front + text
-    if plan.form is Form.WRAPPED:
-        cursor = session.kept_cursor
-        if cursor is None:
-            cursor = session.kept_cursor = session.cursor()
-    else:
-        cursor = session.cursor()
-    session.run.stage = Stage.COMMITTING
-    cursor.execute(text)
+    if plan.form is not WRAPPED or plan.check is not None:
+        return _run_unwrapped(session, plan, front, text)
+    cursor = session.kept_cursor
+    if cursor is None:
+        cursor = session.kept_cursor = session.cursor()
+    session.run.stage = COMMITTING
+    cursor.execute(front + text)
     if front:
         session.was_reset()
-    return _fetched(cursor) if plan.form is Form.WRAPPED else Result(b"", max(cursor.rowcount, 0))
+    row = cursor.fetchone()  # PERF: as fetch()
+    if row is None:
+        return _NOTHING
+    return Result(row[0], 1) if len(row) == 1 else Result(row[1], int(row[0]))
 
 
-def _run_in_transaction(session: Session, plan: Plan, message: str) -> Result:
-    """Send the message that opens the transaction, and commit once there is a result to give."""
-    session.run.stage = Stage.OPEN
+def _run_unwrapped(session: Session, plan: Plan, front: str, text: str) -> Result:
+    """Run what answers no JSON by itself, or must be checked before it is committed."""
     cursor = session.cursor()
-    cursor.execute(message)
-    if session.prepared.is_doubtful:
+    if not plan.transaction:
+        session.run.stage = COMMITTING
+        cursor.execute(front + text)
+        if front:
+            session.was_reset()
+        return Result(b"", max(cursor.rowcount, 0))
+    session.run.stage = Stage.OPEN
+    cursor.execute(f"{front}BEGIN; {text}")
+    if front:
         session.was_reset()
     result = fetch(plan, cursor)
-    session.run.stage = Stage.COMMITTING
+    session.run.stage = COMMITTING
     cursor.execute("; ".join([*checks_of([plan]), "COMMIT"]))
     if cursor.statusmessage != "COMMIT":
         raise errors.QueryBroken("the server rolled the transaction back", outcome=Outcome.ROLLED_BACK)
@@ -234,7 +255,10 @@ def _encoded(plan: Plan, cursor: Any) -> list[bytes]:
 
 def _head(session: Session, plan: Plan) -> str:
     """What must be set for this message alone, in front of the statement."""
-    parts = session.preface([plan])
+    if session.prepares and not session.run.settings and (plan.harmless or not session.sequences_stale):
+        parts = []  # PERF: preface() would say so too
+    else:
+        parts = session.preface([plan])
     if plan.write:
         left = session.run.deadline - monotonic()
         if left <= 0:
@@ -243,16 +267,8 @@ def _head(session: Session, plan: Plan) -> str:
         # The lock gives up a little earlier, so that the answer can name it.
         parts += [f"SET LOCAL statement_timeout = {limit}", f"SET LOCAL lock_timeout = {max(1, limit - 10)}"]
         if plan.guard is not None:
-            parts += session.guards([plan])
+            parts.append(f"EXECUTE {plan.guard.name}" if session.prepares else plan.guard.text)
     elif not plan.harmless and session.role is Role.PRIMARY:
         # SECURITY: a read-only session can be switched off by a plain SELECT of an earlier use.
         parts.append("SET LOCAL transaction_read_only = on")
     return "; ".join([*parts, ""]) if parts else ""
-
-
-def _fetched(cursor: Any) -> Result:
-    """The answer of a wrapped query: a text, or how many there are and all of them joined."""
-    row = cursor.fetchone()
-    if row is None:
-        return Result(b"", 0)
-    return Result(row[0], 1) if len(row) == 1 else Result(row[1], int(row[0]))

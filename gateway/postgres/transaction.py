@@ -10,34 +10,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import floor, inf
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg2
 
 from gateway import errors
 from gateway.catalogue.query import Kind
 from gateway.catalogue.types import Form
-from gateway.catalogue.wrapping import ACCUMULATOR, AFTER_COUNT, AFTER_RESULT
 from gateway.errors import GatewayError, Outcome
 from gateway.postgres import guarding, idempotency
 from gateway.postgres.failures import Stage
 from gateway.postgres.idempotency import Claim
-from gateway.postgres.marks import FACTS, FACTS_AND_ORIGIN, Mark, Origin, mark_of
+from gateway.postgres.marks import FACTS, FACTS_AND_ORIGIN, Origin, mark_of
+from gateway.postgres.piling import AT_ONCE, BEGIN, READ, TAMPERED, measured, unpiled
 from gateway.postgres.prepared import is_forgotten
-from gateway.postgres.session import KEPT, SAFETY_MARGIN, Session
-from gateway.postgres.single import Result, attributed, checks_of, fetch, make_ready, statement
+from gateway.postgres.session import SAFETY_MARGIN, Session
+from gateway.postgres.single import KEPT, Result, attributed, checks_of, fetch, make_ready, statement
 from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
+from gateway.postgres.work import Done, Unresolved, Work
 from gateway.waiting import Client
-
-AT_ONCE = 100
-"""Statements that accumulate in one message: each one copies what was there before."""
-
-UNMEASURED = 10
-"""Of those, results that may pile up before the server looks whether they are too large together."""
-
-AROUND_RESULT = 22
-"""Bytes, at most, that stand around a result where it is piled up: its count and what ends the two."""
 
 IDLE_GRACE = 1.0
 """Seconds behind the deadline after which the server ends a transaction that nobody goes on with."""
@@ -50,59 +42,8 @@ _OF_ONE_STEP = (errors.InvalidArguments, errors.Conflict, errors.Raised, errors.
 _INTERRUPTIONS = (psycopg2.Error, DeadlinePassed, ClientLeft, EndpointWithdrawn)
 """What a message may end with."""
 _CANNOT_ACCUMULATE = "0A000"
-_TAMPERED = f"the query changes the setting {ACCUMULATOR}, in which the results of a list pile up"
 _READING = ("SAVEPOINT gw_read", "SET LOCAL transaction_read_only = on")
 _READ = "RELEASE SAVEPOINT gw_read"
-
-
-class Step(NamedTuple):
-    """One query, and its literals once the results before it are known."""
-
-    plan: Plan
-    bind: Callable[[Sequence[Result]], Sequence[str]]
-    """Raises InvalidArguments where a result is not what the arguments need."""
-
-
-class Work(NamedTuple):
-    """What is to happen in one transaction."""
-
-    steps: Sequence[Step]
-    encode: Callable[[Sequence[Result]], bytes]
-    """The body of the answer, made before the COMMIT is sent; may raise ResultTooLarge."""
-    begin: str = "BEGIN"
-    accumulated: Plan | None = None
-    """How the one query of all steps runs where its results pile up; None: one message a step."""
-    numbered: bool = True
-    """Whether failures say which step it was."""
-    tracked: bool = False
-    """Whether a mark is taken before the COMMIT, where the server lets us."""
-    claim: Claim | None = None
-
-    @property
-    def writes(self) -> bool:
-        """Whether any step may write; otherwise there is no outcome to speak of."""
-        return any(step.plan.write for step in self.steps)
-
-
-class Answer(NamedTuple):
-    """The body of a success."""
-
-    body: bytes
-    replayed: bool = False
-    """It is what an earlier request with this key was answered."""
-
-
-class Unresolved(Exception):
-    """The connection broke after the COMMIT had left: nobody knows yet.
-
-    With the mark, if there is one, and the answer if it was committed.
-    """
-
-    def __init__(self, error: GatewayError, mark: Mark | None, body: bytes) -> None:
-        super().__init__(error.detail)
-        self.error = error
-        self.mark = mark
-        self.body = body
 
 
 def run(
@@ -116,7 +57,7 @@ def run(
     settings: Mapping[str, str] = {},
     patience: float = inf,
     on_claimed: Callable[[], None] | None = None,
-) -> Answer:
+) -> Done:
     """Run it all or nothing, and give the answer.
 
     A work that only reads ends when ``client`` hangs up, and ``guard`` (one of ``guarding``) may stop it: TooStale.
@@ -193,7 +134,7 @@ class _Attempt:
         self._facts: Sequence[bytes | None] = ()
         self._bytes = 0
 
-    def run(self) -> Answer:
+    def run(self) -> Done:
         claim = self._work.claim
         try:
             return self._commit(self._body(self._results()))
@@ -313,27 +254,15 @@ class _Attempt:
             is_last = begin + AT_ONCE >= len(steps)
             facts = f", {self._to_mark}" if is_last and self._origin is not None else ""
             statements = [statement(self._session, plan, bind(results)) for _, bind in steps[begin : begin + AT_ONCE]]
-            cursor = self._send(
-                f"SELECT pg_catalog.set_config('{ACCUMULATOR}', '', true)",
-                *self._measured(plan, statements),
-                f"SELECT pg_catalog.current_setting('{ACCUMULATOR}'){facts}",
-            )
+            most = None if self._max_bytes is None or plan.kind is Kind.EXEC else self._max_bytes - self._bytes
+            cursor = self._send(BEGIN, *measured(statements, most), f"{READ}{facts}")
             piled, *self._facts = cursor.fetchone()
-            found = _unpiled(piled)
+            found = unpiled(piled)
             if len(found) != len(statements):
-                raise errors.QueryBroken(_TAMPERED, outcome=Outcome.ROLLED_BACK if self._writes else None)
+                raise errors.QueryBroken(TAMPERED, outcome=Outcome.ROLLED_BACK if self._writes else None)
             self._weigh(found)
             results += found
         return results
-
-    def _measured(self, plan: Plan, statements: Sequence[str]) -> Sequence[str]:
-        """The statements with guards among them that stop the message before far too much has piled up."""
-        if plan.kind is Kind.EXEC or self._max_bytes is None:
-            return statements
-        most = self._max_bytes - self._bytes + AROUND_RESULT * len(statements)
-        guard = guarding.is_no_longer_than(most, ACCUMULATOR)
-        parts = [statements[begin : begin + UNMEASURED] for begin in range(0, len(statements), UNMEASURED)]
-        return [statement for part in parts for statement in (*part, guard)]
 
     def _is_worth_a_loop(self, error: psycopg2.Error) -> bool:
         """Whether the steps one by one would tell which of them is to blame; they may even succeed."""
@@ -417,7 +346,7 @@ class _Attempt:
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    def _commit(self, body: bytes) -> Answer:
+    def _commit(self, body: bytes) -> Done:
         work, session = self._work, self._session
         if self._origin is not None:
             self._deadline = session.run.deadline = self._deadline - min(TO_ASK, self._left() / 10)
@@ -436,9 +365,9 @@ class _Attempt:
         if cursor.statusmessage != "COMMIT":
             outcome = Outcome.ROLLED_BACK if self._writes else None
             raise errors.QueryBroken("the server rolled the transaction back", outcome=outcome)
-        return Answer(body)
+        return Done(body)
 
-    def _replay(self, claim: Claim) -> Answer | None:
+    def _replay(self, claim: Claim) -> Done | None:
         """The answer that was kept under the key; raises IdempotencyMismatch where it was another request's."""
         try:
             self._session.ask("ROLLBACK", self._deadline)
@@ -449,16 +378,8 @@ class _Attempt:
             return None
         if kept.request_hash != claim.request_hash:
             raise errors.IdempotencyMismatch("its arguments differ from those of now", outcome=Outcome.NOT_EXECUTED)
-        return Answer(kept.answer, replayed=True)
+        return Done(kept.answer, replayed=True)
 
 
 def _lock_timeout(milliseconds: float) -> str:
     return f"SET LOCAL lock_timeout = {max(1, floor(milliseconds))}"
-
-
-def _unpiled(piled: bytes | None) -> list[Result]:
-    """Results of the statements of one message, in their order; none where this is not what they have piled up."""
-    parts = [part.partition(AFTER_COUNT) for part in (piled or b"").split(AFTER_RESULT)]
-    if not all(count.isdigit() for count, _, _ in parts[:-1]) or parts[-1][0]:
-        return []
-    return [Result(text, int(count)) for count, _, text in parts[:-1]]

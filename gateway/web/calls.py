@@ -19,7 +19,7 @@ from gateway.execution.results import encode, encode_all
 from gateway.execution.steps import bind_all, constant
 from gateway.execution.transactions import Transactions
 from gateway.postgres.idempotency import Claim
-from gateway.postgres.transaction import Step, Work
+from gateway.postgres.work import Step, Work
 from gateway.waiting import Client, ClientSocket
 from gateway.web import bodies, preferences
 from gateway.web.preferences import NONE, Preferences

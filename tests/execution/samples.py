@@ -8,7 +8,7 @@ from gateway.catalogue.query import Access, Kind, Parameter, Query, Statement, T
 from gateway.catalogue.types import Family, Form, Signature, Type
 from gateway.execution.call import SingleCall, TransactionCall
 from gateway.postgres.statement import Plan
-from gateway.postgres.transaction import Step, Work
+from gateway.postgres.work import Step, Work
 
 INTEGER = Type(name="integer", sql="pg_catalog.int4", family=Family.INTEGER, size=4)
 SIGNATURE = Signature(parameters=(INTEGER,), columns=(), form=Form.PLAIN)

@@ -12,11 +12,11 @@ from gateway.execution.call import TransactionCall
 from gateway.execution.committing import Committer
 from gateway.postgres.idempotency import Claim, KeyInUse
 from gateway.postgres.marks import Mark
-from gateway.postgres.transaction import Answer, Step, Unresolved, Work
+from gateway.postgres.work import Done, Step, Unresolved, Work
 from gateway.waiting import ThreadWaits
 
 MARK = Mark(system=1, timeline=1, xid=3, position=1, life=0, taken=0)
-Happening = Callable[[Callable[[], None] | None], Answer]
+Happening = Callable[[Callable[[], None] | None], Done]
 """Given what is to be called when the key is held."""
 
 
@@ -32,24 +32,24 @@ class Scripted:
     def __init__(self, *happenings: Happening) -> None:
         self.left = list(happenings)
 
-    def write(self, call: TransactionCall, attempt: Callable[[TransactionCall, Any], Answer]) -> tuple[Answer, Served]:
+    def write(self, call: TransactionCall, attempt: Callable[[TransactionCall, Any], Done]) -> tuple[Done, Served]:
         return attempt(call, None), Served(endpoint="p")
 
-    def run(self, _connection: Any, _work: Work, *, on_claimed: Callable[[], None] | None, **_: Any) -> Answer:
+    def run(self, _connection: Any, _work: Work, *, on_claimed: Callable[[], None] | None, **_: Any) -> Done:
         return self.left.pop(0)(on_claimed)
 
 
 def fails(error: GatewayError) -> Happening:
     """Without having held the key."""
 
-    def happen(_: Callable[[], None] | None) -> Answer:
+    def happen(_: Callable[[], None] | None) -> Done:
         raise error
 
     return happen
 
 
 def fails_with_the_key(error: GatewayError) -> Happening:
-    def happen(on_claimed: Callable[[], None] | None) -> Answer:
+    def happen(on_claimed: Callable[[], None] | None) -> Done:
         assert on_claimed is not None
         on_claimed()
         raise error
@@ -57,7 +57,7 @@ def fails_with_the_key(error: GatewayError) -> Happening:
     return happen
 
 
-def loses_its_commit(_: Callable[[], None] | None) -> Answer:
+def loses_its_commit(_: Callable[[], None] | None) -> Done:
     raise Unresolved(errors.ConnectionLost("lost", outcome=Outcome.UNKNOWN), MARK, b"")
 
 

@@ -14,7 +14,7 @@ from gateway.postgres import transaction
 from gateway.postgres.idempotency import DDL, SWEPT_AT_ONCE, Claim, KeyInUse, look_up, sweep
 from gateway.postgres.session import Session
 from gateway.postgres.single import Result
-from gateway.postgres.transaction import Answer, Step, Unresolved, Work
+from gateway.postgres.work import Done, Step, Unresolved, Work
 from tests.live.cutting import Cut, wire_to
 from tests.live.databases import Desk, connect, plain, soon
 from tests.live.sessions import logged, meanwhile, pid_of, small_database, terminate, wait_until
@@ -50,7 +50,7 @@ def work(
     return Work(steps, encode, begin=f"BEGIN ISOLATION LEVEL {isolation}", claim=Claim(caller, key, asked))
 
 
-def run(connection: Session, what: Work, deadline: float | None = None) -> Answer:
+def run(connection: Session, what: Work, deadline: float | None = None) -> Done:
     try:
         return transaction.run(connection, what, deadline=soon() if deadline is None else deadline)
     finally:
@@ -60,7 +60,7 @@ def run(connection: Session, what: Work, deadline: float | None = None) -> Answe
 
 def test_a_repeat_gets_the_first_answer_and_runs_nothing(desk: Desk, oracle: psycopg2.extensions.cursor) -> None:
     first = run(desk.connection, work(desk, 1, 2))
-    assert first == Answer(b'{"id":1,"word":"w"}|{"id":2,"word":"w"}')
+    assert first == Done(b'{"id":1,"word":"w"}|{"id":2,"word":"w"}')
     assert run(desk.connection, work(desk, 1, 2)) == first._replace(replayed=True)
     assert logged(oracle) == [1, 2]
 
@@ -68,8 +68,8 @@ def test_a_repeat_gets_the_first_answer_and_runs_nothing(desk: Desk, oracle: psy
 def test_what_is_kept_comes_back_byte_for_byte(desk: Desk) -> None:
     body = '{"value":"\\"é\\\\ \' \\u0001 𝄞"}'.encode()
     what = work(desk, 1)._replace(encode=lambda _: body)
-    assert run(desk.connection, what) == Answer(body)
-    assert run(desk.connection, what) == Answer(body, replayed=True)
+    assert run(desk.connection, what) == Done(body)
+    assert run(desk.connection, what) == Done(body, replayed=True)
 
 
 def test_another_request_with_the_key_is_refused(desk: Desk, oracle: psycopg2.extensions.cursor) -> None:
@@ -93,7 +93,7 @@ def test_a_failure_leaves_the_key_free(desk: Desk, oracle: psycopg2.extensions.c
         run(desk.connection, work(desk, 2, 1))
     assert (caught.value.step, caught.value.outcome) == (1, Outcome.ROLLED_BACK)
     assert look_up(desk.connection, Claim("", "k", "h"), soon()) is None
-    assert run(desk.connection, work(desk, 2, asked="now something else")) == Answer(b'{"id":2,"word":"w"}')
+    assert run(desk.connection, work(desk, 2, asked="now something else")) == Done(b'{"id":2,"word":"w"}')
     assert logged(oracle) == [1, 2]
 
 
@@ -102,7 +102,7 @@ def test_ten_at_once_get_one_answer(isolation: str, desk: Desk, dsn: str, oracle
     desk.learn(INSERT)
     connections = [connect(dsn) for _ in range(10)]
     keys = range(10)
-    answers: list[tuple[int, Answer]] = []
+    answers: list[tuple[int, Done]] = []
     troubles: list[Exception] = []
 
     def repeat(connection: Session) -> None:
@@ -139,7 +139,7 @@ def test_a_repeat_after_a_cut_tells_the_truth(
         wire.cut(cut)
         with pytest.raises(Unresolved):
             run(connect(wire.dsn("live_idempotency")), what)
-    assert run(desk.connection, what) == Answer(b'{"id":1,"word":"w"}', replayed)
+    assert run(desk.connection, what) == Done(b'{"id":1,"word":"w"}', replayed)
     assert logged(oracle) == [1]
 
 
@@ -208,7 +208,7 @@ def test_a_repeat_is_the_first_where_the_first_is_terminated(
             terminate(watcher, pid)
 
         with meanwhile(kill):
-            assert run(desk.connection, what) == Answer(b'{"id":1,"word":"w"}')
+            assert run(desk.connection, what) == Done(b'{"id":1,"word":"w"}')
     assert logged(oracle) == [1]
 
 

@@ -12,7 +12,7 @@ from gateway.errors import GatewayError, InvalidArguments, NoEndpoint, QueryBrok
 from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
 from gateway.postgres import single, transaction
-from gateway.postgres.transaction import Step, Work
+from gateway.postgres.work import Step, Work
 from gateway.rotation.endpoint import Role
 from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation

@@ -26,7 +26,7 @@ from gateway.postgres.session import Session
 from gateway.postgres.single import Result
 from gateway.postgres.statement import Plan
 from gateway.postgres.tokens import Token
-from gateway.postgres.transaction import Step, Work
+from gateway.postgres.work import Step, Work
 from tests.live.databases import Desk, connect, database, plain, soon
 
 TABLES = """

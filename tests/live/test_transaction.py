@@ -18,7 +18,7 @@ from gateway.postgres.session import LARGEST, Session
 from gateway.postgres.single import Result
 from gateway.postgres.sqlstate import APPENDIX_A, error_class
 from gateway.postgres.statement import Plan
-from gateway.postgres.transaction import Answer, Step, Unresolved, Work
+from gateway.postgres.work import Done, Step, Unresolved, Work
 from tests.live.cutting import Cut, wire_to
 from tests.live.databases import Desk, connect, plain, soon
 from tests.live.sessions import (
@@ -184,7 +184,7 @@ def test_a_step_sees_the_results_before_it(bench: Bench, oracle: psycopg2.extens
         return ["'2'", "'w'"]
 
     work = Work([first, second._replace(bind=bind)], encode)
-    assert transaction.run(bench.connection, work, deadline=soon()) == Answer(b'1|{"id":2,"word":"w"}')
+    assert transaction.run(bench.connection, work, deadline=soon()) == Done(b'1|{"id":2,"word":"w"}')
     assert seen == [1]
     assert logged(oracle) == [1, 2]
 

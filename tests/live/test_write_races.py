@@ -17,7 +17,7 @@ from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.session import Session
 from gateway.postgres.single import Result
 from gateway.postgres.statement import Plan
-from gateway.postgres.transaction import Step, Work
+from gateway.postgres.work import Step, Work
 from tests.live.databases import Desk, connect, database, plain, soon
 
 NAME = "live_write_races"
