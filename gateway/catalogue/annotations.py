@@ -24,12 +24,12 @@ class Comment(NamedTuple):
 
 
 class Annotations(NamedTuple):
-    """What the comment lines of a query say."""
+    """What the comment lines of a query hold."""
 
     lines: dict[str, int]
     """Where each annotation but ``@param`` stands."""
     values: dict[str, Any]
-    """What they say, by field of :class:`Query`."""
+    """Their values, by field of :class:`Query`."""
     parameters: tuple[tuple[int, Parameter], ...] = ()
     """What ``@param`` declares, each with its line."""
     description: str = ""
@@ -51,7 +51,7 @@ class Misread(Exception):
 
 
 def read_annotations(comments: Sequence[Comment]) -> tuple[Annotations, list[Comment]]:
-    """Read comment lines; what they say, and the faults (a line and a sentence each)."""
+    """Read comment lines; return their annotations and the faults (a line and a sentence each)."""
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
     parameters: dict[str, tuple[int, Parameter]] = {}

@@ -130,9 +130,9 @@ def _invalid(
         except Refused as refused:
             faults.append(ArgumentFault(name, str(refused)))
     faults += _unknown(arguments, [name for name, _, _ in plan], pause)
-    told = [f"{fault.parameter or ''} {fault.message}".lstrip() for fault in faults[:_MOST_IN_DETAIL]]
-    rest = len(faults) - len(told)
-    return InvalidArguments("; ".join(told) + (f"; and {rest} more" if rest else ""), faults=faults)
+    shown = [f"{fault.parameter or ''} {fault.message}".lstrip() for fault in faults[:_MOST_IN_DETAIL]]
+    rest = len(faults) - len(shown)
+    return InvalidArguments("; ".join(shown) + (f"; and {rest} more" if rest else ""), faults=faults)
 
 
 def _unknown(names: Iterable[str], known: Iterable[str], pause: Pause) -> list[ArgumentFault]:

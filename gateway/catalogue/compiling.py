@@ -1,4 +1,4 @@
-"""Query files become one catalogue, or every fault in them is told."""
+"""Compiles query files to one catalogue, or reports every fault in them."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +52,7 @@ def compile_catalogue(paths: Sequence[Path], *, groups: Mapping[str, str], timeo
         name = compiler.name
         if name in places:
             first = places[name]
-            compiler.tell(f"query {name} is already defined in {first.where}:{first.line}")
+            compiler.report(f"query {name} is already defined in {first.where}:{first.line}")
         elif name:
             places[name] = entry
         faults += compiler.faults
@@ -82,7 +82,7 @@ class _Compiler:
         self.faults: list[Fault] = []
         self.warnings: list[str] = []
 
-    def tell(self, message: str, line: int = 0) -> None:
+    def report(self, message: str, line: int = 0) -> None:
         self.faults.append(Fault(self._entry.where, line or self._entry.line, message))
 
     def run(self) -> Query | None:
@@ -90,64 +90,73 @@ class _Compiler:
         entry = self._entry
         header, wrong = read_header(entry.header)
         for message in wrong:
-            self.tell(message)
+            self.report(message)
         if header is not None:
             self.name = entry.prefix + header.name
-        said, misread = read_annotations(entry.comments)
+        annotations, misread = read_annotations(entry.comments)
         for line, message in misread:
-            self.tell(message, line)
-        self._check_words(header, said)
-        query = self._statement(header, said) if not entry.broken else None
+            self.report(message, line)
+        self._check_words(header, annotations)
+        query = self._statement(header, annotations) if not entry.broken else None
         if entry.hidden and self.faults:
-            self.tell(LEFT_OPEN, entry.hidden)
+            self.report(LEFT_OPEN, entry.hidden)
         elif entry.hidden:
             self.warnings.append(f"{entry.where}:{entry.hidden}: a `-- name:` line inside a string is no header")
         return query if not self.faults else None
 
-    def _statement(self, header: Header | None, said: Annotations) -> Query | None:
+    def _statement(self, header: Header | None, annotations: Annotations) -> Query | None:
         entry = self._entry
         if not entry.body:
-            self.tell("there is no statement below this header")
+            self.report("there is no statement below this header")
             return None
         marked, misplaced = find_parameters(entry.body, None if header is None else header.declared)
         for fault in misplaced:
-            self.tell(fault.message, entry.line_of(fault.offset))
-        parameters = self._parameters(marked, said)
+            self.report(fault.message, entry.line_of(fault.offset))
+        parameters = self._parameters(marked, annotations)
         if misplaced:
             return None
         analysis, wrong = analyse(marked)
         for fault in wrong:
-            self.tell(fault.message, entry.line_of(fault.offset))
+            self.report(fault.message, entry.line_of(fault.offset))
         if analysis is None or header is None:
             return None
-        access = self._access(analysis, said)
-        self._check_kind(header.kind, analysis, said)
-        self._check_annotations(access, said)
-        return self._query(header, analysis, access, said, parameters)
+        access = self._access(analysis, annotations)
+        self._check_kind(header.kind, analysis, annotations)
+        self._check_annotations(access, annotations)
+        return self._query(header, analysis, access, annotations, parameters)
 
     def _query(
-        self, header: Header, analysis: Analysis, access: Access, said: Annotations, parameters: tuple[Parameter, ...]
+        self,
+        header: Header,
+        analysis: Analysis,
+        access: Access,
+        annotations: Annotations,
+        parameters: tuple[Parameter, ...],
     ) -> Query:
-        values = {"timeout": self._timeout} | said.values | {"access": access, "group": self._group(access, said)}
+        values = (
+            {"timeout": self._timeout}
+            | annotations.values
+            | {"access": access, "group": self._group(access, annotations)}
+        )
         return Query(
             name=self.name,
             kind=header.kind,
             statement=analysis.statement,
             parameters=parameters,
-            description=said.description,
+            description=annotations.description,
             file=self._entry.where,
             line=self._entry.line,
             **values,
         )
 
-    def _parameters(self, marked: Marked, said: Annotations) -> tuple[Parameter, ...]:
-        """The statement's parameters with what ``@param`` says of them."""
+    def _parameters(self, marked: Marked, annotations: Annotations) -> tuple[Parameter, ...]:
+        """The statement's parameters with what ``@param`` declares of them."""
         declared: dict[str, Parameter] = {}
-        for line, parameter in said.parameters:
+        for line, parameter in annotations.parameters:
             declared[parameter.name] = parameter
             if parameter.name not in marked.names:
                 there = f"; it has {', '.join(marked.names)}" if marked.names else ""
-                self.tell(f"@param {parameter.name}: the statement has no such parameter{there}", line)
+                self.report(f"@param {parameter.name}: the statement has no such parameter{there}", line)
         parameters = [declared.get(name, Parameter(name)) for name in marked.names]
         return tuple(
             msgspec.structs.replace(parameter, default="null")
@@ -156,55 +165,59 @@ class _Compiler:
             for parameter in parameters
         )
 
-    def _access(self, analysis: Analysis, said: Annotations) -> Access:
-        line = said.lines.get("access", 0)
-        wanted: Access | None = said.values.get("access")
+    def _access(self, analysis: Analysis, annotations: Annotations) -> Access:
+        line = annotations.lines.get("access", 0)
+        wanted: Access | None = annotations.values.get("access")
         if wanted is Access.READ and analysis.writes:
-            self.tell(f"@access read, but the statement has {analysis.writes}", line)
+            self.report(f"@access read, but the statement has {analysis.writes}", line)
         access = wanted or (Access.WRITE if analysis.writes else Access.READ)
         if access is Access.READ and analysis.side_effects and not analysis.writes:
             called = ", ".join(analysis.side_effects)
-            self.tell(f"a read cannot call {called}: add `-- @access write`", line)
+            self.report(f"a read cannot call {called}: add `-- @access write`", line)
         return access
 
-    def _check_words(self, header: Header | None, said: Annotations) -> None:
-        """What can be said without knowing the statement."""
-        group = said.values.get("group")
+    def _check_words(self, header: Header | None, annotations: Annotations) -> None:
+        """Check what needs no statement the statement."""
+        group = annotations.values.get("group")
         if group is not None and group not in self._groups:
-            self.tell(f"there is no group {group}; configured are: {self._known_groups()}", said.lines["group"])
-        if "page" in said.lines and header is not None and header.kind is not Kind.MANY:
-            self.tell("@page is for queries with many rows", said.lines["page"])
-        for line, parameter in said.parameters:
+            self.report(
+                f"there is no group {group}; configured are: {self._known_groups()}", annotations.lines["group"]
+            )
+        if "page" in annotations.lines and header is not None and header.kind is not Kind.MANY:
+            self.report("@page is for queries with many rows", annotations.lines["page"])
+        for line, parameter in annotations.parameters:
             if parameter.type is not None and not is_type(parameter.type):
-                self.tell(f'@param {parameter.name}: "{parameter.type}" is not a type', line)
+                self.report(f'@param {parameter.name}: "{parameter.type}" is not a type', line)
 
-    def _check_kind(self, kind: Kind, analysis: Analysis, said: Annotations) -> None:
+    def _check_kind(self, kind: Kind, analysis: Analysis, annotations: Annotations) -> None:
         statement = analysis.statement
         returns = statement.source is not None or statement.verb is Verb.CALL
         if kind is not Kind.EXEC and not returns:
             verb = statement.verb.upper()
-            self.tell(f"{verb} without RETURNING has no rows for kind {kind}: use `!` or `:exec`, or add RETURNING")
+            self.report(f"{verb} without RETURNING has no rows for kind {kind}: use `!` or `:exec`, or add RETURNING")
         place = f"{self._entry.where}:{self._entry.line}: query {self.name}"
-        if "max_rows" in said.lines and kind is not Kind.MANY:
+        if "max_rows" in annotations.lines and kind is not Kind.MANY:
             self.warnings.append(f"{place}: @max_rows has no effect, the kind is {kind}")
         if kind in (Kind.MANY, Kind.ONE):
             for column in analysis.duplicates:
                 self.warnings.append(f"{place}: two columns are called {column}")
 
-    def _check_annotations(self, access: Access, said: Annotations) -> None:
-        for word, line in said.lines.items():
+    def _check_annotations(self, access: Access, annotations: Annotations) -> None:
+        for word, line in annotations.lines.items():
             only = ANNOTATIONS[word].access
             if only is not None and only is not access:
-                self.tell(f"@{word} is for {only}s, and this query is a {access}", line)
+                self.report(f"@{word} is for {only}s, and this query is a {access}", line)
 
-    def _group(self, access: Access, said: Annotations) -> str:
-        named = said.values.get("group")
+    def _group(self, access: Access, annotations: Annotations) -> str:
+        named = annotations.values.get("group")
         name: str = named or access.value
         configured = self._groups.get(name)
         if configured is None and named is None:
-            self.tell(f"there is no group {name} for a {access} without `@group`; configured: {self._known_groups()}")
+            self.report(f"there is no group {name} for a {access} without `@group`; configured: {self._known_groups()}")
         elif access is Access.WRITE and configured == Access.READ:
-            self.tell(f"a write cannot run in the group {name}, whose access is read", said.lines.get("group", 0))
+            self.report(
+                f"a write cannot run in the group {name}, whose access is read", annotations.lines.get("group", 0)
+            )
         return name
 
     def _known_groups(self) -> str:

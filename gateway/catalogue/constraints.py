@@ -1,7 +1,7 @@
 """What ``@param`` asks of a value beyond its type: bounds, lengths, a pattern, a choice.
 
-Meant as in JSON Schema, and compared exactly at any length. A constraint that cannot say anything about a type is
-refused when it is compiled, so that nobody believes in a check that never happens. NULL is not checked.
+Meant as in JSON Schema, and compared exactly at any length. A constraint that has no meaning for a type is
+refused when it is compiled: it would be a check that never happens. NULL is not checked.
 """
 
 import json
@@ -20,7 +20,7 @@ Check = Callable[[msgspec.Raw, str], None]
 """Takes a value as JSON text and as input text of its type; raises :class:`Refused`."""
 
 ANY_VALUE: Final = Type("json", "pg_catalog.json", Family.JSON)
-"""For what can be said of a constraint and a default before the type is known."""
+"""The type by which constraints and defaults are checked before the real one is known."""
 
 _NUMBERS = frozenset({Family.INTEGER, Family.FLOAT, Family.NUMERIC})
 _STRINGS = frozenset({Family.TEXT, Family.UUID, Family.BYTEA, Family.ENUM, Family.OTHER})
@@ -35,7 +35,7 @@ class Constraint(NamedTuple):
     """One constraint, declared."""
 
     applies: frozenset[Family]
-    """The types that it can say something about."""
+    """The types for which it has a meaning."""
     make: Callable[[str, Any, Type], Check]
     """Makes the check of its key, the key's value and a type; raises ValueError for a value that makes no sense."""
 

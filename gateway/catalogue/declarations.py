@@ -1,4 +1,4 @@
-"""What ``@param`` says of one parameter: ``NAME [TYPE] [= JSON] [key=JSON ...] [-- text]``."""
+"""What ``@param`` declares of one parameter: ``NAME [TYPE] [= JSON] [key=JSON ...] [-- text]``."""
 
 import json
 import re

@@ -66,7 +66,7 @@ def _inside(top: Path) -> Iterator[tuple[Path, str] | Fault]:
         except OSError as error:
             yield _unreadable(folder, error)
             continue
-        # NOTE: links between folders can make endless, or merely astronomically many, ways through them.
+        # NOTE: links between folders can make endless, or far too many, ways through them.
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))

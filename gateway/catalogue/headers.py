@@ -28,7 +28,7 @@ _UNSERVED = re.compile(r"#|:(copyfrom|batch\w*|execresult|execlastid)")
 
 
 class Header(NamedTuple):
-    """What a header says."""
+    """What a header declares."""
 
     name: str
     """Without the folder's prefix."""

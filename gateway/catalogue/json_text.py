@@ -123,7 +123,7 @@ def _check_depth(body: bytes) -> None:
     """Refuse what is nested too deep.
 
     Of text that is not well-formed only what stands before its first fault is measured right, and nothing else is
-    read by a parser. Brackets that are not in pairs are such a fault, which the parser tells better.
+    read by a parser. Brackets that are not in pairs are such a fault, and the parser reports it with its place.
     """
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")

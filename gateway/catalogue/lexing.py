@@ -94,7 +94,7 @@ class Node(NamedTuple):
 def tokens(sql: str) -> list[Token]:
     """Cut a text into tokens. Raises SyntaxFault.
 
-    The text must hold no NUL: the lexer stops there without a word.
+    The text must hold no NUL: the lexer stops there and reports nothing.
     """
     try:
         found = postgast.scan(sql).tokens

@@ -51,7 +51,7 @@ _GROUP = re.compile(r"\(\?<(?![=!])([^>]*)>")
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """Return what tells whether a text has a match; a text too long for the pattern raises :class:`Refused`.
+    """Return a function that finds whether a text has a match; it raises :class:`Refused` for too long a text.
 
     Raises :class:`ValueError` with a sentence for a pattern that is no expression of ECMA-262's, or that cannot be
     matched in linear time.

@@ -1,6 +1,6 @@
 """Where a statement's text holds parameters, in every spelling: ``:name``, ``$1``, ``@name``, ``sqlc.arg(name)``.
 
-The lexer gives the same tokens for ``arr[lo:hi]`` and for a parameter; the rule that tells them apart is: inside
+The lexer gives the same tokens for ``arr[lo:hi]`` and for a parameter; they differ by this rule: inside
 ``[…]`` and ``JSON_OBJECT(…)`` a colon after something that ends an operand separates, everywhere else a colon that
 touches a name is a parameter.
 """
@@ -28,7 +28,7 @@ _OPERATORS = frozenset({
 _SEPARATED = ("JSON_OBJECT", "JSON_OBJECTAGG")
 
 
-class Fault(NamedTuple):
+class FaultAt(NamedTuple):
     """Something wrong at a place of the statement's text."""
 
     offset: int
@@ -96,7 +96,7 @@ class Marked(NamedTuple):
         yield at, self.body[at:end], None
 
 
-def find_parameters(body: str, declared: Sequence[str] | None) -> tuple[Marked, list[Fault]]:
+def find_parameters(body: str, declared: Sequence[str] | None) -> tuple[Marked, list[FaultAt]]:
     """Find the parameters of a statement that is known to lex; ``declared`` is the header's list, if it has one.
 
     The order of parameters is the list's, else that of ``$n``, else that of first appearance.
@@ -105,7 +105,7 @@ def find_parameters(body: str, declared: Sequence[str] | None) -> tuple[Marked, 
     finder.run()
     if finder.numbers and finder.uses:
         late = max(finder.numbers[0].start, finder.uses[0].start)
-        finder.faults.append(Fault(late, "$n and named parameters cannot be mixed in one query"))
+        finder.faults.append(FaultAt(late, "$n and named parameters cannot be mixed in one query"))
     names = _numbered(finder, declared) if finder.numbers else _named(finder, declared)
     index = {name: position for position, name in enumerate(names)}
     spans = [Span(use.start, use.end, index.get(use.name, 0), "") for use in finder.uses]
@@ -131,7 +131,7 @@ class _Finder:
         self.numbers: list[_Use] = []
         self.embeds: list[Span] = []
         self.nullable: set[str] = set()
-        self.faults: list[Fault] = []
+        self.faults: list[FaultAt] = []
 
     def run(self) -> None:
         index = 0
@@ -232,7 +232,7 @@ class _Finder:
     def _use(self, start: int, name: Token, sign: str, end: int | None = None) -> None:
         if not is_parameter(name.text):
             rule = "a letter or _, then at most 62 letters, digits and _"
-            self.faults.append(Fault(start, f"{sign}{name.text} cannot be a parameter's name: {rule}"))
+            self.faults.append(FaultAt(start, f"{sign}{name.text} cannot be a parameter's name: {rule}"))
             return
         self.uses.append(_Use(start, name.end if end is None else end, name.text))
 
@@ -250,7 +250,7 @@ class _Finder:
             self._fault(dot, f"a parameter has no attributes: for a field of a composite write (:{name}).field")
 
     def _fault(self, token: Token, message: str) -> None:
-        self.faults.append(Fault(token.start, message))
+        self.faults.append(FaultAt(token.start, message))
 
 
 def _numbered(finder: _Finder, declared: Sequence[str] | None) -> list[str]:
@@ -258,13 +258,13 @@ def _numbered(finder: _Finder, declared: Sequence[str] | None) -> list[str]:
     if declared is not None:
         for number, use in sorted(used.items()):
             if number > len(declared):
-                finder.faults.append(Fault(use.start, f"${number} is not in the header's parameter list"))
+                finder.faults.append(FaultAt(use.start, f"${number} is not in the header's parameter list"))
         _unused(finder, [name for number, name in enumerate(declared, 1) if number not in used])
         return list(declared)
     highest = max(used)
     gap = next(number for number in count(1) if number not in used)
     if gap < highest:
-        finder.faults.append(Fault(used[highest].start, f"${highest} is used, but ${gap} is not"))
+        finder.faults.append(FaultAt(used[highest].start, f"${highest} is used, but ${gap} is not"))
         return []
     return [f"arg{number}" for number in range(1, highest + 1)]
 
@@ -275,14 +275,14 @@ def _named(finder: _Finder, declared: Sequence[str] | None) -> list[str]:
         return list(dict.fromkeys(use.name for use in finder.uses))
     for name, use in sorted(used.items(), key=lambda item: item[1].start):
         if name not in declared:
-            finder.faults.append(Fault(use.start, f"{name} is not in the header's parameter list"))
+            finder.faults.append(FaultAt(use.start, f"{name} is not in the header's parameter list"))
     _unused(finder, [name for name in declared if name not in used])
     return list(declared)
 
 
 def _unused(finder: _Finder, names: Sequence[str]) -> None:
     finder.faults.extend(
-        Fault(0, f"{name} is in the header's parameter list, but not in the statement") for name in names
+        FaultAt(0, f"{name} is in the header's parameter list, but not in the statement") for name in names
     )
 
 

@@ -1,7 +1,7 @@
 """The text of a query file, cut into entries: header, comment lines, statement.
 
 Cut by PostgreSQL's lexer, so that a header inside a string or a block comment is none. Where the text cannot be
-lexed, what stands before the fault and after the next header is still looked at: all faults are told at once.
+lexed, what stands before the fault and after the next header is still looked at: all faults are reported at once.
 """
 
 import re
@@ -22,7 +22,7 @@ LARGEST = 64 * 1024
 _HEADER_LINE = re.compile(r"^[ \t]*--[ \t]*name[ \t]*:", re.MULTILINE)
 _LINE_END = re.compile(r"\r\n?|\n")
 LEFT_OPEN = "what is quoted here runs over a `-- name:` line: is a quote left open?"
-"""Said of a string that holds what looks like a header."""
+"""The fault of a string that contains what looks like a header."""
 
 
 class Entry(NamedTuple):
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
     """From the first token of the statement to its last, comments inside included."""
     body_line: int
     broken: bool
-    """Its statement cannot be lexed, or is too long to be looked at; a fault has been told."""
+    """Its statement cannot be lexed, or is too long to be looked at; a fault has been reported."""
     hidden: int
     """Line of a string that holds what looks like a header; 0 if there is none."""
 
@@ -79,7 +79,7 @@ class _Scan:
     def run(self) -> tuple[list[Entry], list[Fault]]:
         nul = self._file.text.find("\0")
         if nul >= 0:
-            self._tell(nul, "a NUL character cannot be part of a query file")
+            self._report(nul, "a NUL character cannot be part of a query file")
         start = 0
         while start < len(self._text):
             found, broken_at, end = self._lex(start)
@@ -97,12 +97,12 @@ class _Scan:
             over = next((index for index, token in enumerate(found) if self._hides_header(token)), None)
             if over is not None:
                 found, broken_at = found[:over], found[over].start
-            self._tell(broken_at, fault.message if over is None else LEFT_OPEN)
+            self._report(broken_at, fault.message if over is None else LEFT_OPEN)
         next_header = _HEADER_LINE.search(self._text, self._line_end(broken_at))
         return found, broken_at, next_header.start() if next_header else len(self._text)
 
     def _broken_at(self, start: int, fault: SyntaxFault) -> int:
-        """Where the text breaks; for faults that do not say, the header of the first entry that does not lex."""
+        """Where the text breaks; for faults without a place, the header of the first entry that does not lex."""
         if fault.offset is not None:
             return start + fault.offset
         last = start
@@ -146,7 +146,7 @@ class _Scan:
     def _before_the_first(self, found: Sequence[Token], broken_at: int | None, *, first: bool) -> None:
         statement = next((token for token in found if not token.is_comment), None)
         if statement is not None and first:
-            self._tell(statement.start, "SQL before the first `-- name:` header belongs to no query")
+            self._report(statement.start, "SQL before the first `-- name:` header belongs to no query")
         if broken_at is None:
             self._misplaced(found)
 
@@ -159,7 +159,7 @@ class _Scan:
         start, stop = self._span([token for token in statement if not token.is_comment], head.end)
         too_long = len(self._text[head.start : end].encode()) > LARGEST
         if too_long:
-            self._tell(head.start, "the entry is longer than 64 kB")
+            self._report(head.start, "the entry is longer than 64 kB")
         hidden = next((token.start for token in rest if self._hides_header(token)), None)
         header = HEADER.match(head.text)
         self._entries.append(
@@ -184,20 +184,20 @@ class _Scan:
         first = ends[0] if ends else len(statement)
         second = next((token for token in statement[first:] if token.kind != ";"), None)
         if second is not None:
-            self._tell(second.start, "a second statement begins here; a query is one statement")
+            self._report(second.start, "a second statement begins here; a query is one statement")
         return statement[0].start, statement[first - 1].end if first else statement[0].start
 
     def _misplaced(self, found: Sequence[Token]) -> None:
-        """Tell of annotations where they have no effect: a role that silently guards nothing would be worse."""
+        """Report annotations where they have no effect: a role that silently guards nothing would be worse."""
         for token in found:
             word = annotation_of(_content(token)) if token.kind == "SQL_COMMENT" else None
             if word is not None:
-                self._tell(token.start, f"@{word} must stand between the header and the statement")
+                self._report(token.start, f"@{word} must stand between the header and the statement")
 
     def _hides_header(self, token: Token) -> bool:
         return not token.is_comment and "\n" in token.text and _HEADER_LINE.search(token.text) is not None
 
-    def _tell(self, offset: int, message: str) -> None:
+    def _report(self, offset: int, message: str) -> None:
         self._faults.append(Fault(self._file.where, self._lines.at(offset), message))
 
 

@@ -1,11 +1,11 @@
-"""What PostgreSQL's parser says of a statement: which it is, whether it writes, how its rows can be selected from."""
+"""What PostgreSQL's parser finds in a statement: which it is, whether it writes, how its rows can be selected from."""
 
 import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gateway.catalogue.lexing import Node, SyntaxFault, Token, parse, tokens
-from gateway.catalogue.placeholders import Fault, Marked
+from gateway.catalogue.placeholders import FaultAt, Marked
 from gateway.catalogue.query import Statement, Text, Verb
 from gateway.catalogue.wrapping import ALIAS, joined
 
@@ -45,28 +45,28 @@ class Analysis(NamedTuple):
     """Names that two columns of the result have, as far as the text shows."""
 
 
-def analyse(marked: Marked) -> tuple[Analysis | None, list[Fault]]:
+def analyse(marked: Marked) -> tuple[Analysis | None, list[FaultAt]]:
     """Parse one statement; its analysis, if it can be served, and the faults."""
     bare = marked.text()
     try:
         roots = parse(bare.render())
     except SyntaxFault as fault:
-        return None, [Fault(0 if fault.offset is None else marked.origin(fault.offset), fault.message)]
+        return None, [FaultAt(0 if fault.offset is None else marked.origin(fault.offset), fault.message)]
     if len(roots) != 1:
-        return None, [Fault(0, "a query is one statement; here are " + (str(len(roots)) if roots else "none"))]
+        return None, [FaultAt(0, "a query is one statement; here are " + (str(len(roots)) if roots else "none"))]
     root = roots[0]
     verb = _VERBS.get(root.kind)
     if verb is None:
         word = next((token.text.upper() for token in tokens(marked.body) if token.is_word), "this statement")
         served = "SELECT, VALUES, TABLE, WITH, INSERT, UPDATE, DELETE, MERGE and CALL"
-        return None, [Fault(0, f"{word} cannot be served; a query is one of {served}")]
+        return None, [FaultAt(0, f"{word} cannot be served; a query is one of {served}")]
     nodes = list(_every(root))
-    faults = [Fault(0, message) for message in _refused(root, nodes)]
+    faults = [FaultAt(0, message) for message in _refused(root, nodes)]
     writes = next((word for kind, word in _WRITES.items() if any(node.kind == kind for node in nodes)), None)
     functions = sorted({_dotted(node, "funcname") for node in nodes if node.kind == "FuncCall"})
     relations = sorted(_relations(root))
     if ALIAS in relations:
-        faults.append(Fault(0, _RESERVED))
+        faults.append(FaultAt(0, _RESERVED))
     prelude, source, wrapping_faults = _selectable(root, verb, marked, bare)
     faults.extend(wrapping_faults)
     if faults:
@@ -154,7 +154,7 @@ def _relations(root: Node) -> set[str]:
     return found
 
 
-def _selectable(root: Node, verb: Verb, marked: Marked, bare: Text) -> tuple[Text | None, Text | None, list[Fault]]:
+def _selectable(root: Node, verb: Verb, marked: Marked, bare: Text) -> tuple[Text | None, Text | None, list[FaultAt]]:
     """Prelude and source of a statement: see ``query.Statement``."""
     returns = verb is Verb.SELECT or "returning_clause" in root.fields or "returning_list" in root.fields
     if verb is Verb.CALL or not returns:
@@ -162,7 +162,7 @@ def _selectable(root: Node, verb: Verb, marked: Marked, bare: Text) -> tuple[Tex
     if _modifies_in_with(root):
         start = _main_statement(tokens(marked.body))
         if start is None:
-            return None, None, [Fault(0, "a data-modifying WITH must be what the statement begins with")]
+            return None, None, [FaultAt(0, "a data-modifying WITH must be what the statement begins with")]
         return _hoisted(marked, start), Text((ALIAS,)), []
     if verb is Verb.SELECT:
         return None, joined("(\n", bare, "\n)"), []
@@ -192,7 +192,7 @@ def _hoisted(marked: Marked, start: int, tail: str = "") -> Text:
 def _main_statement(found: Sequence[Token]) -> int | None:
     """Offset of the statement behind its WITH clause, in text that is known to parse; None if it has none in front.
 
-    Keywords alone do not tell: ``update`` and ``values`` can be names. So the clause is read as the grammar has it:
+    Keywords alone are not enough: ``update`` and ``values`` can be names. So the clause is read as the grammar has it:
     ``WITH [RECURSIVE] name [(…)] AS [[NOT] MATERIALIZED] (…) [SEARCH …] [CYCLE …], …``.
     """
     left = [token for token in found if not token.is_comment]

@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 Reader = Callable[[msgspec.Raw], str]
 """JSON text to input text; raises :class:`Refused`.
 
-``null`` is refused like any wrong value: what it means is for the caller to say, who asks only then.
+``null`` is refused like any wrong value: what it means is decided by the caller, who looks for it only then.
 PERF: a look at every value for null would cost 0.08 µs each.
 """
 

@@ -51,7 +51,7 @@ LIVENESS = {
     "keepalives_count": "2",
     "tcp_user_timeout": "4000",
 }
-"""What libpq is told where the DSN does not say it: a server that went without a word is noticed within 5 s, on idle
+"""Defaults of ours, with which a server that is silently gone is noticed within 5 s, on idle
 connections (keepalives) and on those with something under way that it does not acknowledge."""
 _PROTECTED = re.compile(r"[\\\s]")
 
@@ -59,10 +59,10 @@ _PROTECTED = re.compile(r"[\\\s]")
 def complete(dsn: str, *, password: str | None = None, settings: Mapping[str, str] = {}) -> dict[str, str]:
     """Turn a DSN (URI or key=value) into libpq parameters.
 
-    What the DSN does not say is taken from its service and then from the environment, as libpq does it.
+    What the DSN leaves out is taken from its service and then from the environment, as libpq does it.
     ``settings`` become connect options in front of those found so. A host off loopback without ``sslmode`` is
     verified in full: a password is never sent to whoever answers. Where no certificates were chosen, the system's
-    are trusted. The encoding is UTF-8 whatever is said of it.
+    are trusted. The encoding is always UTF-8.
     Raises psycopg2.ProgrammingError for a DSN that libpq cannot read.
     """
     parameters = _as_libpq_finds_them(dict(parse_dsn(dsn)))
@@ -73,7 +73,7 @@ def complete(dsn: str, *, password: str | None = None, settings: Mapping[str, st
     if parameters.get("sslmode") == "verify-full" and _wants_system_roots(parameters):
         parameters["sslrootcert"] = system_roots()
     if "sslcert" not in parameters and _is_there(OWN_CERTIFICATE) is None:
-        # libpq fails where it may not look; where there is nothing it goes on without a certificate.
+        # libpq fails where it may not look; where there is no file it connects without a certificate.
         parameters.setdefault("sslcertmode", "disable")
     if (kind := parameters.get("target_session_attrs")) in SESSION_KINDS:
         parameters["target_session_attrs"] = SESSION_KINDS[kind]
@@ -100,7 +100,7 @@ def resolve(parameters: Mapping[str, str], look_up: Callable[[str], Sequence[str
     ports = out.get("port", "").split(",")
     each_its_own = len(ports) > 1
     if each_its_own and len(ports) != len(names):
-        return out  # libpq says what is wrong with that
+        return out  # libpq reports what is wrong with that
     found: list[tuple[str, str, str]] = []
     failure: OSError | None = None
     for name, port in zip(names, ports if each_its_own else ports * len(names), strict=True):
@@ -180,7 +180,7 @@ def _as_libpq_finds_them(parameters: dict[str, str]) -> dict[str, str]:
 
 
 def _service(name: str, file: str | None) -> dict[str, str]:
-    """What a service file says; nothing, where the service is not found: then libpq says so when connecting."""
+    """The parameters of a service; none, where it is not found: then libpq reports that when connecting."""
     named = file or os.environ.get("PGSERVICEFILE")
     folder = os.environ.get("PGSYSCONFDIR") or SYSTEM_SERVICES
     for path in (Path(named) if named else _own(OWN_SERVICES), Path(folder) / "pg_service.conf"):

@@ -1,4 +1,4 @@
-"""What must hold between settings, beyond the type of each."""
+"""Checks settings against each other, beyond the type of each."""
 
 import grp
 import re
@@ -200,7 +200,7 @@ def _group_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
         if len(set(group.endpoints)) < len(group.endpoints):
             yield source.fault(f"groups.{name}.endpoints: names an endpoint twice")
         if group.size < workers:
-            # Blame what was said last: --workers 32 is at fault, not the default size.
+            # Blame what was given last: --workers 32 is at fault, not the default size.
             size_source = source_of("groups", name, "size")
             blamed = workers_source if workers_source.rank > size_source.rank else size_source
             yield blamed.fault(

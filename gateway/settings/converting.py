@@ -86,11 +86,11 @@ def _toml_or_json(text: str, message: str) -> Any:
 
 
 def _sentence(error: msgspec.ValidationError, value: Any, key: Key) -> str:
-    """Say in our words what msgspec says."""
+    """Rephrase msgspec's message."""
     is_shown = key.kind != "secret"
-    said = str(error).partition(" - at `")[0]
+    message = str(error).partition(" - at `")[0]
     shown = f" (it is {value!r})" if is_shown and not isinstance(value, dict) else ""
-    if said.startswith("Invalid enum value"):
+    if message.startswith("Invalid enum value"):
         words = ", ".join(f'"{word}"' for word in key.choices)
         return f"must be one of {words}{shown}"
-    return f"{said[0].lower()}{said[1:]}{shown}"
+    return f"{message[0].lower()}{message[1:]}{shown}"

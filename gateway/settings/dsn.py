@@ -1,7 +1,7 @@
 """Connection strings of libpq, looked at without libpq: is the form right, and what may be shown of them.
 
 Both forms of https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING: URIs and
-``key=value`` pairs. Whether a server answers there is for ``gateway check`` to say.
+``key=value`` pairs. ``gateway check`` finds out whether a server answers there.
 """
 
 import re

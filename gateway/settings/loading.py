@@ -71,7 +71,7 @@ def examine(
     processors: int | None = None,
     with_secrets: bool = True,
 ) -> Examination:
-    """Do what :func:`load_settings` does, but return the faults, and the settings as far as they can be told.
+    """Do what :func:`load_settings` does, but return the faults, and the settings as far as they are valid.
 
     Without ``with_secrets`` no file of a secret is read: they are not there where a project is checked before it is
     deployed.
@@ -134,7 +134,7 @@ class _Loading:
         return given.source if given else self._names.get(path[:2], self._file)
 
     def _merge(self, given: Given) -> None:
-        """Let the value take the place of what lower sources said of it, or of its other form (``x``, ``x_file``)."""
+        """Replace the value that a lower source gave, and that of its other form (``x``, ``x_file``)."""
         twin = self._twin(given.path)
         other = self._given.get(twin) if twin else None
         if other and other.source.rank == given.source.rank:
@@ -153,7 +153,7 @@ class _Loading:
         return (*table, name if key != name else f"{name}_file")
 
     def _merge_database_url(self, environ: Mapping[str, str]) -> None:
-        """``DATABASE_URL`` is the dsn of ``primary`` where nothing else says one and no other endpoint is named.
+        """``DATABASE_URL`` is the dsn of ``primary`` where nothing else gives one and no other endpoint is named.
 
         A variable so common may belong to another program: it never adds a server to those that were configured.
         """

@@ -19,7 +19,7 @@ LONGEST_TIMEOUT = 2_147_483.0
 LONGEST = 10 * 366 * 86_400.0
 
 Timeout = Annotated[float, Meta(ge=0.001, le=LONGEST_TIMEOUT, extra={"kind": "duration"})]
-"""A duration that PostgreSQL, too, may be told."""
+"""A duration that PostgreSQL accepts as a time-out, too."""
 Duration = Annotated[float, Meta(ge=0.001, le=LONGEST, extra={"kind": "duration"})]
 Size = Annotated[int, Meta(ge=1, le=2**40, extra={"kind": "size"})]
 File = Annotated[str, Meta(extra={"kind": "file"})]
@@ -225,7 +225,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class Key(Struct, frozen=True):
-    """What the declaration of one key says."""
+    """The declaration of one key."""
 
     hint: Any
     """Its type, with everything that is annotated to it."""

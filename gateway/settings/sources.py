@@ -46,13 +46,13 @@ class Given(Struct, frozen=True):
 
 
 class Reading(Struct, frozen=True):
-    """What one source says: its values, the endpoints and groups it names, and what it got wrong."""
+    """What was read from one source: values, the endpoints and groups it names, and its faults."""
 
     values: list[Given]
     names: dict[KeyPath, Source]
     faults: list[Fault]
     is_readable: bool = True
-    """False: the source as a whole could not be read, so nothing is known of what it says."""
+    """False: the source as a whole could not be read, so nothing is known of its content."""
 
 
 def read_file(path: Path) -> Reading:
@@ -101,7 +101,7 @@ def read_environment(environ: Mapping[str, str], known: Iterable[KeyPath]) -> Re
 
 
 def read_overrides(overrides: Mapping[str, Any]) -> Reading:
-    """Read what the command line says: ``{"server.workers": 4}`` was ``--workers``. None was not said."""
+    """Read the options of the command line: ``{"server.workers": 4}`` is ``--workers``. None: not given."""
     values = [
         Given(tuple(key.split(".")), value, Source(f"--{key.rpartition('.')[2]}", rank=3, is_text=True))
         for key, value in overrides.items()
@@ -127,7 +127,7 @@ def _walk(content: dict[str, Any], path: KeyPath, source_of: Callable[[KeyPath],
 
 
 def _lines(text: str) -> dict[KeyPath, int]:
-    """Find the line of every header and key by its looks; good for messages, not for meaning."""
+    """Find the line of every header and key by a pattern; exact enough for messages, not for the values."""
     lines: dict[KeyPath, int] = {}
     table: KeyPath = ()
     for number, line in enumerate(text.splitlines(), 1):
