@@ -1,7 +1,6 @@
 """The artefact as a gunicorn application."""
 
 import atexit
-import logging
 import os
 import signal
 import struct
@@ -179,11 +178,6 @@ def _write_in_background() -> Log:
     writer = LineWriter()
     sys.stderr = stream = ErrorStream(writer)
     atexit.register(stream.finish)
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"))
-    log = logging.getLogger("gateway")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
     return Log(writer.write)
 
 

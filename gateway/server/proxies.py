@@ -1,33 +1,33 @@
-"""Proxies in front of us: who is believed when it says whose request it passes on."""
+"""Proxies in front of the gateway: which are trusted when they name the client behind them."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 FORWARDED = frozenset({"HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED"})
-"""What a proxy says, as the environ has it."""
+"""The headers in which a proxy names its client, as keys of the environ."""
 
 
 class Proxies:
-    """The configured ones. One that comes by a unix socket has no address, and is none of them."""
+    """The networks of trusted proxies. A peer on a unix socket has no address, and is in none of them."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = [ip_network(network) for network in networks]
 
     def trusts(self, address: str) -> bool:
-        """Whether a proxy at this address is believed; False for what is no address."""
+        """Whether a proxy at this address is trusted; False for what is no address."""
         if not self._networks:
             return False
         try:
             found = ip_address(address)
         except ValueError:
             return False
-        found = getattr(found, "ipv4_mapped", None) or found  # who comes by IPv4 to a socket for both
+        found = getattr(found, "ipv4_mapped", None) or found  # an IPv4 peer of a socket that serves both
         return any(found in network for network in self._networks)
 
     def unwrap(self, environ: dict[str, Any]) -> None:
-        """Take client and scheme from the headers of trusted proxies, the nearest first; drop all of anybody else."""
-        environ["gateway.forwarded"] = True  # or so they say who sent it
+        """Take client and scheme from the headers of trusted proxies, the nearest first; drop those of all others."""
+        environ["gateway.forwarded"] = True  # as far as its sender is to be believed
         hops = environ.pop("HTTP_X_FORWARDED_FOR", "").split(",")
         scheme = environ.pop("HTTP_X_FORWARDED_PROTO", "")
         for key in FORWARDED:

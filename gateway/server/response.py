@@ -43,7 +43,7 @@ class Answer:
     """Both once the application has begun to answer."""
 
     def start(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Callable[[bytes], object]:
-        """``start_response`` (PEP 3333); the ``write`` callable of old is not offered."""
+        """``start_response`` (PEP 3333); the old ``write`` callable is not offered."""
         self.status = status
         self.headers = headers
         return _no_write
@@ -57,11 +57,11 @@ class Answer:
         return head if is_bodiless else head + content
 
     def stream_head(self, *, date: bytes, keep_alive: bool, chunked: bool) -> bytes:
-        """The head of an answer whose length nobody knows; not ``chunked`` it ends with the connection."""
+        """The head of an answer whose length is not known; if not ``chunked``, the end of the connection is its end."""
         return self._head(b"Transfer-Encoding: chunked\r\n" if chunked else b"", date=date, keep_alive=keep_alive)
 
     def _head(self, framing: bytes | None, *, date: bytes, keep_alive: bool) -> bytes:
-        """``framing``: the line that says where the body ends; with None what the application says of it holds."""
+        """``framing``: the line that tells where the body ends; None leaves the application's own."""
         text = f"HTTP/1.1 {self.status}\r\n"
         lines = 1
         for name, value in self.headers:
@@ -95,7 +95,7 @@ def chunk(piece: bytes) -> bytes:
 
 
 def close(body: Iterable[bytes]) -> None:
-    """Tell the application that its body is not wanted any more (PEP 3333)."""
+    """Call the body's ``close``, if it has one: it is not read any further (PEP 3333)."""
     end = getattr(body, "close", None)
     if end is not None:
         end()

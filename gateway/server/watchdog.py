@@ -1,4 +1,4 @@
-"""Says what held the loop, when something did."""
+"""Reports what held the event loop, when something did."""
 
 import sys
 import traceback
@@ -12,7 +12,10 @@ LOOK_EVERY = 0.05
 
 
 class Watchdog:
-    """A real thread beside the loop. The loop sets ``turn`` at every sweep; a turn too old is told with a stack."""
+    """A thread of the system's beside the loop, which sets ``turn`` at every sweep.
+
+    When that is too long ago it reports the stack of the thread that runs the loop, once.
+    """
 
     def __init__(self, *, stuck_after: float, observe: Observer) -> None:
         self.turn = monotonic()
