@@ -49,8 +49,8 @@ class Cluster:
     whatever it dies of. Nothing that existed before is changed, no permissions either: as root, PostgreSQL runs as
     another user, from a copy of its binaries if that user cannot reach them.
 
-    ``settings`` hold for every server, on top of what suits a cluster that is thrown away. ``progress`` is told,
-    in words for people, what has just been done.
+    ``settings`` hold for every server, on top of the settings for a cluster that is thrown away. ``progress`` is
+    called with a phrase about what has just been done.
     """
 
     def __init__(

@@ -72,7 +72,7 @@ def identify(pid: int) -> Process | None:
 
 
 def is_living(process: Process) -> bool:
-    """Whether it still runs; a zombie, whose parent has yet to ask after it, does not."""
+    """Whether it still runs; a zombie, for which its parent has not waited, does not."""
     found = _look(process.pid)
     return found is not None and found.process == process and not found.gone
 

@@ -23,7 +23,7 @@ _TAIL = 30  # lines of a log worth showing
 class Launcher:
     """Owns what it starts and makes: all of it ends with ``close()``, or with this process, however that ends.
 
-    Two ropes, either of which would do: a janitor process cleans up when it hears no more of us (``janitor``),
+    Two mechanisms, each of which is enough: a janitor process cleans up when its pipe to us closes (``janitor``),
     and the kernel signals each program when we die (``leash``).
 
     Programs run in sessions of their own: a Ctrl-C on the terminal is for us alone.

@@ -1,4 +1,4 @@
-"""Tells the log what becomes of endpoints: one line a change, by the process that made it and no other."""
+"""Reports changes of endpoints as events: one line a change, by the process that made it and no other."""
 
 from collections.abc import Callable, Iterator, Mapping
 
