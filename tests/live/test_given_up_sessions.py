@@ -104,7 +104,7 @@ def reading(server: Server) -> set[int]:
         "SELECT coalesce(string_agg(pid::text, ','), '') FROM pg_stat_activity"
         " WHERE state = 'active' AND wait_event = 'PgSleep' AND pid <> pg_backend_pid()"
     )
-    return {int(pid) for pid in found.split(",") if pid}
+    return {int(pid) for pid in found.strip().split(",") if pid}
 
 
 def test_a_server_that_stood_still_has_no_more_sessions_than_the_cap_when_it_goes_on(node: Node, own: Cluster) -> None:
