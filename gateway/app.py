@@ -57,8 +57,6 @@ LONGEST_WAIT_OF_SYNC = 30.0
 BEAT = 0.05
 """Seconds between two turns of what a worker does for the node."""
 
-log = logging.getLogger("gateway.node")
-
 
 def log_event(event: Event) -> None:
     """Write an event to the log."""

@@ -65,7 +65,7 @@ class Calls:
         ):
             return self._of_transaction_of_one(request, query, body)
         asked = _asked(request)
-        plan, binder, _ = self._plans.get(query, bigint_as_string=asked.bigint_as_string)
+        plan, binder, _ = self._plans.get(query, bigint_as_string=asked.preferences.bigint_as_string)
         literals = binder.bind_json(split_object(body))
         return _made(SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals)
 
@@ -77,7 +77,7 @@ class Calls:
         arguments = query_string(request.query_string)
         require_json(request)
         asked = _asked(request)
-        plan, binder, _ = self._plans.get(query, bigint_as_string=asked.bigint_as_string)
+        plan, binder, _ = self._plans.get(query, bigint_as_string=asked.preferences.bigint_as_string)
         literals = binder.bind_text(arguments)
         return _made(SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals)
 
@@ -86,7 +86,9 @@ class Calls:
         body = bodies.read_json(request, self._max_body)
         require_json(request)
         asked = _asked(request)
-        group, queries, work = self._transactions.read(split_object(body), bigint_as_string=asked.bigint_as_string)
+        group, queries, work = self._transactions.read(
+            split_object(body), bigint_as_string=asked.preferences.bigint_as_string
+        )
         claim = _claim_of(request, body) if work.writes else None
         return _made(
             TransactionCall,
@@ -103,7 +105,7 @@ class Calls:
         """Each object of a list: all or nothing. To track the transaction costs next to nothing here."""
         asked = _asked(request)
         claim = _claim_of(request, body) if query.access is Access.WRITE else None
-        ready = self._plans.get(query, bigint_as_string=asked.bigint_as_string)
+        ready = self._plans.get(query, bigint_as_string=asked.preferences.bigint_as_string)
         elements = split_list(body)
         if len(elements) > self._max_batch:
             raise InvalidRequest(f"{len(elements)} objects in the list, at most {self._max_batch} are run at once")
@@ -132,7 +134,7 @@ class Calls:
         """A write whose COMMIT is a message of its own: because it is tracked, has a key, or may be repeated."""
         asked = _asked(request)
         claim = _claim_of(request, body)
-        ready = self._plans.get(query, bigint_as_string=asked.bigint_as_string)
+        ready = self._plans.get(query, bigint_as_string=asked.preferences.bigint_as_string)
         work = Work(
             steps=[Step(ready.plan, constant(ready.binder.bind_json(split_object(body))))],
             encode=lambda results: encode(query, results[0], committed=True),
@@ -168,17 +170,13 @@ class _Asked(NamedTuple):
     preferences: Preferences
     freshness: Freshness | None
 
-    @property
-    def bigint_as_string(self) -> bool:
-        """Whether int8 and numeric are to be JSON strings."""
-        return self.preferences.bigint_as_string
-
 
 def _asked(request: falcon.Request) -> _Asked:
-    wishes = preferences.parse(request.env.get("HTTP_PREFER"))
-    token = request.env.get("HTTP_GATEWAY_CONSISTENCY_TOKEN")
-    if token is None and wishes is NONE:
+    env = request.env
+    if "HTTP_PREFER" not in env and "HTTP_GATEWAY_CONSISTENCY_TOKEN" not in env:
         return _NOTHING_ASKED
+    wishes = preferences.parse(env.get("HTTP_PREFER"))
+    token = env.get("HTTP_GATEWAY_CONSISTENCY_TOKEN")
     return _Asked(
         wishes,
         freshness.asked_for(max_staleness=wishes.max_staleness, strict=wishes.strict, token=token),
