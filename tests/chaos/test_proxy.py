@@ -24,6 +24,15 @@ def background() -> Iterator[Background]:
         yield background
 
 
+@pytest.fixture(autouse=True)
+def _libpq_waits() -> Iterator[None]:
+    """Have libpq keep its own time limits, which it does not where another test has installed the gateway's wait."""
+    callback = psycopg2.extensions.get_wait_callback()
+    psycopg2.extensions.set_wait_callback(None)
+    yield
+    psycopg2.extensions.set_wait_callback(callback)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Cluster]:
     with Cluster(replicas=0) as cluster:

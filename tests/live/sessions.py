@@ -35,9 +35,13 @@ def small_database(cluster: Cluster, name: str) -> Iterator[str]:
 
 @contextmanager
 def watching(dsn: str) -> Iterator[psycopg2.extensions.cursor]:
-    """A plain cursor; the tables are empty afterwards."""
+    """A plain cursor; the tables are empty afterwards.
+
+    It does not wait for ever for what a failed test has left locked.
+    """
     with plain(dsn) as cursor:
         yield cursor
+        cursor.execute("SET lock_timeout = '10s'")
         cursor.execute("TRUNCATE log, checked")
 
 

@@ -252,7 +252,7 @@ def test_a_procedure_that_now_gives_other_columns_is_rolled_back_and_works_once_
     text = "-- name: q^\nCALL shifting(NULL)"
     before = desk.plan(text)
     oracle.execute("DROP PROCEDURE shifting(); " + head + ", b int DEFAULT 2, INOUT c int DEFAULT 3" + body)
-    with pytest.raises(errors.QueryBroken) as caught:
+    with pytest.raises(errors.CatalogueStale) as caught:
         single.run(desk.connection, before, [], deadline=soon())
     assert caught.value.outcome == "rolled_back"
     assert desk.connection.settle(soon())
