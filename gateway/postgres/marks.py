@@ -12,7 +12,7 @@ from typing import Self
 import msgspec
 
 from gateway.postgres.positions import INSERTED, TIMELINE
-from gateway.postgres.sealing import seal, unseal
+from gateway.postgres.tokens import seal, unseal
 
 ORIGIN = (
     "(SELECT system_identifier FROM pg_catalog.pg_control_system())::pg_catalog.text, (SELECT"
