@@ -60,12 +60,12 @@ class Execution:
 
     def _alone(self, call: SingleCall) -> Answer:
         if call.plan.write:
-            body, served = self._runner.write(call, self._write)
+            body, served = self._runner.write(call, self._run)
         else:
-            body, served = self._runner.read(on_primary(call) if call.plan.only_primary else call, self._read)
+            body, served = self._runner.read(on_primary(call) if call.plan.only_primary else call, self._run)
         return Answer(body=body, served=served)
 
-    def _read(self, call: SingleCall, connection: Session, guard: str) -> bytes:
+    def _run(self, call: SingleCall, connection: Session, guard: str = "") -> bytes:
         result = self._run_plan(
             connection,
             call.plan,
@@ -76,18 +76,7 @@ class Execution:
             guard=guard,
             settings=call.caller.settings,
         )
-        return encode(call.query, result, committed=False)
-
-    def _write(self, call: SingleCall, connection: Session) -> bytes:
-        result = self._run_plan(
-            connection,
-            call.plan,
-            call.literals,
-            deadline=call.deadline,
-            max_bytes=self._max_result_bytes,
-            settings=call.caller.settings,
-        )
-        return encode(call.query, result, committed=True)
+        return encode(call.query, result, committed=call.plan.write)
 
 
 def _blamed(call: SingleCall | TransactionCall, step: int | None) -> Sequence[Query]:
