@@ -125,7 +125,7 @@ class Learning:
         NOTE: a part that was not watched before may have changed between the moment when a query was learnt and this
         look, unless nothing was written at all. What depends on it is learnt once more; the next look compares it.
         """
-        differing = frozenset(part for part, _ in seen.parts.items() ^ self.parts.items())
+        differing = seen.changed_since(self.parts)
         if not differing:
             return
         changed = differing if self._watched_parts is None else differing & self._watched_parts

@@ -7,7 +7,7 @@ TRUNCATE and GRANT are not noticed. A primary and its standbys give the same has
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -136,9 +136,9 @@ class Look(msgspec.Struct, frozen=True):
     parts: dict[str, int]
     """A hash for every part of the catalogue that is watched."""
 
-    def changed_since(self, before: "Look") -> frozenset[str]:
-        """The parts that differ: see ``Dependencies.touched_by`` and ``dependencies.SETTINGS``."""
-        return frozenset(part for part, _ in self.parts.items() ^ before.parts.items())
+    def changed_since(self, before: Mapping[str, int]) -> frozenset[str]:
+        """The parts that differ from those of before: see ``Dependencies.touched_by`` and ``dependencies.SETTINGS``."""
+        return frozenset(part for part, _ in self.parts.items() ^ before.items())
 
 
 def look(connection: Session, watched: Dependencies, deadline: float, *, since: Look | None = None) -> Look:

@@ -215,7 +215,7 @@ def test_what_changes_for_a_query_is_seen_on_every_server(
     run(tables, migration)
     fresh = look(connect(cluster.primary.dsn(NAME, ROLE)), watched, soon())
     after = looks(cluster, lookers, watched)
-    changed = after.changed_since(before) | fresh.changed_since(before)
+    changed = after.changed_since(before.parts) | fresh.changed_since(before.parts)
     assert watched.touched_by(changed), changed
 
 
@@ -230,7 +230,7 @@ def test_what_changes_nothing_for_any_query_is_not_seen(
     for migration in NOTHING:
         run(tables, migration)
         after = looks(cluster, lookers, watched)
-        assert after.changed_since(before) == frozenset(), migration
+        assert after.changed_since(before.parts) == frozenset(), migration
         assert after.moment != before.moment
 
 
@@ -241,7 +241,7 @@ def test_a_query_is_not_touched_by_what_changes_for_another(
     thing, parted = (desk.learn(QUERIES[name])[1].dependencies for name in ("thing", "parted"))
     before = looks(cluster, lookers, thing | parted)
     tables.execute("ALTER TABLE app.thing ADD more int")
-    changed = looks(cluster, lookers, thing | parted).changed_since(before)
+    changed = looks(cluster, lookers, thing | parted).changed_since(before.parts)
     assert thing.touched_by(changed)
     assert not parted.touched_by(changed)
 
@@ -259,7 +259,7 @@ def test_settings_of_the_role_or_the_database_touch_no_query_but_are_told(
     for change in (f"ALTER ROLE {ROLE} SET work_mem = '5MB'", f"ALTER DATABASE {NAME} SET work_mem = '6MB'"):
         before = looks(cluster, lookers, watched)
         tables.execute(change)
-        changed = looks(cluster, lookers, watched).changed_since(before)
+        changed = looks(cluster, lookers, watched).changed_since(before.parts)
         assert changed == {SETTINGS}
         assert not watched.touched_by(changed)
 
@@ -271,9 +271,9 @@ def test_a_table_that_is_missing_is_seen_when_it_comes(
     before = looks(cluster, lookers, watched)
     tables.execute("CREATE TABLE app.awaited (id int)")
     between = looks(cluster, lookers, watched)
-    assert watched.touched_by(between.changed_since(before))
+    assert watched.touched_by(between.changed_since(before.parts))
     tables.execute("CREATE FUNCTION app.hoped_for() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-    assert watched.touched_by(looks(cluster, lookers, watched).changed_since(between))
+    assert watched.touched_by(looks(cluster, lookers, watched).changed_since(between.parts))
 
 
 @pytest.mark.usefixtures("tables")
