@@ -114,12 +114,17 @@ class Gateway:
         body: dict[str, Any] = self.client.get("/health").json()
         return body
 
-    def is_ready(self, client: httpx.Client | None = None) -> bool:
-        """Whether it says that it can serve."""
+    def is_ready(self) -> bool:
+        """Whether a worker says that it can serve."""
+        return self._ready_worker(self.client) is not None
+
+    def _ready_worker(self, client: httpx.Client) -> str | None:
+        """Which worker says that it can serve; None if the one that was asked says no, or none answers."""
         try:
-            return (client or self.client).get("/health/ready").status_code == 200
+            answer = client.get("/health/ready")
         except httpx.TransportError:
-            return False
+            return None
+        return worker_of(answer) if answer.status_code == 200 else None
 
     def wait_until_ready(self) -> float:
         """Wait until every worker says that it can serve; the seconds it took."""
@@ -131,12 +136,13 @@ class Gateway:
         began = time.monotonic()
         wait_until(ready, "ready")
         seen: set[str] = set()
-        # A new connection each time: the kernel gives them to the workers by turns, or nearly so.
+        # A new connection each time: the kernel gives them to the workers by turns, or nearly so. Which worker it was
+        # is read off the answer that says so: a synchronous worker ends the connection with each answer.
         while len(seen) < self.size:
             with self.new_client() as client:
-                wait_until(lambda: self.is_ready(client), "ready", PATIENCE)
-                seen.add(worker_of(client.get("/health/live")))
-            assert time.monotonic() - began < PATIENCE
+                if (worker := self._ready_worker(client)) is not None:
+                    seen.add(worker)
+            assert time.monotonic() - began < PATIENCE, f"only {seen} of {self.size} workers are ready"
         return time.monotonic() - began
 
     def workers(self) -> list[int]:
