@@ -1,0 +1,33 @@
+"""``gateway check``: says what is wrong with settings and queries before anything serves them."""
+
+from pathlib import Path
+
+import click
+
+from gateway.cli.compiled import compile_or_fail, warn
+from gateway.cli.options import config_option
+from gateway.cli.reporting import count, fail
+
+
+@click.command()
+@config_option
+@click.option("--offline", is_flag=True, help="Look at files only; ask no server, read no secret.")
+def check(config: Path | None, offline: bool) -> None:
+    """Check settings and queries, and prepare every query on every server.
+
+    Faults are printed as file:line: message, all of them; then the exit status is 1.
+
+    \b
+    gateway check
+    gateway check -c /etc/gateway/gateway.toml --offline
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    settings, catalogue = compile_or_fail(config, {}, with_secrets=not offline)
+    warn(catalogue)
+    looked_at = [count(len(catalogue.queries), "query", "queries")]
+    if not offline:
+        from gateway.postgres.checking import check as check_on_servers
+
+        if faults := check_on_servers(settings, catalogue, lambda line: click.echo(line, err=True)):
+            fail(faults)
+        looked_at.append(count(len(settings.endpoints), "endpoint", "endpoints"))
+    click.secho(f"{', '.join(looked_at)}: no faults", fg="green")

@@ -1,0 +1,23 @@
+"""``gateway demo``."""
+
+import sys
+
+import click
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any that is free.")
+@click.option("--replicas", type=click.IntRange(0, 8), default=2, show_default=True, help="Streaming replicas.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes.  [default: one a processor]")
+def demo(port: int, replicas: int, workers: int | None) -> None:
+    """Start PostgreSQL, a primary with replicas, a sample shop and the gateway over it.
+
+    Everything is in a folder of its own that is gone after Ctrl-C.
+
+    \b
+    gateway demo
+    gateway demo --port 9000 --replicas 3
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    from gateway.demo.run import run
+
+    sys.exit(run(port, replicas, workers))

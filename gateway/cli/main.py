@@ -1,0 +1,25 @@
+"""The group of all commands."""
+
+import click
+
+from gateway import __version__
+from gateway.cli.checking import check
+from gateway.cli.demo import demo
+from gateway.cli.operating import drain, learn, resume
+from gateway.cli.preparing import init, init_db
+from gateway.cli.serving import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="gateway")
+def main() -> None:
+    """Named PostgreSQL queries over JSON HTTP, with a connection pool in between.
+
+    \b
+    To look around:       gateway demo
+    To start your own:    gateway init && gateway check && gateway serve
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+
+
+for command in (serve, check, init, init_db, demo, drain, resume, learn):
+    main.add_command(command)

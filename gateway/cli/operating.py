@@ -1,0 +1,97 @@
+"""Commands for a running node: what an operator may ask it for."""
+
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from gateway.cli.options import Duration, of_node
+from gateway.cli.reporting import count
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--wait",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    metavar="TIME",
+    help="How long its requests may take to end; at most 1h.",
+)
+@of_node
+def drain(name: str, wait: float, config: Path | None, pid: int | None) -> None:
+    """Give the PostgreSQL server NAME no new work, and wait until it has none.
+
+    NAME is that of its [endpoints.NAME]. It stays drained until `gateway resume NAME` or the end of the gateway, also
+    where its requests take longer than --wait.
+
+    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    Exit status: 0 drained, 3 drained but requests are still at work on it, 1 not done.
+
+    \b
+    gateway drain replica1 && ssh replica1 sudo systemctl restart postgresql && gateway resume replica1 --wait 30s
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    _post(config, pid, f"endpoints/{quote(name, safe='')}/drain", wait)
+    click.echo(f"{name} is drained: no request is at work on it, and none will be")
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--wait", type=Duration(), default="0s", metavar="TIME", help="How long to wait until it serves; at most 1h."
+)
+@of_node
+def resume(name: str, wait: float, config: Path | None, pid: int | None) -> None:
+    """Let the PostgreSQL server NAME, which was drained, have work again.
+
+    It gets some when the gateway has found it fit; with --wait the command ends then.
+
+    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    Exit status: 0 resumed, 3 resumed but not in the rotation when --wait was over, 1 not done.
+
+    \b
+    gateway resume replica1 --wait 30s
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    body = _post(config, pid, f"endpoints/{quote(name, safe='')}/resume", wait)
+    said = "is in the rotation" if body["state"] == "in_rotation" else "may have work as soon as it is found fit"
+    click.echo(f"{name} {said}")
+
+
+@click.command()
+@click.option(
+    "--wait", type=Duration(), default="30s", show_default=True, metavar="TIME", help="How long that may take."
+)
+@of_node
+def learn(wait: float, config: Path | None, pid: int | None) -> None:
+    """Look at the database now: learn every query's types again, on all workers.
+
+    The gateway notices migrations by itself, within two seconds. As the last step of a deployment this ends when they
+    are known everywhere, and says which queries they broke.
+
+    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    Exit status: 0 all queries can be served, 3 not finished within --wait, 1 a query cannot be served, or not done.
+
+    \b
+    gateway learn
+    psql -f migration.sql && gateway learn --wait 2m
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    body = _post(config, pid, "learn", wait)
+    for name in body["faulty"]:
+        click.echo(f"{name} cannot be served: see the gateway's log, or gateway check", err=True)
+    learnt = count(body["queries"], "query", "queries")
+    click.secho(f"{learnt} learnt, {len(body['faulty'])} cannot be served", fg="red" if body["faulty"] else "green")
+    sys.exit(1 if body["faulty"] else 0)
+
+
+def _post(config: Path | None, pid: int | None, what: str, wait: float) -> dict[str, Any]:
+    """Ask the node for what an operator may ask for, or end the command: status 1, or 3 where it goes on there."""
+    from gateway.server import control, registry
+
+    try:
+        return control.post(registry.find(config, pid), f"/admin/{what}?wait={wait * 1000:.0f}ms", wait=wait)
+    except (registry.NodeNotFound, control.NotDone) as error:
+        click.secho(str(error), fg="red", err=True)
+        sys.exit(3 if isinstance(error, control.NotDoneYet) else 1)
