@@ -217,6 +217,7 @@ def test_what_changes_for_a_query_is_seen_on_every_server(
     after = looks(cluster, lookers, watched)
     changed = after.changed_since(before.parts) | fresh.changed_since(before.parts)
     assert watched.touched_by(changed), changed
+    assert look(lookers[0], watched, soon(), since=before).parts == after.parts
 
 
 def test_what_changes_nothing_for_any_query_is_not_seen(
@@ -244,6 +245,19 @@ def test_a_query_is_not_touched_by_what_changes_for_another(
     changed = looks(cluster, lookers, thing | parted).changed_since(before.parts)
     assert thing.touched_by(changed)
     assert not parted.touched_by(changed)
+
+
+def test_alike_changes_of_alike_tables_do_not_hide_each_other(
+    cluster: Cluster, lookers: list[Session], tables: psycopg2.extensions.cursor, tmp_path: Path
+) -> None:
+    tables.execute("CREATE TABLE app.twin_1 (id int); CREATE TABLE app.twin_2 (id int)")
+    desk = Desk(lookers[0], tmp_path / "queries")
+    watched = desk.learn("SELECT twin_1.id FROM app.twin_1 JOIN app.twin_2 USING (id)")[1].dependencies
+    before = looks(cluster, lookers, watched)
+    tables.execute("BEGIN; ALTER TABLE app.twin_1 ADD word text; ALTER TABLE app.twin_2 ADD word text; COMMIT")
+    cluster.wait_until_caught_up()
+    for connection in lookers:
+        assert len(look(connection, watched, soon(), since=before).changed_since(before.parts)) == 2
 
 
 def test_nothing_is_read_where_nothing_was_written(lookers: list[Session]) -> None:
