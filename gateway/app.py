@@ -134,7 +134,7 @@ class _Worker:
             max_lags={name: group.max_lag for name, group in settings.groups.items() if group.access == "read"},
             observe=observe,
         )
-        self._plans = Plans(catalogue, Turns(waits))
+        self._plans = Plans(catalogue, Turns(waits), max_bytes=settings.server.max_result_bytes)
         self._resolver, self._backoffs = Resolver(), ConnectBackoffs()
         self._ledger = None
         if directory is not None:

@@ -74,9 +74,13 @@ class Known:
 class Plans:
     """The plans of one process. Until a query has been learnt, every call of it is refused as unavailable."""
 
-    def __init__(self, catalogue: Catalogue, pause: Pause = no_pause) -> None:
-        """``pause`` is called between parts of long work on one request's arguments."""
+    def __init__(self, catalogue: Catalogue, pause: Pause = no_pause, *, max_bytes: int | None = None) -> None:
+        """``pause`` is called between parts of long work on one request's arguments.
+
+        ``max_bytes``: longest result with many rows that a server is to send.
+        """
         self._pause = pause
+        self._max_bytes = max_bytes
         self._known = {name: Known(query) for name, query in catalogue.queries.items()}
         self._unseen = dict(reversed(self._known.items()))
         """Queries that nobody has begun to learn."""
@@ -221,7 +225,9 @@ class Plans:
             self.ask(known)
             if monotonic() - known.stale_at > STALE_FOR:
                 raise CatalogueStale("the database has changed, and this query is being learnt anew")
-        plan = Plan.of(query, signature, bigint_as_string=bigint_as_string, epoch=known.epoch)
+        plan = Plan.of(
+            query, signature, bigint_as_string=bigint_as_string, epoch=known.epoch, max_bytes=self._max_bytes
+        )
         many = None
         if query.batch is not False:
             many = Plan.accumulating(query, signature, bigint_as_string=bigint_as_string, epoch=known.epoch)

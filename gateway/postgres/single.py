@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import psycopg2
-from psycopg2.extensions import TRANSACTION_STATUS_INERROR
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INERROR
 
 from gateway import errors
 from gateway.catalogue.arguments import literal
@@ -90,6 +90,10 @@ def run(
         raise session.explained(error, write=plan.write) from error
     except psycopg2.Error as error:
         raise attributed(session, session.explained(error, write=plan.write), plan, literals) from error
+    except errors.ResultTooLarge as error:
+        is_over = session.get_transaction_status() == TRANSACTION_STATUS_IDLE
+        became = Outcome.COMMITTED if is_over else Outcome.ROLLED_BACK
+        raise error.but(outcome=became if plan.write else None) from error
     size = len(result.text)
     if size > KEPT:
         session.outgrow(size)
@@ -127,7 +131,7 @@ def fetch(plan: Plan, cursor: Any) -> Result:
         row = cursor.fetchone()
         if row is None:
             return _NOTHING
-        return Result(row[0], 1) if len(row) == 1 else Result(row[1], int(row[0]))
+        return Result(row[0], 1) if len(row) == 1 else _joined(plan, row)
     if plan.kind is Kind.EXEC:
         return Result(b"", max(cursor.rowcount, 0) if plan.form is Form.PLAIN else 0)
     rows = _encoded(plan, cursor)
@@ -213,7 +217,21 @@ def _execute(session: Session, plan: Plan, literals: Sequence[str], guard: str) 
     row = cursor.fetchone()  # PERF: as fetch()
     if row is None:
         return _NOTHING
-    return Result(row[0], 1) if len(row) == 1 else Result(row[1], int(row[0]))
+    return Result(row[0], 1) if len(row) == 1 else _joined(plan, row)
+
+
+def _joined(plan: Plan, row: tuple[bytes, bytes | None]) -> Result:
+    """The rows that the server has counted and joined; raises ResultTooLarge where it sends only their number."""
+    count, text = int(row[0]), row[1]
+    if text is None:
+        _require_few(plan, count)
+        raise errors.ResultTooLarge(f"the result has more than {plan.max_bytes} bytes")
+    return Result(text, count)
+
+
+def _require_few(plan: Plan, rows: int) -> None:
+    if plan.max_rows is not None and rows > plan.max_rows:
+        raise errors.ResultTooLarge(f"more than {plan.max_rows} rows")
 
 
 def _run_unwrapped(session: Session, plan: Plan, front: str, text: str) -> Result:
@@ -243,9 +261,9 @@ def _encoded(plan: Plan, cursor: Any) -> list[bytes]:
         return []
     if [column[:2] for column in cursor.description] != [(column.name, column.type.oid) for column in plan.columns]:
         raise failures.stale(write=plan.write, stage=Stage.OPEN, sqlstate=None)
-    rows = cursor.fetchall()
-    if plan.kind is not Kind.MANY:
-        rows = rows[:1]
+    if plan.kind is Kind.MANY:
+        _require_few(plan, cursor.rowcount)
+    rows = cursor.fetchall() if plan.kind is Kind.MANY else cursor.fetchmany(1)
     if not rows:
         return []
     texts = [["NULL" if value is None else literal(text_of(value) or "") for value in row] for row in rows]

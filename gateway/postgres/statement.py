@@ -65,6 +65,9 @@ class Plan(msgspec.Struct, frozen=True):
     """Whether int8 and numeric become JSON strings (``Prefer: bigint=string``)."""
     tag: str
     """A comment with the query's name: ``pg_stat_activity`` and slow logs show the EXECUTE only."""
+    max_rows: int | None = None
+    max_bytes: int | None = None
+    """Of a result with many rows: the server sends nothing of one that has more; None: no limit."""
     only_primary: bool = False
     """Whether no standby can run it."""
     guard: Guard | None = None
@@ -75,14 +78,22 @@ class Plan(msgspec.Struct, frozen=True):
     Not prepared: it would not be analysed anew when a type changes that is no table's."""
 
     @classmethod
-    def of(cls, query: Query, signature: Signature, *, bigint_as_string: bool = False, epoch: int = 0) -> Self:
+    def of(
+        cls,
+        query: Query,
+        signature: Signature,
+        *,
+        bigint_as_string: bool = False,
+        epoch: int = 0,
+        max_bytes: int | None = None,
+    ) -> Self:
         """Make the plan of a query from what the server said of it; ``epoch`` sets apart what was learnt anew."""
         text, form = None, signature.form
         if bigint_as_string and not _has_names(query, signature) and form is Form.WRAPPED:
             form = Form.PLAIN
         if form is Form.WRAPPED:
             columns = _casts(signature) if bigint_as_string else None
-            text = wrap(query.kind, query.statement, max_rows=query.max_rows, columns=columns)
+            text = wrap(query.kind, query.statement, max_rows=query.max_rows, max_bytes=max_bytes, columns=columns)
         text = text or query.statement.bare
         return cls(
             query=query.name,
@@ -97,6 +108,8 @@ class Plan(msgspec.Struct, frozen=True):
             columns=signature.columns,
             big_as_text=bigint_as_string,
             tag=f"/* {query.name} */ ",
+            max_rows=query.max_rows,
+            max_bytes=max_bytes,
             only_primary=signature.primary_only,
             guard=None if signature.guard is None else Guard.of(signature.guard),
             check=None if signature.check is None else Guard.of(signature.check),

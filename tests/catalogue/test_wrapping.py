@@ -12,7 +12,14 @@ from gateway.catalogue.wrapping import accumulate, joined, quoted, wrap
 READ = Statement(Verb.SELECT, Text(("Q ", ""), (0,)), None, Text(("(\nQ ", "\n)"), (0,)))
 DML = Statement(Verb.INSERT, Text(("I ", ""), (1,)), Text(("WITH _gw AS (\nI ", "\n)"), (1,)), Text(("_gw",)))
 BARE = Statement(Verb.INSERT, Text(("I",)))
-JOINED = "SELECT pg_catalog.count(*), coalesce(pg_catalog.string_agg(_gw._gw_c, ','), '')"
+TEXTS = "coalesce(pg_catalog.string_agg(_gw._gw_c, ','), '')"
+JOINED = f"SELECT pg_catalog.count(*), {TEXTS}"
+
+
+def at_most(rows: int) -> str:
+    return f"SELECT pg_catalog.count(*), CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) {rows} THEN {TEXTS} END"
+
+
 ROW = "SELECT pg_catalog.row_to_json(_gw.*)::pg_catalog.text"
 VALUE = "SELECT coalesce(pg_catalog.to_json(_gw._gw_c)::pg_catalog.text, 'null')"
 AND = " OPERATOR(pg_catalog.||) "
@@ -27,7 +34,7 @@ AS = "AS _gw(_gw_c)"
     ("kind", "statement", "max_rows", "expected"),
     [
         (Kind.MANY, READ, None, f"{JOINED} FROM ({ROW} FROM (\nQ $1\n) AS _gw) {AS}"),
-        (Kind.MANY, READ, 10, f"{JOINED} FROM ({ROW} FROM (\nQ $1\n) AS _gw LIMIT 11) {AS}"),
+        (Kind.MANY, READ, 10, f"{at_most(10)} FROM ({ROW} FROM (\nQ $1\n) AS _gw LIMIT 11) {AS}"),
         (Kind.ONE, READ, 10, f"{ROW} FROM (\nQ $1\n) AS _gw LIMIT 1"),
         (
             Kind.SCALAR,
@@ -67,7 +74,7 @@ def test_columns_are_recast_by_name() -> None:
     recast = (
         '(SELECT _gw."id"::text AS "id", _gw."a ""b""" AS "a ""b""", _gw."n"::text[] AS "n" FROM (\nQ $1\n) AS _gw)'
     )
-    assert text.render() == f"{JOINED} FROM ({ROW} FROM {recast} AS _gw LIMIT 6) {AS}"
+    assert text.render() == f"{at_most(5)} FROM ({ROW} FROM {recast} AS _gw LIMIT 6) {AS}"
 
 
 def test_a_scalar_is_recast_by_its_first_column() -> None:
