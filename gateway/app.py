@@ -11,8 +11,11 @@ from typing import Any, Protocol
 
 import falcon
 
+from gateway.auth.claims import SessionSettings
+from gateway.auth.identities import Identities
 from gateway.catalogue.query import Catalogue
 from gateway.events import Event, NodeNotShared, Observer
+from gateway.execution.call import Caller
 from gateway.execution.committing import Committer
 from gateway.execution.execution import Execution
 from gateway.execution.outcomes import Outcomes
@@ -37,9 +40,10 @@ from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.resolving import Resolver
 from gateway.postgres.session import Session
 from gateway.rotation.rotation import LocalViews, Rotation, Views
-from gateway.settings import GroupSettings, Settings
+from gateway.settings import GroupSettings, Settings, is_local
 from gateway.waiting import ThreadWaits, Turns, Waits
 from gateway.web.admin import EndpointAdminResource, LearningAdminResource
+from gateway.web.authentication import OPERATORS, Authentication
 from gateway.web.browsers import Browsers
 from gateway.web.calls import Calls
 from gateway.web.catalogue import CatalogueResource
@@ -147,10 +151,8 @@ class _Worker:
         self._pool = Pool(
             rotation=self._rotation, groups=[self._group(name, group) for name, group in settings.groups.items()]
         )
-        server = settings.server
-        self._identity = RequestIdentity(
-            Browsers(cors_origins=server.cors_origins, allowed_hosts=server.allowed_hosts, bind=server.bind)
-        )
+        self._identities: Identities | None = None
+        self._identity = self._request_identity()
         self._snapshots = Snapshots(
             directory=directory,
             pool=self._pool,
@@ -170,9 +172,31 @@ class _Worker:
             observe=observe,
         )
 
+    def _request_identity(self) -> RequestIdentity:
+        """What every request passes through. Whoever comes over an operators' listener of this machine may do all."""
+        server, auth = self._settings.server, self._settings.auth
+        roles = OPERATORS.union(*(query.roles for query in self._catalogue.queries.values()))
+        sent = SessionSettings(auth.settings, auth.database_roles)
+        everybody = Caller(roles=roles, settings=sent.of({}, is_known=False))
+        authentication = None
+        if auth.is_on:
+            self._identities = Identities(auth, observe=self._observe)
+            local = not server.admin_bind or is_local(server.admin_bind)
+            authentication = Authentication(self._identities, operator=everybody if local else None)
+        browsers = Browsers(
+            cors_origins=server.cors_origins,
+            allowed_hosts=server.allowed_hosts,
+            bind=server.bind,
+            any_host=auth.is_on,
+        )
+        if authentication is not None:
+            return RequestIdentity(browsers, authentication=authentication)
+        return RequestIdentity(browsers, everybody=everybody)
+
     def front(self) -> GatewayApp:
         """What answers requests."""
-        app = GatewayApp(close=self.close, middleware=[self._identity], router=Routes())
+        router = Routes(knows_callers=self._settings.auth.is_on)
+        app = GatewayApp(close=self.close, middleware=[self._identity], router=router)
         app.req_options.strip_url_path_trailing_slash = False
         Failures(verbose=self._settings.server.verbose_errors, observe=self._observe).register(app)
         self._serve_queries(app)
@@ -203,6 +227,7 @@ class _Worker:
             timeout=server.timeout,
             max_body=server.max_body,
             max_batch=server.max_batch,
+            asking=[name for name, group in self._settings.groups.items() if group.settings],
         )
         described = CatalogueResource(catalogue=catalogue, plans=plans, verbose=server.verbose_errors)
         app.add_route("/query/{name}", QueryResource(calls=calls, execution=execution))
@@ -218,6 +243,7 @@ class _Worker:
             sizes={name: group.size for name, group in self._settings.groups.items()},
             snapshots=self._snapshots,
             closing=self._ledger.closing if self._ledger else lambda _endpoint: 0,
+            authentication=self._identities.status if self._identities else dict,
             readiness=Readiness(
                 catalogue=self._catalogue, plans=self._plans, pool=self._pool, is_draining=self._is_draining
             ),
@@ -244,6 +270,8 @@ class _Worker:
     def start(self) -> None:
         """Begin what runs beside requests."""
         ledger, settings, observe = self._ledger, self._settings, self._observe
+        if self._identities is not None:
+            self._start(self._identities)
         tasks = [
             Task("the publishing of this worker's snapshot", every(BEAT, self._snapshots.tend), observe=observe),
             Task("the cleaning of idle connections", every(BEAT, self._pool.clean_idle), observe=observe),

@@ -207,6 +207,18 @@ class IdempotencyMismatch(GatewayError):
     title = "The Idempotency-Key was used for another request"
 
 
+class Unauthenticated(GatewayError):
+    """Nobody knows who calls: no credentials, or none that are good. Which of the two is not told."""
+
+    code = "unauthenticated"
+    title = "Who calls is not known"
+
+    def __init__(
+        self, detail: str = "send Authorization: Bearer with a key or token that is in force", **more: Any
+    ) -> None:
+        super().__init__(detail, **more)
+
+
 class Forbidden(GatewayError):
     """The server (or a role) does not allow it."""
 

@@ -183,6 +183,23 @@ class ClientTooSlow(Event, frozen=True, kw_only=True):
         return f"a client did not take its answer in time: {self.unsent} bytes are left"
 
 
+# --- who calls --------------------------------------------------------------------------------------------------------
+
+
+class KeysFileRefused(Event, frozen=True, kw_only=True):
+    """The file of API keys has changed and cannot be used; the keys read before stay in force."""
+
+    name = "keys_file_refused"
+    severity = Level.ERROR
+    faults: int
+    first: str
+    """The first of them."""
+
+    def __str__(self) -> str:
+        more = f", and {self.faults - 1} more faults" if self.faults > 1 else ""
+        return f"API keys are not taken over, those read before stay in force: {self.first}{more}"
+
+
 # --- the node and its workers -----------------------------------------------------------------------------------------
 
 

@@ -66,7 +66,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert (settings.probe.interval, settings.probe.timeout, settings.idempotency.retention) == (0.5, 0.5, 86400.0)
     group = GroupSettings()
     assert (group.fallback, group.queue, group.max_lag, group.balance) == ("primary", 256, 10.0, "least_busy")
-    assert settings.auth.settings == {"request.jwt.claims": "claims"}
+    assert (settings.auth.mode, settings.auth.settings, settings.auth.leeway) == (("none",), {}, 30.0)
 
 
 def test_every_key_of_the_file_is_read() -> None:
@@ -88,11 +88,12 @@ def test_every_key_of_the_file_is_read() -> None:
         max_lag = "1h"
         balance = "round_robin"
         fallback = "none"
+        settings = true
         [endpoints.pooled]
         dsn = "postgresql://h1,h2:6432/shop?sslmode=verify-full"
         prepare = false
         [auth]
-        settings = { "app.user" = "sub" }
+        settings = { "app.user" = "claim:sub" }
         """
     )
     assert settings.server.bind == ("127.0.0.1:8080", "unix:/run/gateway.sock")
@@ -103,11 +104,16 @@ def test_every_key_of_the_file_is_read() -> None:
     assert settings.server.cors_origins == ("https://shop.example", "http://[::1]:3000")
     assert settings.groups == {
         "reporting": GroupSettings(
-            endpoints=("pooled", "primary"), size=4, max_lag=3600.0, balance="round_robin", fallback="none"
+            endpoints=("pooled", "primary"),
+            size=4,
+            max_lag=3600.0,
+            balance="round_robin",
+            fallback="none",
+            settings=True,
         )
     }
     assert not settings.endpoints["pooled"].prepare
-    assert settings.auth.settings == {"app.user": "sub"}
+    assert settings.auth.settings == {"app.user": "claim:sub"}
 
 
 @pytest.mark.parametrize(
@@ -143,15 +149,17 @@ def test_the_environment_can_name_endpoints_and_groups() -> None:
             "GATEWAY_ENDPOINTS__PRIMARY__DSN": "host=10.0.0.1",
             "GATEWAY_ENDPOINTS__REPLICA_1__DSN": "host=10.0.0.2",
             "GATEWAY_GROUPS__WRITE__SIZE": "5",
-            "GATEWAY_AUTH__SETTINGS": '{"a.b" = "c"}',
+            "GATEWAY_GROUPS__WRITE__SETTINGS": "true",
+            "GATEWAY_AUTH__SETTINGS": '{"a.b" = "claim:c"}',
         },
     )
     assert {name: endpoint.dsn for name, endpoint in settings.endpoints.items()} == {
         "replica-1": "host=10.0.0.2",
         "primary": "host=10.0.0.1",
     }
-    assert settings.groups == {"write": GroupSettings(access="write", size=5, endpoints=("replica-1", "primary"))}
-    assert settings.auth.settings == {"a.b": "c"}
+    write_group = GroupSettings(access="write", size=5, endpoints=("replica-1", "primary"), settings=True)
+    assert settings.groups == {"write": write_group}
+    assert settings.auth.settings == {"a.b": "claim:c"}
 
 
 def test_database_url_never_joins_configured_endpoints() -> None:
@@ -221,9 +229,31 @@ def test_all_faults_are_reported_at_once_with_their_places() -> None:
         ('[groups.read]\nendpoints = ["primary", "primary"]', "groups.read.endpoints: names an endpoint twice"),
         ('[groups.read]\nendpoints = ["primry"]', "there is no endpoint 'primry'; did you mean \"primary\"?"),
         ('[groups."a.b"]\nsize = 4', "groups.a.b: a name is a letter or _"),
-        ('[auth]\nmode = "jwt"', 'auth.mode: this version cannot check "jwt" yet, only "none" can be served'),
-        ('[auth]\nmode = "keys"\nkeys_file = "k"', 'this version cannot check "keys" yet'),
-        ('[auth]\nkeys_file = "k"', 'auth.keys_file: has no effect while auth.mode is "none"'),
+        ('[auth]\nmode = "key"', 'auth.mode: must be one of "none", "keys", "jwt", "certificates"'),
+        ('[auth]\nmode = ["none", "keys"]', 'auth.mode: "none" stands alone'),
+        ('[auth]\nmode = "keys"', 'auth.mode: "keys" needs auth.keys_file, where `gateway key new NAME` writes'),
+        ('[auth]\nkeys_file = "k"', 'auth.keys_file: has no effect without "keys" in auth.mode'),
+        ('[auth]\nmode = "jwt"\naudience = "a"\njwks_file = "j"', 'auth.mode: "jwt" needs auth.issuer'),
+        ('[auth]\nmode = "jwt"', 'auth.mode: "jwt" needs one of auth.jwks_url, auth.jwks_file and'),
+        ('[auth]\nmode = "jwt"\njwks_url = "http://a.example/k"', "auth.jwks_url: must be https://"),
+        (
+            '[auth]\nmode = "jwt"\njwks_file = "j"\nalgorithms = ["HS256"]',
+            "HS256 needs jwt_secret_file; with public keys",
+        ),
+        ('[auth]\nmode = "jwt"\njwt_secret_file = "s"', "auth.algorithms: with jwt_secret_file only HS256"),
+        ('[auth]\nmode = "jwt"\nalgorithms = ["none"]', "auth.algorithms: must be one of"),
+        ('[auth]\nmode = "certificates"', "needs [auth.certificates], which says who has which roles"),
+        ('[auth]\nmode = "certificates"', "needs server.client_ca, or auth.trusted_identity_header"),
+        (
+            '[auth]\nmode = "certificates"\ntrusted_identity_header = "x-name"',
+            "auth.trusted_identity_header: is believed from server.trusted_proxies only, and there are none",
+        ),
+        ('[auth]\nanonymous_roles = ["a"]', "auth.anonymous_roles: has no effect without allow_anonymous = true"),
+        ('[auth]\nsettings = {"search_path" = "claims"}', "'search_path' is no setting of your own"),
+        ('[auth]\nsettings = {"app.tenant" = "tenant"}', 'app.tenant must be "claims" or "claim:PATH", not'),
+        ('[auth]\nsettings = {"role" = "claim:r"}', "auth.settings: role needs auth.database_roles"),
+        ('[auth]\nsettings = {"app.tenant" = "claims"}', "has no effect unless a group has settings = true"),
+        ("[groups.read]\nsettings = true", "groups.read.settings: there are no [auth] settings to send"),
         ("[endpoints.replica1]\nprepare = true", "endpoints.replica1: has no dsn"),
         ('[endpoints.r]\ndsn = "host=a"\ndsn_file = "b"', "dsn_file and dsn exclude each other"),
         ('[endpoints.r]\ndsn = "host=a"\npassword_file = "nope"', "endpoints.r.password_file: "),
@@ -532,14 +562,14 @@ def template_keys() -> Iterator[tuple[str, str, object]]:
             yield section, key, value
 
 
-def test_only_what_has_no_effect_yet_is_left_out_of_the_template() -> None:
+def test_nothing_is_left_out_of_the_template() -> None:
     silent = {
         f"{section}.{name}"
         for section, struct in (SECTIONS | NAMED_SECTIONS).items()
         for name, key in keys_of(struct).items()
         if key.description is None
     }
-    assert silent == {"auth.keys_file", "auth.jwks_url", "auth.audience", "auth.roles_claim", "auth.settings"}
+    assert silent == set()
 
 
 def test_the_template_loads_as_it_is_written() -> None:

@@ -22,7 +22,7 @@ def check(config: Path | None, offline: bool) -> None:
     gateway check -c /etc/gateway/gateway.toml --offline
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
     settings, catalogue = compile_or_fail(config, {}, with_secrets=not offline)
-    warn(catalogue)
+    warn(settings, catalogue)
     looked_at = [count(len(catalogue.queries), "query", "queries")]
     if not offline:
         from gateway.postgres.checking import check as check_on_servers

@@ -31,11 +31,13 @@ def compile_or_fail(
     return found.settings, catalogue
 
 
-def warn(catalogue: Catalogue) -> None:
+def warn(settings: Settings, catalogue: Catalogue) -> None:
     """Print what may be served and is probably not meant."""
     for warning in catalogue.warnings:
         click.secho(f"warning: {warning}", fg="yellow", err=True)
-    if restricted := sorted(query.name for query in catalogue.queries.values() if query.roles):
+    if not settings.auth.is_on and (
+        restricted := sorted(query.name for query in catalogue.queries.values() if query.roles)
+    ):
         names = ", ".join(restricted[:3]) + (" ..." if len(restricted) > 3 else "")
         verb = "names" if len(restricted) == 1 else "name"
         message = f"{count(len(restricted), 'query', 'queries')} {verb} a @role ({names})"

@@ -5,6 +5,7 @@ import click
 from gateway import __version__
 from gateway.cli.checking import check
 from gateway.cli.demo import demo
+from gateway.cli.keys import key
 from gateway.cli.operating import drain, learn, resume
 from gateway.cli.preparing import init, init_db
 from gateway.cli.serving import serve
@@ -21,5 +22,5 @@ def main() -> None:
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
 
 
-for command in (serve, check, init, init_db, demo, drain, resume, learn):
+for command in (serve, check, init, init_db, demo, drain, resume, learn, key):
     main.add_command(command)

@@ -33,7 +33,7 @@ def serve(config: Path | None, bind: tuple[str, ...], workers: str | None, reuse
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
     given = {"server.bind": bind or None, "server.workers": workers, "server.reuse_port": reuse_port}
     settings, catalogue = compile_or_fail(config, given)
-    warn(catalogue)
+    warn(settings, catalogue)
     from gateway.server import listening
     from gateway.server.process import open_standard_streams
 

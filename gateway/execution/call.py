@@ -1,6 +1,6 @@
 """A call goes in, an answer comes out: what somebody wants run, and what came of it, as values without HTTP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -16,18 +16,24 @@ from gateway.waiting import Client
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who makes a call."""
+    """Who makes a call. One value for all calls of one identity, made when it was verified."""
 
     name: str = ""
     """``key:NAME``, ``jwt:SUBJECT`` or ``cert:NAME``; empty: anybody. Idempotency keys belong to it."""
     roles: frozenset[str] = frozenset()
     claims: Mapping[str, Any] = {}
-    settings: Mapping[str, str] = {}
-    """Settings of the session that hold for this caller's statements, and for nobody else's: sent in front of them."""
+    """What is known of it: a token's claims, or a key's ``sub``, ``roles`` and parameters."""
+    settings: Mapping[str, str] | None = {}
+    """Settings of the session that stand for it in groups that ask for them (``Call.settings``); None: it may call
+    nothing there."""
+
+    def has_any(self, roles: Collection[str]) -> bool:
+        """Whether it may call what is for these roles; what names none is for every caller."""
+        return not roles or not self.roles.isdisjoint(roles)
 
 
 ANONYMOUS = Caller()
-"""The caller where nobody is asked who they are."""
+"""Nobody known, with no role."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +45,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     client: Client | None = None
     """Whose hanging up ends a read; None: nobody's."""
     caller: Caller = ANONYMOUS
+    settings: Mapping[str, str] = {}
+    """Settings of the session that hold for this call's statements, and for nothing else: sent in front of them."""
     request_id: str = ""
     freshness: Freshness | None = None
     """How fresh the data of reads must be; None: as fresh as the group's."""

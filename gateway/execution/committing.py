@@ -78,7 +78,7 @@ class Committer:
             client=call.client,
             max_bytes=self._max_result_bytes,
             guard=guard,
-            settings=call.caller.settings,
+            settings=call.settings,
         )
 
     def _write(self, call: TransactionCall) -> Answer:
@@ -141,7 +141,7 @@ class _Attempts:
             connection,
             call.work,
             deadline=call.deadline,
-            settings=call.caller.settings,
+            settings=call.settings,
             patience=KEY_GLANCE if self._waits else KEY_PATIENCE,
             on_claimed=None if self._doubt is None else self._dispel,
         )

@@ -74,7 +74,7 @@ class Execution:
             client=call.client,
             max_bytes=self._max_result_bytes,
             guard=guard,
-            settings=call.caller.settings,
+            settings=call.settings,
         )
         return encode(call.query, result, committed=call.plan.write)
 

@@ -9,7 +9,8 @@ from gateway.catalogue import json_text
 from gateway.catalogue.query import Access, Catalogue, Query
 from gateway.catalogue.references import Lookup, Reference, Shape, plain, read_reference
 from gateway.catalogue.values import Refused
-from gateway.errors import ArgumentFault, InvalidArguments, InvalidRequest, UnknownQuery
+from gateway.errors import ArgumentFault, Forbidden, InvalidArguments, InvalidRequest, UnknownQuery
+from gateway.execution.call import Caller
 from gateway.execution.plans import Plans, Ready
 from gateway.execution.results import encode_all
 from gateway.execution.steps import constant, of_step, refused
@@ -54,7 +55,7 @@ class Transactions:
         self._pool = pool
         self._max_batch = max_batch
 
-    def read(self, members: Mapping[str, msgspec.Raw], *, bigint_as_string: bool) -> Planned:
+    def read(self, members: Mapping[str, msgspec.Raw], *, caller: Caller, bigint_as_string: bool) -> Planned:
         """Plan the transaction of these members. Raises a GatewayError with everything that is wrong."""
         if unknown := [name for name in members if name not in _MEMBERS]:
             raise InvalidRequest(f"a transaction has {', '.join(_MEMBERS)}, not {unknown[0][:64]}")
@@ -62,7 +63,7 @@ class Transactions:
         if isolation not in ISOLATIONS:
             raise InvalidRequest(f"isolation is one of {', '.join(ISOLATIONS)}")
         read_only = _member(members, "read_only", bool, False)
-        steps = self._steps(members.get("steps"), bigint_as_string=bigint_as_string)
+        steps = self._steps(members.get("steps"), caller, bigint_as_string=bigint_as_string)
         lookups = _Lookups()
         queries = [step.query for step in steps]
         writes = any(query.access is Access.WRITE for query in queries)
@@ -78,14 +79,14 @@ class Transactions:
 
     # --- what is asked for -------------------------------------------------------------------------------------
 
-    def _steps(self, raw: msgspec.Raw | None, *, bigint_as_string: bool) -> list[Asked]:
+    def _steps(self, raw: msgspec.Raw | None, caller: Caller, *, bigint_as_string: bool) -> list[Asked]:
         """All steps, checked; raises with every fault of all their arguments."""
         elements = None if raw is None else json_text.elements(raw)
         if elements is None:
             raise InvalidRequest("steps must be a list")
         if len(elements) > self._max_batch:
             raise InvalidRequest(f"{len(elements)} steps, at most {self._max_batch} are run in a transaction")
-        named = [self._named(step, element) for step, element in enumerate(elements)]
+        named = [self._named(step, element, caller) for step, element in enumerate(elements)]
         asked: list[Asked] = []
         faults: list[ArgumentFault] = []
         shapes: list[Shape] = []
@@ -105,12 +106,15 @@ class Transactions:
             raise refused(faults)
         return asked
 
-    def _named(self, step: int, raw: msgspec.Raw) -> tuple[Query, dict[str, msgspec.Raw]]:
-        """The query and the arguments of one step; raises InvalidRequest or UnknownQuery, with the step."""
+    def _named(self, step: int, raw: msgspec.Raw, caller: Caller) -> tuple[Query, dict[str, msgspec.Raw]]:
+        """The query and the arguments of one step; raises InvalidRequest, UnknownQuery or Forbidden, with the step."""
         try:
-            return self._read(raw)
+            query, arguments = self._read(raw)
         except (InvalidRequest, UnknownQuery) as error:
             raise error.but(step=step) from error
+        if not caller.has_any(query.roles):
+            raise Forbidden(f"{query.name} is for callers with another role", step=step)
+        return query, arguments
 
     def _read(self, raw: msgspec.Raw) -> tuple[Query, dict[str, msgspec.Raw]]:
         members = json_text.members(raw)

@@ -123,7 +123,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
 
     def _when_ready(self, arbiter: Any) -> None:
         auth = self._compiled.settings.auth
-        if auth.mode == "none" and not auth.allow_anonymous:
+        if not auth.is_on and not auth.allow_anonymous:
             # SECURITY: sockets that systemd passed are not those of the settings, which were checked when compiled.
             for listener in arbiter.LISTENERS:
                 if not is_local(name := _name_of(listener)):

@@ -8,14 +8,33 @@ from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from gateway.errors import Fault
 from gateway.settings.dsn import faults_of
-from gateway.settings.model import Settings
+from gateway.settings.model import AuthSettings, Settings
 from gateway.settings.sources import Source
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
+_CUSTOM_SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+", re.ASCII)
+"""A setting that belongs to no part of the server (PostgreSQL's documentation, "Customized Options")."""
+_OF_MODES = {
+    "keys_file": ("keys",),
+    "issuer": ("jwt",),
+    "audience": ("jwt",),
+    "jwks_url": ("jwt",),
+    "jwks_file": ("jwt",),
+    "jwt_secret_file": ("jwt",),
+    "algorithms": ("jwt",),
+    "roles_claim": ("jwt",),
+    "leeway": ("jwt",),
+    "certificates": ("certificates",),
+    "trusted_identity_header": ("certificates",),
+}
+"""Keys of ``[auth]`` with the modes in which they have an effect."""
 
 
 class SourceOf(Protocol):
@@ -40,9 +59,10 @@ def faults_between(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
 
 def is_local(bind: str) -> bool:
     """Tell whether only this machine can connect there: a unix socket or a loopback address."""
-    if bind.startswith("unix:"):
-        return True
-    host = bind.rpartition(":")[0].strip("[]")
+    return bind.startswith("unix:") or _is_loopback(bind.rpartition(":")[0].strip("[]"))
+
+
+def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -60,7 +80,7 @@ def _bind_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
             yield source.fault(f'server.bind: {bind!r} is none of "host:port", "[ipv6]:port", "unix:/path"')
         elif settings.server.reuse_port and bind.startswith("unix:"):
             yield source_of("server", "reuse_port").fault("server.reuse_port: a unix socket cannot be shared so")
-        elif settings.auth.mode == "none" and not settings.auth.allow_anonymous and not is_local(bind):
+        elif not settings.auth.is_on and not settings.auth.allow_anonymous and not is_local(bind):
             yield source.fault(
                 f'server.bind: {bind} is not loopback, and with auth.mode = "none" whoever reaches it may run every '
                 "query; bind to 127.0.0.1, or set allow_anonymous = true in [auth] if that is meant"
@@ -75,7 +95,7 @@ def _admin_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
         yield source.fault(f'server.admin_bind: {bind!r} is none of "host:port", "[ipv6]:port", "unix:/path"')
     elif bind in settings.server.bind:
         yield source.fault(f"server.admin_bind: {bind} is in server.bind, where clients are served")
-    elif settings.auth.mode == "none" and not is_local(bind):
+    elif not settings.auth.is_on and not is_local(bind):
         yield source.fault(
             f'server.admin_bind: {bind} is not loopback, and with auth.mode = "none" whoever reaches it could drain '
             "every server; use a loopback address or a unix socket"
@@ -107,16 +127,94 @@ def _is_address(bind: str) -> bool:
 
 def _auth_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
     auth = settings.auth
-    if auth.mode != "none":
+    if len(set(auth.mode)) < len(auth.mode) or ("none" in auth.mode and len(auth.mode) > 1):
+        yield source_of("auth", "mode").fault('auth.mode: "none" stands alone, and no mode is there twice')
+    for key, modes in _OF_MODES.items():
+        if getattr(auth, key) != getattr(AuthSettings(), key) and not {*modes} & {*auth.mode}:
+            wanted = " or ".join(f'"{mode}"' for mode in modes)
+            yield source_of("auth", key).fault(f"auth.{key}: has no effect without {wanted} in auth.mode")
+    if "keys" in auth.mode and not auth.keys_file:
         yield source_of("auth", "mode").fault(
-            f'auth.mode: this version cannot check "{auth.mode}" yet, only "none" can be served'
+            'auth.mode: "keys" needs auth.keys_file, where `gateway key new NAME` writes the first key'
         )
-        return
-    for key, value in (("keys_file", auth.keys_file), ("jwks_url", auth.jwks_url), ("audience", auth.audience)):
-        if value:
-            yield source_of("auth", key).fault(
-                f'auth.{key}: has no effect while auth.mode is "none": nobody is checked'
+    if "jwt" in auth.mode:
+        yield from _jwt_faults(auth, source_of)
+    if "certificates" in auth.mode:
+        yield from _certificate_faults(settings, source_of)
+    if auth.anonymous_roles and not auth.allow_anonymous:
+        yield source_of("auth", "anonymous_roles").fault(
+            "auth.anonymous_roles: has no effect without allow_anonymous = true"
+        )
+    yield from _session_faults(settings, source_of)
+
+
+def _jwt_faults(auth: AuthSettings, source_of: SourceOf) -> Iterator[Fault]:
+    source = source_of("auth", "mode")
+    for key in ("issuer", "audience"):
+        if not getattr(auth, key):
+            yield source.fault(f'auth.mode: "jwt" needs auth.{key}: a token made for somebody else is not for us')
+    keys = [key for key in ("jwks_url", "jwks_file", "jwt_secret_file") if getattr(auth, key)]
+    if len(keys) != 1:
+        yield source.fault('auth.mode: "jwt" needs one of auth.jwks_url, auth.jwks_file and auth.jwt_secret_file')
+    symmetric = {algorithm for algorithm in auth.algorithms if algorithm.startswith("HS")}
+    if auth.jwt_secret_file and symmetric != {*auth.algorithms}:
+        yield source_of("auth", "algorithms").fault(
+            "auth.algorithms: with jwt_secret_file only HS256, HS384 and HS512 may be named, and one must be"
+        )
+    elif symmetric and not auth.jwt_secret_file:
+        yield source_of("auth", "algorithms").fault(
+            f"auth.algorithms: {min(symmetric)} needs jwt_secret_file; with public keys anybody could sign by it"
+        )
+    for key in ("jwks_file", "jwt_secret_file"):
+        if (file := getattr(auth, key)) and (reason := _unreadable(Path(file))):
+            yield source_of("auth", key).fault(f"auth.{key}: {file} cannot be read: {reason}")
+    url = urlsplit(auth.jwks_url)
+    is_safe = url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or ""))
+    if auth.jwks_url and not (is_safe and url.hostname):
+        yield source_of("auth", "jwks_url").fault("auth.jwks_url: must be https://…, or http:// to loopback")
+
+
+def _certificate_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
+    auth, server = settings.auth, settings.server
+    source = source_of("auth", "mode")
+    if not auth.certificates:
+        yield source.fault('auth.mode: "certificates" needs [auth.certificates], which says who has which roles')
+    if not server.client_ca and not auth.trusted_identity_header:
+        yield source.fault('auth.mode: "certificates" needs server.client_ca, or auth.trusted_identity_header')
+    if auth.trusted_identity_header and not server.trusted_proxies:
+        yield source_of("auth", "trusted_identity_header").fault(
+            "auth.trusted_identity_header: is believed from server.trusted_proxies only, and there are none"
+        )
+    if auth.trusted_identity_header and not _HEADER.fullmatch(auth.trusted_identity_header):
+        yield source_of("auth", "trusted_identity_header").fault(
+            "auth.trusted_identity_header: is no name of a header, such as x-forwarded-client-cert"
+        )
+
+
+def _session_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
+    """What is wrong with settings that are sent in front of statements."""
+    auth = settings.auth
+    source = source_of("auth", "settings")
+    for name, value in auth.settings.items():
+        if name != "role" and not _CUSTOM_SETTING.fullmatch(name):
+            yield source.fault(
+                f"auth.settings: {name!r} is no setting of your own, such as app.tenant or request.jwt.claims, nor role"
             )
+        if value != "claims" and not (value.startswith("claim:") and len(value) > len("claim:")):
+            yield source.fault(f'auth.settings: {name} must be "claims" or "claim:PATH", not {value!r}')
+    if auth.settings.get("role") == "claims":
+        yield source.fault('auth.settings: role must be "claim:PATH": one name')
+    if "role" in auth.settings and not auth.database_roles:
+        yield source.fault("auth.settings: role needs auth.database_roles, the names that it may be")
+    if auth.database_roles and "role" not in auth.settings:
+        yield source_of("auth", "database_roles").fault("auth.database_roles: has no effect without role in settings")
+    asking = [name for name, group in settings.groups.items() if group.settings]
+    for name in asking if not auth.settings else ():
+        yield source_of("groups", name, "settings").fault(
+            f"groups.{name}.settings: there are no [auth] settings to send"
+        )
+    if auth.settings and not asking:
+        yield source.fault("auth.settings: has no effect unless a group has settings = true")
 
 
 def _tls_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ Durations are float seconds, sizes are int bytes.
 
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 from gateway.settings.dsn import HIDDEN, masked
 from gateway.settings.units import seconds, size
@@ -153,6 +153,7 @@ class GroupSettings(Struct, frozen=True, kw_only=True):
     queue: Annotated[int, Meta(ge=0, le=1_000_000, description="requests that may wait for a connection")] = 256
     max_lag: Annotated[Duration, Meta(description="a replica that lags further behind serves no read")] = seconds("10s")
     balance: Annotated[Literal["least_busy", "round_robin"], Meta(description='or "round_robin"')] = "least_busy"
+    settings: Annotated[bool, Meta(description="true: send [auth] settings in front of every statement")] = False
 
     @classmethod
     def defaults_of(cls, name: str, access: object = None) -> dict[str, Any]:
@@ -183,16 +184,71 @@ class AuthSettings(Struct, frozen=True, kw_only=True):
     """``[auth]``: who may call."""
 
     mode: Annotated[
-        Literal["none", "keys", "jwt"],
-        Meta(description="nobody is asked who they are; serves loopback and unix sockets only,"),
-    ] = "none"
-    """Only ``none`` can be served by this version; the others are faults when loading."""
-    allow_anonymous: Annotated[bool, Meta(description="unless this is true")] = False
-    keys_file: File = ""
-    jwks_url: str = ""
-    audience: str = ""
-    roles_claim: str = "roles"
-    settings: dict[str, str] = field(default_factory=lambda: {"request.jwt.claims": "claims"})
+        tuple[Literal["none", "keys", "jwt", "certificates"], ...],
+        Meta(min_length=1, description='or of "keys", "jwt", "certificates" one or a list'),
+    ] = ("none",)
+    """With ``none`` nobody is asked who they are, and only loopback and unix sockets are served."""
+    allow_anonymous: Annotated[
+        bool, Meta(description="true: requests of nobody known are served, with any bind, and with anonymous_roles")
+    ] = False
+    anonymous_roles: Annotated[
+        tuple[str, ...], Meta(description="what they may then call, besides queries without @role")
+    ] = ()
+    keys_file: Annotated[File, Meta(description="keys: what `gateway key new` writes")] = ""
+    issuer: Annotated[str, Meta(description="jwt: what `iss` must be,")] = ""
+    audience: Annotated[str, Meta(description="and what `aud` must be or hold")] = ""
+    jwks_url: Annotated[str, Meta(description="jwt: where the issuer's public keys are; looked at beside requests")] = (
+        ""
+    )
+    jwks_file: Annotated[File, Meta(description="or a file with them")] = ""
+    jwt_secret_file: Annotated[
+        File, Meta(description="or a secret of at least 32 bytes, for HS256 and the like only")
+    ] = ""
+    algorithms: Annotated[
+        tuple[
+            Literal[
+                "RS256",
+                "RS384",
+                "RS512",
+                "PS256",
+                "PS384",
+                "PS512",
+                "ES256",
+                "ES384",
+                "ES512",
+                "EdDSA",
+                "HS256",
+                "HS384",
+                "HS512",
+            ],
+            ...,
+        ],
+        Meta(min_length=1, description="signatures that are accepted"),
+    ] = ("RS256", "ES256", "EdDSA")
+    roles_claim: Annotated[
+        str, Meta(min_length=1, description="where a token's roles are: a list or words; dots lead into objects")
+    ] = "roles"
+    leeway: Annotated[
+        float, Meta(ge=0, le=3600, extra={"kind": "duration"}, description="by which the issuer's clock may differ")
+    ] = seconds("30s")
+    settings: Annotated[
+        dict[str, str],
+        Meta(description='in front of statements: {"request.jwt.claims" = "claims", "app.tenant" = "claim:tenant_id"}'),
+    ] = {}
+    """For groups with ``settings = true``. ``claims``: all of them as JSON; ``claim:PATH``: one of them as text."""
+    database_roles: Annotated[tuple[str, ...], Meta(description="what the setting `role` may be")] = ()
+    trusted_identity_header: Annotated[
+        str, Meta(description='certificates: header in which trusted_proxies name them: "x-forwarded-client-cert"')
+    ] = ""
+    certificates: Annotated[
+        dict[str, tuple[str, ...]],
+        Meta(description='certificates: URI, DNS name or CN of each with its roles: {"spiffe://shop/app" = ["sales"]}'),
+    ] = {}
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody is asked who they are."""
+        return "none" not in self.mode
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -246,8 +302,8 @@ class Key(Struct, frozen=True):
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """The words of a ``Literal``."""
-        return get_args(self.bare)
+        """The words of a ``Literal``, or of a tuple's."""
+        return get_args(get_args(self.bare)[0] if self.plain is tuple else self.bare)
 
 
 def keys_of(struct: type[Struct]) -> dict[str, Key]:

@@ -19,13 +19,13 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:@/,\[\]]+))(?::[0-9]*)?")
 _KEPT = 256
 """Host headers that are remembered as admitted; more are possible only with many ports."""
 
-_METHODS = "GET, HEAD, POST"
+_METHODS = "GET, HEAD, POST, DELETE"
 _REQUEST_HEADERS = (
     "Authorization, Content-Type, Gateway-Consistency-Token, Idempotency-Key, Prefer, traceparent, X-Request-Id"
 )
 _RESPONSE_HEADERS = (
     "Gateway-Attempts, Gateway-Consistency-Token, Gateway-Endpoint, Gateway-Lag-Ms, Idempotency-Replayed, "
-    "Preference-Applied, Retry-After, Server-Timing, X-Request-Id"
+    "Preference-Applied, Retry-After, Server-Timing, WWW-Authenticate, X-Request-Id"
 )
 _MAX_AGE = "600"
 """Seconds for which a browser may remember the answer to a preflight request."""
@@ -35,9 +35,19 @@ class Browsers:
     """Refuses requests caused by pages of foreign origins, and requests for another host's name."""
 
     def __init__(
-        self, *, cors_origins: Iterable[str] = (), allowed_hosts: Iterable[str] = (), bind: Iterable[str] = ()
+        self,
+        *,
+        cors_origins: Iterable[str] = (),
+        allowed_hosts: Iterable[str] = (),
+        bind: Iterable[str] = (),
+        any_host: bool = False,
     ) -> None:
-        """All as in ``[server]``: exact origins, names of hosts, and addresses, whose host names are allowed too."""
+        """All as in ``[server]``: exact origins, names of hosts, and addresses, whose host names are allowed too.
+
+        ``any_host``: the name of the host is not looked at, as a page that comes by a name of its own has no
+        credentials for it.
+        """
+        self._any_host = any_host
         self._origins = frozenset(cors_origins)
         names = [*allowed_hosts, *(address.rpartition(":")[0] for address in bind if not address.startswith("unix:"))]
         self._names = {"localhost", *(name.lower() for name in names)}
@@ -65,9 +75,15 @@ class Browsers:
     def _judge_host(self, host: str | None) -> None:
         if host in self.admitted or host is None:
             return
+        if self._any_host:
+            self._admit(host)
+            return
         found = _HOST.fullmatch(host.lower())
         if found is None or not (found[2] in self._names or _is_address(found[1] or found[2])):
             raise Forbidden("the Host header names a host that is not served; see [server] allowed_hosts")
+        self._admit(host)
+
+    def _admit(self, host: str) -> None:
         if len(self.admitted) >= _KEPT:
             self.admitted.intersection_update({None})
         self.admitted.add(host)

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs
 
@@ -10,9 +10,9 @@ import falcon
 
 from gateway.catalogue.json_text import begins_list, split_list, split_object
 from gateway.catalogue.query import Access, Catalogue, Query
-from gateway.errors import InvalidRequest, NotAcceptable, UnknownQuery
+from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, UnknownQuery
 from gateway.execution import freshness
-from gateway.execution.call import ANONYMOUS, Call, Caller, SingleCall, TransactionCall
+from gateway.execution.call import Call, Caller, SingleCall, TransactionCall
 from gateway.execution.freshness import Freshness
 from gateway.execution.plans import Plans
 from gateway.execution.results import encode, encode_all
@@ -23,6 +23,8 @@ from gateway.postgres.work import Step, Work
 from gateway.waiting import Client, ClientSocket
 from gateway.web import bodies, preferences
 from gateway.web.preferences import NONE, Preferences
+
+K = TypeVar("K", bound=Call)
 
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _LONGEST_ACCEPT = 1024
@@ -41,8 +43,13 @@ class Calls:
         timeout: float,
         max_body: int,
         max_batch: int,
+        asking: Collection[str] = (),
     ) -> None:
-        """``timeout``: seconds for a transaction of no queries; ``max_batch``: most elements of a list."""
+        """``timeout``: seconds for a transaction of no queries; ``max_batch``: most elements of a list.
+
+        ``asking``: groups whose statements want to know their caller (``[groups.NAME] settings``).
+        """
+        self._asking = frozenset(asking)
         self._queries = catalogue.queries
         self._plans = plans
         self._transactions = transactions
@@ -55,7 +62,7 @@ class Calls:
 
         Raises a GatewayError with everything that is wrong.
         """
-        query = self._find(name)
+        query = self._find(name, request.context.caller)
         body = bodies.read_json(request, self._max_body)
         require_json(request)
         if begins_list(body):
@@ -67,11 +74,13 @@ class Calls:
         asked = _asked(request)
         plan, binder, _ = self._plans.get(query, bigint_as_string=asked.preferences.bigint_as_string)
         literals = binder.bind_json(split_object(body))
-        return _made(SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals)
+        return self._made(
+            SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
+        )
 
     def of_query_string(self, request: falcon.Request, name: str) -> SingleCall:
         """The call of a read with the arguments in the query string. Raises a GatewayError, MethodNotAllowed too."""
-        query = self._find(name)
+        query = self._find(name, request.context.caller)
         if query.access is Access.WRITE:
             raise falcon.HTTPMethodNotAllowed(["POST"], description=f"{name} writes: use POST")
         arguments = query_string(request.query_string)
@@ -79,7 +88,9 @@ class Calls:
         asked = _asked(request)
         plan, binder, _ = self._plans.get(query, bigint_as_string=asked.preferences.bigint_as_string)
         literals = binder.bind_text(arguments)
-        return _made(SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals)
+        return self._made(
+            SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
+        )
 
     def of_transaction(self, request: falcon.Request) -> TransactionCall:
         """The call of the steps in the body. Raises a GatewayError with everything that is wrong."""
@@ -87,10 +98,10 @@ class Calls:
         require_json(request)
         asked = _asked(request)
         group, queries, work = self._transactions.read(
-            split_object(body), bigint_as_string=asked.preferences.bigint_as_string
+            split_object(body), caller=request.context.caller, bigint_as_string=asked.preferences.bigint_as_string
         )
         claim = _claim_of(request, body) if work.writes else None
-        return _made(
+        return self._made(
             TransactionCall,
             request,
             asked,
@@ -119,7 +130,7 @@ class Calls:
             tracked=writes,
             claim=claim,
         )
-        return _made(
+        return self._made(
             TransactionCall,
             request,
             asked,
@@ -143,7 +154,7 @@ class Calls:
             tracked=query.tracked,
             claim=claim,
         )
-        return _made(
+        return self._made(
             TransactionCall,
             request,
             asked,
@@ -154,14 +165,44 @@ class Calls:
             retries=query.retry_serialization,
         )
 
-    def _find(self, name: str) -> Query:
+    def _made(
+        self, kind: type[K], request: falcon.Request, asked: "_Asked", group: str, seconds: float, **what: Any
+    ) -> K:
+        """The call, with all that calls have in common. ``seconds``: how long its queries may take."""
+        wishes = asked.preferences
+        context = request.context
+        if self._asking:
+            what["settings"] = self._settings_of(context.caller, group, what)
+        return kind(
+            group=group,
+            deadline=deadline_of(request, seconds, wishes),
+            client=client_of(request),
+            caller=context.caller,
+            request_id=context.request_id,
+            freshness=asked.freshness,
+            applied="" if wishes is NONE else wishes.applied,
+            **what,
+        )
+
+    def _settings_of(self, caller: Caller, group: str, what: Mapping[str, Any]) -> Mapping[str, str]:
+        """What goes in front of the call's statements; raises Forbidden.
+
+        SECURITY: a step is told its caller wherever it runs, if the group that it is in otherwise asks for that.
+        """
+        groups = {group, *(query.group for query in what.get("queries", ()))}
+        if self._asking.isdisjoint(groups):
+            return {}
+        if caller.settings is None:
+            raise Forbidden("the caller has no role of the database's; see [auth] database_roles")
+        return caller.settings
+
+    def _find(self, name: str, caller: Caller) -> Query:
         query = self._queries.get(name)
         if query is None:
-            raise UnknownQuery(f"the catalogue has no query of this name; GET /queries lists its {len(self._queries)}")
+            raise UnknownQuery("the catalogue has no query of this name; GET /queries lists what there is")
+        if query.roles and not caller.has_any(query.roles):
+            raise Forbidden(f"{name} is for callers with another role")
         return query
-
-
-K = TypeVar("K", bound=Call)
 
 
 class _Asked(NamedTuple):
@@ -186,21 +227,6 @@ def _asked(request: falcon.Request) -> _Asked:
 _NOTHING_ASKED = _Asked(NONE, None)
 
 
-def _made(kind: type[K], request: falcon.Request, asked: _Asked, group: str, seconds: float, **what: Any) -> K:
-    """The call, with all that calls have in common. ``seconds``: how long its queries may take."""
-    wishes = asked.preferences
-    return kind(
-        group=group,
-        deadline=deadline_of(request, seconds, wishes),
-        client=client_of(request),
-        caller=ANONYMOUS,
-        request_id=request.context.request_id,
-        freshness=asked.freshness,
-        applied="" if wishes is NONE else wishes.applied,
-        **what,
-    )
-
-
 def client_of(request: falcon.Request) -> Client | None:
     """Whoever waits for the answer, where the server we run under lets us see."""
     client: Client | None = request.env.get("gateway.client")
@@ -220,7 +246,7 @@ def deadline_of(request: falcon.Request, seconds: float, wishes: Preferences) ->
     return deadline
 
 
-def _claim_of(request: falcon.Request, body: bytes, caller: Caller = ANONYMOUS) -> Claim | None:
+def _claim_of(request: falcon.Request, body: bytes) -> Claim | None:
     """What the request's idempotency key claims, None without one; raises InvalidRequest.
 
     The hash covers the method, the path and the body as sent.
@@ -231,7 +257,7 @@ def _claim_of(request: falcon.Request, body: bytes, caller: Caller = ANONYMOUS) 
     if not _KEY.fullmatch(key):
         raise InvalidRequest("Idempotency-Key must be 1 to 255 printable ASCII characters")
     asked = b"\0".join([request.method.encode(), request.path.encode("utf-8", "surrogateescape"), body])
-    return Claim(caller.name, key, hashlib.sha256(asked).hexdigest())
+    return Claim(request.context.caller.name, key, hashlib.sha256(asked).hexdigest())
 
 
 def query_string(text: str) -> Mapping[str, Sequence[str]]:

@@ -24,18 +24,19 @@ class CatalogueResource:
         self._plans = plans
         self._verbose = verbose
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Describe all queries, by name."""
-        described = [self._describe(query) for _, query in sorted(self._queries.items())]
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Describe all queries that the caller may run, by name."""
+        may_run = request.context.caller.has_any
+        described = [self._describe(query) for _, query in sorted(self._queries.items()) if may_run(query.roles)]
         response.data = orjson.dumps({"queries": described})
         response.content_type = falcon.MEDIA_JSON
 
     on_head = on_get
 
-    def on_get_one(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Describe one query."""
+    def on_get_one(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Describe one query. One that the caller may not run is as one that is not there."""
         query = self._queries.get(name)
-        if query is None:
+        if query is None or not request.context.caller.has_any(query.roles):
             raise UnknownQuery("GET /queries lists what there is")
         response.data = orjson.dumps(self._describe(query))
         response.content_type = falcon.MEDIA_JSON

@@ -37,7 +37,9 @@ class Failures:
         response.data = problem(error, status=status, request_id=request_id, verbose=self._verbose)
         if error.served is not None:
             answers.write_served(response, error.served)
-        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        if status == HTTPStatus.UNAUTHORIZED:
+            response.set_header("WWW-Authenticate", "Bearer")
+        elif status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.set_header("Retry-After", RETRY_AFTER)
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             detail = f"{error.detail} [{error.sqlstate}]" if error.sqlstate else error.detail

@@ -12,6 +12,7 @@ from gateway.catalogue.query import Catalogue
 from gateway.node.snapshots import Snapshot, Snapshots, sum_of
 from gateway.pool.pool import Pool
 from gateway.rotation.endpoint import EndpointState, EndpointView, Reason
+from gateway.web.authentication import OPERATORS
 from gateway.web.catalogue import instant
 from gateway.web.readiness import Readiness
 
@@ -55,11 +56,13 @@ class HealthResource:
         snapshots: Snapshots,
         closing: Callable[[str], int],
         readiness: Readiness,
+        authentication: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         """``closing``: how many sessions on an endpoint the node has given up and the server has not ended.
 
-        ``sizes``: the most connections of each group on this node.
+        ``sizes``: the most connections of each group on this node. ``authentication``: what is known of keys.
         """
+        self._authentication = authentication
         self._catalogue = catalogue
         self._pool = pool
         self._sizes = sizes
@@ -82,19 +85,23 @@ class HealthResource:
 
     on_head_ready = on_get_ready
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Tell everything known of endpoints, groups and workers."""
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Tell everything known of endpoints, groups and workers, and those who may not know that the status alone."""
         now = monotonic()
         snapshots = self._snapshots.all()
         views = {view.name: (view, membership(view, self._pool)) for view in self._pool.rotation.views()}
         groups = {name: self._describe_group(name, snapshots) for name in self._pool.groups}
         down = any(group["status"] != "ready" for group in groups.values())
         degraded = not all(seen.in_rotation for _, seen in views.values())
+        status = "down" if down else "degraded" if degraded else "ok"
+        if not request.context.caller.has_any(OPERATORS):
+            respond(response, {"status": status})
+            return
         probed = [view.ping_at for view, _ in views.values() if view.ping_at is not None]
         respond(
             response,
             {
-                "status": "down" if down else "degraded" if degraded else "ok",
+                "status": status,
                 "version": __version__,
                 "checked_ms_ago": _age_ms(min(probed), now) if probed else None,
                 "endpoints": {
@@ -104,6 +111,7 @@ class HealthResource:
                 "groups": groups,
                 "workers": [_describe_worker(snapshot, now) for snapshot in snapshots],
                 "catalogue": self._describe_catalogue(snapshots, now),
+                "authentication": self._authentication(),
             },
         )
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import falcon
 
+from gateway.execution.call import ANONYMOUS, Caller
+from gateway.web.authentication import Authentication
 from gateway.web.browsers import Browsers
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -16,8 +18,15 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 class RequestIdentity:
     """Fixes when a request arrived (its deadline counts from here) and what it is called; counts those in flight."""
 
-    def __init__(self, browsers: Browsers) -> None:
-        """``browsers`` refuses requests before they reach a route."""
+    def __init__(
+        self, browsers: Browsers, *, everybody: Caller = ANONYMOUS, authentication: Authentication | None = None
+    ) -> None:
+        """``browsers`` refuses requests before they reach a route, and so does ``authentication``.
+
+        Requests of nobody whom that one knows are ``everybody``'s.
+        """
+        self._everybody = everybody
+        self._authentication = authentication
         self._browsers = browsers
         self._admitted_hosts = browsers.admitted
         self._in_flight: set[object] = set()
@@ -30,13 +39,14 @@ class RequestIdentity:
         return len(self._in_flight)
 
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Set ``context.arrived`` (``time.monotonic``) and ``context.request_id`` (the caller's, if sane).
+        """Set ``context.arrived`` (``time.monotonic``), ``request_id`` (the caller's, if sane) and ``caller``.
 
-        Raises Forbidden.
+        Raises Forbidden and Unauthenticated.
         """
         context, env = request.context, request.env
         self._in_flight.add(request)
         context.arrived = monotonic()
+        context.caller = self._everybody
         given = env.get("HTTP_X_REQUEST_ID")
         if given is not None and _SANE_ID.fullmatch(given):
             context.request_id = given
@@ -44,6 +54,8 @@ class RequestIdentity:
             context.request_id = f"{self._name}-{next(self._count):x}"
         if "HTTP_ORIGIN" in env or "HTTP_SEC_FETCH_SITE" in env or env.get("HTTP_HOST") not in self._admitted_hosts:
             self._browsers.judge(request, response)
+        if self._authentication is not None and not response.complete:
+            context.caller = self._authentication.caller_of(request)
 
     def process_response(
         self, request: falcon.Request, response: falcon.Response, _resource: Any, _succeeded: bool

@@ -12,6 +12,7 @@ STATUS: dict[type[GatewayError], int] = {
     errors.InvalidJSON: 400,
     errors.InvalidRequest: 400,
     errors.Raised: 400,
+    errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.UnknownQuery: 404,
     errors.NotFound: 404,

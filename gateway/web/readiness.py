@@ -7,6 +7,7 @@ import falcon
 
 from gateway.catalogue.query import Catalogue
 from gateway.errors import InvalidRequest
+from gateway.execution.call import Caller
 from gateway.execution.plans import Plans
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
@@ -42,14 +43,15 @@ class Readiness:
 
     def objections(self, request: falcon.Request) -> list[str]:
         """Every reason why not, one sentence each; raises InvalidRequest for a question nobody can answer."""
-        question = self._question(request)
-        reasons = list(self._unserved(question.queries))
+        caller: Caller = request.context.caller
+        question = self._question(request, caller)
+        reasons = list(self._unserved(question.queries, caller))
         if self._is_draining():
             reasons.append("this worker is shutting down")
         lacking = (self._lacking(self._pool[name], question) for name in question.groups)
         return reasons + [reason for reason in lacking if reason]
 
-    def _unserved(self, queries: tuple[str, ...] | None) -> Iterator[str]:
+    def _unserved(self, queries: tuple[str, ...] | None, caller: Caller) -> Iterator[str]:
         if queries is None:
             if not self._plans.complete:
                 yield "the types of the queries are not known yet"
@@ -59,14 +61,15 @@ class Readiness:
             return
         for name in queries:
             known = self._plans.known(name)
+            of = f"query {name}" if caller.has_any(known.query.roles) else "a query"
             if known.fault is not None:
-                yield f"query {name}: {shown_fault(known)}"
+                yield f"{of}: {shown_fault(known)}"
             elif known.signature is None:
-                yield f"query {name}: its types are not known yet"
+                yield f"{of}: its types are not known yet"
             elif known.stale_at is not None:
-                yield f"query {name}: the database has changed, and it is being learnt anew"
+                yield f"{of}: the database has changed, and it is being learnt anew"
 
-    def _question(self, request: falcon.Request) -> Question:
+    def _question(self, request: falcon.Request, caller: Caller) -> Question:
         unknown = sorted(request.params.keys() - set(_KNOWN))
         if unknown:
             raise InvalidRequest(f"{', '.join(unknown)} cannot narrow the question; {', '.join(_KNOWN)} can")
@@ -78,10 +81,11 @@ class Readiness:
         if "all" in given:
             queries = tuple(self._catalogue.queries)
         if "query" in given:
-            if given["query"] not in self._catalogue.queries:
+            query = self._catalogue.queries.get(given["query"])
+            if query is None or not caller.has_any(query.roles):
                 raise InvalidRequest(f"there is no query {given['query']}")
             queries = queries or (given["query"],)
-            groups.append(self._catalogue.queries[given["query"]].group)
+            groups.append(query.group)
         if "group" in given:
             if given["group"] not in self._pool.groups:
                 raise InvalidRequest(f"there is no group {given['group']}")

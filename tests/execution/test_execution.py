@@ -88,8 +88,7 @@ class TestWhatReachesTheConnection:
 
         runs: Any = Runs()
         execution = Execution(plans=runs, runner=runs, committer=runs, max_result_bytes=100, run=run)
-        caller = Caller(name="key:shop", settings={"app.tenant": "7"})
-        answer = execution.run(single(asked, ("'1'",), caller=caller))
+        answer = execution.run(single(asked, ("'1'",), settings={"app.tenant": "7"}))
         assert answer.body == (b'{"affected":1,"outcome":"committed"}' if asked is WRITE else b'{"affected":1}')
         (how,) = ran
         assert (how["query"], how["literals"], how["settings"]) == (asked.name, ("'1'",), {"app.tenant": "7"})

@@ -8,6 +8,7 @@ import falcon
 import falcon.testing
 
 from gateway.catalogue.query import Catalogue, Query
+from gateway.execution.call import Caller
 from gateway.execution.plans import Plans
 from gateway.node.snapshots import LearningStatus, Snapshots
 from gateway.pool.pool import Pool
@@ -16,6 +17,7 @@ from gateway.rotation.moves import Probed
 from gateway.rotation.rotation import LocalViews, Rotation
 from gateway.waiting import ThreadWaits
 from gateway.web.admin import EndpointAdminResource, LearningAdminResource
+from gateway.web.authentication import OPERATORS
 from gateway.web.browsers import Browsers
 from gateway.web.catalogue import CatalogueResource
 from gateway.web.failures import Failures
@@ -48,7 +50,8 @@ class HealthRig:
         catalogue = Catalogue({query.name: query for query in queries}, "hash")
         self.plans = Plans(catalogue)
         self.events: list[Event] = []
-        identity = RequestIdentity(Browsers(allowed_hosts=[falcon.testing.helpers.DEFAULT_HOST]))
+        browsers = Browsers(allowed_hosts=[falcon.testing.helpers.DEFAULT_HOST])
+        identity = RequestIdentity(browsers, everybody=Caller(roles=OPERATORS))
         self.snapshots = Snapshots(
             directory=directory,
             pool=self.pool,

@@ -54,6 +54,7 @@ def request(body: str = "", *, path: str = "/query/orders", text: str = "", **he
     )
     asked.context.arrived = 1000.0
     asked.context.request_id = "r-1"
+    asked.context.caller = ANONYMOUS
     return asked
 
 

@@ -20,6 +20,7 @@ from tests.web.description import Description
 
 CONTRACT = {
     400: {"invalid_json", "invalid_request", "raised"},
+    401: {"unauthenticated"},
     403: {"forbidden"},
     404: {"unknown_query", "not_found"},
     405: {"method_not_allowed"},

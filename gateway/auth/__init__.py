@@ -1,0 +1,1 @@
+"""Who calls: keys, tokens and certificates to callers. Knows neither Falcon nor PostgreSQL."""

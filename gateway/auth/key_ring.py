@@ -1,0 +1,90 @@
+"""The keys in force in one worker, taken anew from their file whenever that changes."""
+
+import hmac
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.auth import keys_file
+from gateway.auth.claims import SessionSettings
+from gateway.auth.keys import LENGTH, PREFIX, Key, digest_of
+from gateway.errors import FaultsFound, Unauthenticated
+from gateway.events import KeysFileRefused, Observer
+from gateway.execution.call import Caller
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the file: a revoked key is refused by all workers within two seconds."""
+_ID = slice(len(PREFIX), len(PREFIX) + 8)
+_NO_DIGEST = digest_of("")
+
+
+class _Held(NamedTuple):
+    digest: bytes
+    expires: float
+    caller: Caller
+
+
+class KeyRing:
+    """Finds the caller of a key."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sent: SessionSettings,
+        observe: Observer,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Read the file. Without one that can be read there is no key until there is one. ``clock``: Unix time."""
+        self._path = path
+        self._sent = sent
+        self._observe = observe
+        self._clock = clock
+        self._held: dict[str, _Held] = {}
+        self._seen: tuple[int, ...] | None = None
+        self.fault: str | None = None
+        """What is wrong with the file as it is now; then the keys of the last good one are in force."""
+        self.look()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def caller_of(self, key: str) -> Caller:
+        """Return who a key belongs to. Raises Unauthenticated, in the same words whatever is wrong with it.
+
+        SECURITY: a digest is compared whether or not there is such a key, and by a comparison that takes the same
+        time wherever two digests differ. Nobody can choose the digest of what they send.
+        """
+        held = self._held.get(key[_ID]) if len(key) == LENGTH else None
+        is_right = hmac.compare_digest(digest_of(key), _NO_DIGEST if held is None else held.digest)
+        if held is None or not is_right or self._clock() >= held.expires:
+            raise Unauthenticated
+        return held.caller
+
+    def look(self) -> None:
+        """Take over the file's keys, if it has changed."""
+        try:
+            status = self._path.stat()
+            seen: tuple[int, ...] = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        except OSError as error:
+            seen = (error.errno or -1,)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            keys = keys_file.read(self._path)
+        except FaultsFound as found:
+            self.fault = str(found.faults[0])
+            self._observe(KeysFileRefused(faults=len(found.faults), first=self.fault))
+            return
+        self.fault = None
+        self._held = {key.id: self._hold(key) for key in keys}
+
+    def _hold(self, key: Key) -> _Held:
+        claims = {"sub": key.name, "roles": list(key.roles), **key.parameters}
+        caller = Caller(
+            name=f"key:{key.name}", roles=frozenset(key.roles), claims=claims, settings=self._sent.of(claims)
+        )
+        expires = float("inf") if key.expires is None else key.expires
+        return _Held(bytes.fromhex(key.sha256), expires, caller)
