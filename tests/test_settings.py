@@ -65,7 +65,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert (server.threads, server.max_batch, server.prepared, server.retry_budget) == (8, 1000, 200, 0.1)
     assert (settings.probe.interval, settings.probe.timeout, settings.idempotency.retention) == (0.5, 0.5, 86400.0)
     group = GroupSettings()
-    assert (group.fallback, group.queue, group.max_lag, group.balance) == ("primary", 256, 10.0, "least_busy")
+    assert (group.fallback, group.queue, group.max_lag, group.balance) == ("primary", 4096, 10.0, "least_busy")
     assert (settings.auth.mode, settings.auth.settings, settings.auth.leeway) == (("none",), {}, 30.0)
 
 

@@ -112,8 +112,8 @@ class Exchange(Generic[C]):
 
         ``ticket`` is 0 when the request asks for the first time, later the one it was given.
 
-        Raises Draining, PoolTimeout (the deadline has passed), QueueFull, or NoEndpoint for reads that no endpoint
-        may answer.
+        Raises Draining, PoolTimeout (the deadline has passed), QueueFull (as many wait as may, or so many that it
+        could not be served in time), or NoEndpoint for reads that no endpoint may answer.
         """
         waiter = None
         with self._lock:
@@ -123,7 +123,7 @@ class Exchange(Generic[C]):
                 raise PoolTimeout(self.explain())
             slot, behind = self.slots.take(request)
             if slot is None:
-                waiter = self._join(request, now, ticket)
+                waiter = self._join(request, deadline, now, ticket)
                 ticket = waiter.ticket
             elif not ticket:
                 self.queue.drawn = ticket = self.queue.drawn + 1  # PERF: as draw() does, without the call
@@ -150,6 +150,7 @@ class Exchange(Generic[C]):
             elif not slots.put_back(slot, now, clean=keep, wanted=wanted):
                 self._discard(slot, now)
             elif wanted:
+                self.queue.note_use(slot.rested_at, now)
                 self._hand_over(slot, now)
         if self._deferred:
             self._run_deferred()
@@ -292,13 +293,15 @@ class Exchange(Generic[C]):
 
     # --- with the lock held ------------------------------------------------------------------------------------
 
-    def _join(self, request: LeaseRequest, now: float, ticket: int) -> Waiter[C]:
+    def _join(self, request: LeaseRequest, deadline: float, now: float, ticket: int) -> Waiter[C]:
         """Join the queue, at the end or where the ticket belongs."""
         if self._is_hopeless(request, now):
             raise NoEndpoint(self._explain_endpoints())
         places = self._config.queue_limit + self.slots.free + self.connectors.opening
         if not ticket and len(self.queue) >= places:
             raise QueueFull(self.explain())
+        if not ticket and not self.queue.has_chance(deadline - now, self._config.size - len(self.slots.empty), now):
+            raise QueueFull(f"{self.explain()}; at their recent pace its turn would come too late")
         waiter = self.queue.join(ticket or self.queue.draw(), now, request)
         self._grow(now)
         return waiter

@@ -102,8 +102,9 @@ class Group(Generic[C]):
         """Return a lease; entering it waits for a connection, until ``deadline`` at most.
 
         On leaving, the driver settles the connection, whatever happened inside. Entering raises PoolTimeout
-        (no connection became available before the deadline), QueueFull, NoEndpoint (for reads, when no endpoint that
-        the request allows may answer), ClientGone (``client`` hung up while its request waited) or Draining.
+        (no connection became available before the deadline), QueueFull (none can be expected to), NoEndpoint (for
+        reads, when no endpoint that the request allows may answer), ClientGone (``client`` hung up while its request
+        waited) or Draining.
         """
         return Lease(self, deadline, request, client)
 

@@ -5,12 +5,21 @@ NOTE: nothing here locks or waits. Everything is read and changed under the lock
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Generic
 
 from gateway.errors import GatewayError
 from gateway.pool.lease import ANY, LeaseRequest
 from gateway.pool.slot import C, Slot
 from gateway.waiting import Gate
+
+SMOOTHING = 1 / 32
+"""Part that each use of a connection has in the average of how long they take."""
+RECENT = 10.0
+"""Seconds for which the average says something of the uses to come."""
+SPARE = 0.3
+"""Part of the time left that no wait may be expected to take: a request served just before its deadline is cut short,
+and its work was for nothing."""
 
 
 class Waiter(Generic[C]):
@@ -41,6 +50,11 @@ class Queue(Generic[C]):
         """How many waiters are not satisfied by every endpoint that serves."""
         self.granted = 0
         """Slots given to waiters so far."""
+        self._busy_since = inf
+        """When the queue was empty last."""
+        self._use = 0.0
+        """Seconds that waiters keep a slot, on average."""
+        self._measured_at = -inf
 
     def __len__(self) -> int:
         return len(self.waiters)
@@ -52,6 +66,8 @@ class Queue(Generic[C]):
 
     def join(self, ticket: int, now: float, request: LeaseRequest = ANY) -> Waiter[C]:
         """Add a waiter where its ticket belongs: at the end, unless the request was served before and asks again."""
+        if not self.waiters:
+            self._busy_since = now
         waiter: Waiter[C] = Waiter(ticket, now, request, self._gate())
         if ticket == self.drawn:
             self.waiters.append(waiter)
@@ -82,6 +98,28 @@ class Queue(Generic[C]):
         else:
             return
         self.selective -= waiter.request is not ANY
+
+    def note_use(self, since: float, now: float) -> None:
+        """Note that a slot was returned which was leased at ``since``, if that was to a waiter of this queue.
+
+        A slot that was idle has rested since before the queue began: when it was leased is not known.
+        """
+        if since < self._busy_since:
+            return
+        if now - self._measured_at > RECENT:
+            self._use = now - since
+        else:
+            self._use += (now - since - self._use) * SMOOTHING
+        self._measured_at = now
+
+    def has_chance(self, seconds: float, slots: int, now: float) -> bool:
+        """Whether a request that joins now can be expected to be done in time, with so many slots for all of them.
+
+        Where nothing was measured lately it may try.
+        """
+        if not self.waiters or now - self._measured_at > RECENT:
+            return True
+        return (len(self.waiters) / max(slots, 1) + 1) * self._use <= seconds * (1 - SPARE)
 
     def longest_wait(self, now: float) -> float:
         """Return the seconds the first has waited; 0 if the queue is empty."""

@@ -150,7 +150,7 @@ class GroupSettings(Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, le=100_000, description='connections of all processes together (8 where access is "write")'),
     ] = 16
-    queue: Annotated[int, Meta(ge=0, le=1_000_000, description="requests that may wait for a connection")] = 256
+    queue: Annotated[int, Meta(ge=0, le=1_000_000, description="requests that may wait for a connection")] = 4096
     max_lag: Annotated[Duration, Meta(description="a replica that lags further behind serves no read")] = seconds("10s")
     balance: Annotated[Literal["least_busy", "round_robin"], Meta(description='or "round_robin"')] = "least_busy"
     settings: Annotated[bool, Meta(description="true: send [auth] settings in front of every statement")] = False

@@ -90,12 +90,14 @@ class Town:
         balance: Balance,
         service: float = 0.004,
         connect: float = 0.01,
+        timeout: float = 5.0,
     ) -> None:
-        """``service`` and ``connect``: seconds, the former on average (exponential)."""
+        """``service``, ``connect`` and ``timeout``: seconds, the first on average (exponential)."""
         self.simulation = Simulation()
         self.dice = random.Random(1)  # noqa: S311 -- the dice of a test
         self.service = dict.fromkeys(names, service)
         self._connect = connect
+        self.timeout = timeout
         self.servers = {name: FakeServer(name, Role.REPLICA) for name in names}
         for server in self.servers.values():
             server.on_connect = self._take_time
@@ -110,7 +112,7 @@ class Town:
                 access_write=False,
                 endpoints=tuple(names),
                 size=size,
-                queue_limit=1000,
+                queue_limit=4096,
                 balance=balance,
             ),
             driver=self.driver,
@@ -121,6 +123,8 @@ class Town:
             jitter=self.dice.random,
         )
         self.errors: list[Exception] = []
+        self.failed: list[tuple[Exception, float]] = []
+        """The same with the seconds that each took."""
         self.forget()
 
     def forget(self) -> None:
@@ -158,12 +162,13 @@ class Town:
         """One request from its coming to its answer."""
         came = self.simulation.now
         try:
-            with self.group.lease(came + 5) as lease:
+            with self.group.lease(came + self.timeout) as lease:
                 name = lease.endpoint
                 self.most[name] = max(self.most[name], self.group.leases()[name])
                 self.simulation.sleep(self.dice.expovariate(1 / self.service[name]))
         except Exception as error:  # noqa: BLE001 -- the test looks at it
             self.errors.append(error)
+            self.failed.append((error, self.simulation.now - came))
         else:
             self.went[name] += 1
             self.times[name].append(self.simulation.now - came)
