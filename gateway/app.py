@@ -22,11 +22,14 @@ from gateway.execution.outcomes import Outcomes
 from gateway.execution.plans import Plans
 from gateway.execution.running import Runner
 from gateway.execution.transactions import Transactions
+from gateway.metrics import Metrics
 from gateway.node.announcing import Announced
 from gateway.node.board import Board
+from gateway.node.connects import ReportingDriver
 from gateway.node.election import Election
 from gateway.node.learner import Learner
 from gateway.node.ledger import Ledger
+from gateway.node.metering import Metering
 from gateway.node.polling import Polling
 from gateway.node.prober import Prober, stale_after
 from gateway.node.snapshots import Snapshots
@@ -49,10 +52,12 @@ from gateway.web.calls import Calls
 from gateway.web.catalogue import CatalogueResource
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource, membership
+from gateway.web.metrics import MetricsResource, add_states
 from gateway.web.middleware import RequestIdentity
 from gateway.web.outcomes import OutcomeResource
 from gateway.web.queries import QueryResource, TransactionResource
 from gateway.web.readiness import Readiness
+from gateway.web.reporting import Reporting
 from gateway.web.routes import Routes
 
 LONGEST_WAIT = 3600.0
@@ -70,9 +75,11 @@ def log_event(event: Event) -> None:
 class GatewayApp(falcon.App[Any, Any]):
     """The WSGI application of one worker, with all that it runs beside requests."""
 
-    def __init__(self, *, close: Callable[[], None], **options: Any) -> None:
+    def __init__(self, *, close: Callable[[], None], observe: Observer, **options: Any) -> None:
         super().__init__(**options)
         self._close = close
+        self.observe = observe
+        """Takes the events of the server that it runs under."""
 
     def close(self) -> None:
         """End what runs beside requests, and refuse what still waits for a connection (``draining``).
@@ -128,7 +135,8 @@ class _Worker:
         self._activities: list[_Activity] = []
         """What runs beside requests."""
         self._waits = waits
-        self._observe = observe
+        self._metrics = Metrics()
+        self._observe = observe = _all_of(self._metrics.observe, observe)
         self._settings = settings
         self._catalogue = catalogue
         self._is_draining = is_draining
@@ -172,6 +180,16 @@ class _Worker:
             observe=observe,
         )
 
+        self._metering = Metering(self._metrics, directory=directory, beat=BEAT, observe=observe)
+        add_states(self._metrics, pool=self._pool, catalogue=catalogue)
+        self._reporting = Reporting(
+            metrics=self._metrics,
+            catalogue=catalogue,
+            plans=self._plans,
+            settings=settings.log,
+            observe=observe,
+        )
+
     def _request_identity(self) -> RequestIdentity:
         """What every request passes through. Whoever comes over an operators' listener of this machine may do all."""
         server, auth = self._settings.server, self._settings.auth
@@ -196,9 +214,11 @@ class _Worker:
     def front(self) -> GatewayApp:
         """What answers requests."""
         router = Routes(knows_callers=self._settings.auth.is_on)
-        app = GatewayApp(close=self.close, middleware=[self._identity], router=router)
+        app = GatewayApp(close=self.close, observe=self._observe, middleware=[self._identity], router=router)
         app.req_options.strip_url_path_trailing_slash = False
-        Failures(verbose=self._settings.server.verbose_errors, observe=self._observe).register(app)
+        Failures(
+            verbose=self._settings.server.verbose_errors, observe=self._observe, failed=self._reporting.failed
+        ).register(app)
         self._serve_queries(app)
         self._serve_operators(app)
         return app
@@ -210,6 +230,7 @@ class _Worker:
             waits=self._waits,
             retry_budget=server.retry_budget,
             probe_interval=self._settings.probe.interval,
+            observe=self._observe,
         )
         outcomes = Outcomes(pool=pool, waits=self._waits)
         execution = Execution(
@@ -230,8 +251,12 @@ class _Worker:
             asking=[name for name, group in self._settings.groups.items() if group.settings],
         )
         described = CatalogueResource(catalogue=catalogue, plans=plans, verbose=server.verbose_errors)
-        app.add_route("/query/{name}", QueryResource(calls=calls, execution=execution))
-        app.add_route("/transaction", TransactionResource(calls=calls, execution=execution))
+        app.add_route(
+            "/query/{name}", QueryResource(calls=calls, execution=execution, answered=self._reporting.answered)
+        )
+        app.add_route(
+            "/transaction", TransactionResource(calls=calls, execution=execution, answered=self._reporting.answered)
+        )
         app.add_route("/outcome/{mark}", OutcomeResource(outcomes=outcomes, timeout=server.timeout))
         app.add_route("/queries", described)
         app.add_route("/queries/{name}", described, suffix="one")
@@ -260,6 +285,7 @@ class _Worker:
         learning = LearningAdminResource(
             learn_now=self._learner.learn_now, plans=self._plans, longest_wait=longest_wait
         )
+        app.add_route("/metrics", MetricsResource(self._metering.all, Turns(self._waits)))
         app.add_route("/health", health)
         app.add_route("/health/live", health, suffix="live")
         app.add_route("/health/ready", health, suffix="ready")
@@ -274,10 +300,12 @@ class _Worker:
             self._start(self._identities)
         tasks = [
             Task("the publishing of this worker's snapshot", every(BEAT, self._snapshots.tend), observe=observe),
+            Task("the publishing of this worker's metrics", every(BEAT, self._metering.tend), observe=observe),
             Task("the cleaning of idle connections", every(BEAT, self._pool.clean_idle), observe=observe),
         ]
         if ledger:
             tasks.append(Task("the sharing of places for connections", every(BEAT, ledger.tend), observe=observe))
+        self._metering.publish()
         # Before the first request: who drains an endpoint must know of all who may be at work on it.
         self._snapshots.publish()
         for task in tasks:
@@ -314,6 +342,7 @@ class _Worker:
             self._activities.pop().close()
         if self._ledger is not None:
             self._ledger.close()
+        self._metering.close()
 
     def _group(self, name: str, group: GroupSettings) -> Group[Session]:
         ledger, server = self._ledger, self._settings.server
@@ -331,7 +360,11 @@ class _Worker:
                 fallback=group.fallback,
                 balance=group.balance,
             ),
-            driver=ledger.for_group(name, driver, size=group.size, endpoints=group.endpoints) if ledger else driver,
+            driver=ReportingDriver(
+                ledger.for_group(name, driver, size=group.size, endpoints=group.endpoints) if ledger else driver,
+                group=name,
+                observe=self._observe,
+            ),
             rotation=self._rotation,
             waits=self._waits,
             backoffs=self._backoffs,
@@ -349,6 +382,14 @@ class _Worker:
             prepared=self._settings.server.prepared,
             resolver=self._resolver,
         )
+
+
+def _all_of(*observers: Observer) -> Observer:
+    def observe(event: Event) -> None:
+        for each in observers:
+            each(event)
+
+    return observe
 
 
 def _shared(settings: Settings, directory: Path | None, observe: Observer) -> tuple[Views, Election]:

@@ -97,6 +97,7 @@ class Committer:
             else:
                 return Answer(body=done.body, served=served, replayed=done.replayed)
             self._waits.pause(attempts.pause())
+            self._runner.repeated(call, attempts.failure)
 
     def _resolve(self, call: TransactionCall, lost: Unresolved) -> Answer:
         """Ask the servers what became of it: committed is a success like any other."""
@@ -126,7 +127,7 @@ class _Attempts:
     def __init__(self, call: TransactionCall, run: RunWork) -> None:
         self._call = call
         self._run_work = run
-        self._failure = GatewayError()
+        self.failure = GatewayError()
         """What the last attempt failed with."""
         self._doubt: GatewayError | None = None
         """Failure of an attempt that may have committed, be it an earlier one or another request's with this key."""
@@ -152,20 +153,20 @@ class _Attempts:
 
     def lost(self, lost: Unresolved) -> None:
         """Its COMMIT is not answered. The key keeps the next attempt from running it twice."""
-        self._failure = self._doubt = lost.error.but(transaction=None if lost.mark is None else lost.mark.token())
+        self.failure = self._doubt = lost.error.but(transaction=None if lost.mark is None else lost.mark.token())
         self._losses += 1
         self._next = self._pause if self._losses < MOST_LOSSES else _never
 
     def waited(self, error: KeyInUse) -> None:
         """Another request still holds the key."""
-        self._failure = error
+        self.failure = error
         self._doubt = self._doubt or error
         self._waits += 1
         self._next = self._pause_for_key
 
     def failed(self, error: GatewayError) -> None:
         """It ended, and what became of it is known."""
-        self._failure = error
+        self.failure = error
         self._losses += isinstance(error, ConnectionLost)
         is_worth_it = self._losses < MOST_LOSSES and _may_be_repeated(error, self._call)
         self._next = self._pause if is_worth_it else _never
@@ -176,7 +177,7 @@ class _Attempts:
         self._number += 1
         if seconds is not None:
             return seconds
-        failure, doubt = self._failure, self._doubt
+        failure, doubt = self.failure, self._doubt
         if doubt is None or doubt is failure or isinstance(failure, IdempotencyMismatch):
             raise failure
         raise doubt from failure

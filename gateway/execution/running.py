@@ -12,6 +12,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from gateway.errors import ConnectionLost, GatewayError, NoEndpoint, Outcome, Served, TooStale
+from gateway.events import CallRepeated, Observer, ignore
 from gateway.execution import freshness
 from gateway.execution.call import Call
 from gateway.execution.freshness import Freshness
@@ -53,11 +54,20 @@ TOKEN_TIMEOUT = 0.25
 class Runner:
     """Runs reads and writes in the groups of a pool."""
 
-    def __init__(self, *, pool: Pool[Session], waits: Waits, retry_budget: float, probe_interval: float) -> None:
+    def __init__(
+        self,
+        *,
+        pool: Pool[Session],
+        waits: Waits,
+        retry_budget: float,
+        probe_interval: float,
+        observe: Observer = ignore,
+    ) -> None:
         """``retry_budget``: share of the reads that may be run again; ``probe_interval`` in seconds."""
         self._pool = pool
         self._waits = waits
         self._interval = probe_interval
+        self._observe = observe
         self._view = pool.rotation.view
         self._budgets = {name: RetryBudget(share=retry_budget, least=group.size) for name, group in pool.groups.items()}
 
@@ -76,6 +86,7 @@ class Runner:
             if error.served is None or not may_succeed_elsewhere(error) or not budget.spend(monotonic()):
                 raise
             first, left = error, frozenset({error.served.endpoint})
+        self.repeated(call, first)
         if isinstance(first, ConnectionLost):
             self._waits.pause(max(0.0, min(SETTLING, call.deadline - monotonic())))
         try:
@@ -175,6 +186,10 @@ class Runner:
         newest = freshness.newest_timeline(self._pool.rotation.views())
         return freshness.check(asked, view, newest=newest, now=now, interval=self._interval)
 
+    def repeated(self, call: Call, error: GatewayError) -> None:
+        """Report that a call is run once more, and after which failure."""
+        self._observe(CallRepeated(request_id=call.request_id, group=call.group, reason=error.code))
+
     # --- writes ------------------------------------------------------------------------------------------------
 
     def write(self, call: C, work: WriteWork[C, T]) -> tuple[T, Served]:
@@ -196,6 +211,7 @@ class Runner:
                         raise error.but(outcome=Outcome.NOT_EXECUTED) from error
                     raise
                 first = error
+                self.repeated(call, first)
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt_write(self, group: Group[Session], call: C, work: WriteWork[C, T], number: int) -> tuple[T, Served]:

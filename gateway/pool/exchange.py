@@ -273,6 +273,11 @@ class Exchange(Generic[C]):
         with self._lock:
             return self.slots.leases()
 
+    def connections(self) -> dict[tuple[str, str], float]:
+        """Return the number of connections by endpoint and state."""
+        with self._lock:
+            return self.slots.connections()
+
     def stats(self) -> GroupStats:
         """Return the counts at this moment."""
         with self._lock:

@@ -307,6 +307,18 @@ class GroupSlots(Generic[C]):
         """Return the number of requests that have a connection, by endpoint."""
         return {endpoint.name: endpoint.leased for endpoint in self._all()}
 
+    def connections(self) -> dict[tuple[str, str], float]:
+        """Return the number of connections by endpoint and state: leased, idle, or connecting."""
+        return {
+            (endpoint.name, state): float(count)
+            for endpoint in self._all()
+            for state, count in (
+                ("leased", endpoint.leased),
+                ("idle", len(endpoint.idle)),
+                ("connecting", endpoint.connecting),
+            )
+        }
+
     def close_idle(self, count: int, *, or_leased: bool) -> None:
         """Empty so many idle slots, those unused for longest first.
 

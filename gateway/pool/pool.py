@@ -24,6 +24,14 @@ class Pool(Generic[C]):
         """Return the counts of every group, by name."""
         return {name: group.stats() for name, group in self.groups.items()}
 
+    def connections(self) -> dict[tuple[str, ...], float]:
+        """Return the number of connections by group, endpoint and state: leased, idle, or connecting."""
+        return {
+            (name, *where): count
+            for name, group in self.groups.items()
+            for where, count in group.exchange.connections().items()
+        }
+
     def clean_idle(self) -> None:
         """See ``Group.clean_idle``; to be called a few times in 100 ms."""
         for group in self.groups.values():

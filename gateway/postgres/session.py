@@ -67,8 +67,8 @@ class Session(psycopg2.extensions.connection):
         self.on_lost: Callable[[], None] | None = None
         self.lost: str | None = None
         """What was seen when the server broke the connection; None while it lives, or if we closed it."""
-        self._was_ended = False
-        """The server said that it ends the session."""
+        self._was_ended = self.was_lost = False
+        """The server said that it ends the session; once closed: the server, or the way to it, ended the connection."""
         self._origin: Origin | None = None
         self._tells_origin = True
         self._is_oversized = False
@@ -144,6 +144,7 @@ class Session(psycopg2.extensions.connection):
         if on_close is None:
             super().close()
             return
+        self.was_lost = bool(self.closed) or self._was_ended or self.lost is not None
         is_idle = not self.closed and self.get_transaction_status() == TRANSACTION_STATUS_IDLE
         super().close()
         on_close(is_idle or self._was_ended)

@@ -47,6 +47,8 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         self._compiled = compiled
         self._create_app = create_app
         self.log = log
+        self.observe: Observer = log.observe
+        """Takes events; in a worker that has made the WSGI application they are counted, too."""
         self._config = config
         self._bind = compiled.settings.server.bind
         self.admin_address = admin_address(compiled.settings.server, directory)
@@ -86,6 +88,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         settings, catalogue = self._compiled.settings, self._compiled.catalogue
         made = self._create_app(settings, catalogue, self._directory, self._is_draining, self.waits, self.log.observe)
         self._end = made.close
+        self.observe = made.observe
         if settings.server.worker == "gateway":
             return made
         return marking_operators(closing_after_refusals(made), self.admin)

@@ -16,7 +16,7 @@ from typing import Any
 from gateway.events import BugFound, ClientTooSlow
 from gateway.server.head import BadRequest, Head
 from gateway.server.intake import Heads, Intake, Stage
-from gateway.server.response import LAST_CHUNK, Answer, chunk, close, refusal
+from gateway.server.response import LAST_CHUNK, Answer, chunk, close, refusal, report_of
 from gateway.server.sending import LEAST_RATE, Sending
 from gateway.server.service import Service
 from gateway.server.transport import Gone, Plain
@@ -360,6 +360,7 @@ class Client:
         self._intake.clear()
         self._release(0)
         self.is_last = True
+        self._service.observe(report_of(error.status, error.detail))
         self._answer(refusal(error.status, error.detail, date=self._service.date()), inf, LINGER)
 
     def _answer(self, data: bytes, deadline: float, seconds: float | None = None) -> None:

@@ -10,6 +10,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
+from gateway.events import RequestRefused
 from gateway.web.problem import RETRY_AFTER, error_of, phrase_of, problem
 
 _BODILESS = frozenset({"204", "304"})
@@ -87,6 +88,11 @@ def refusal(status: int, detail: str, *, date: bytes) -> bytes:
         f"Content-Length: {len(body)}\r\n{retry}Connection: close\r\n"
     )
     return b"%b%b\r\n%b" % (head.encode(), date, body)
+
+
+def report_of(status: int, detail: str) -> RequestRefused:
+    """Return the event of such an answer."""
+    return RequestRefused(status=status, code=error_of(status, detail).code, detail=detail)
 
 
 def chunk(piece: bytes) -> bytes:

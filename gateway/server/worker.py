@@ -26,7 +26,7 @@ from gateway.server.green_threads import GreenThreads
 from gateway.server.intake import Heads
 from gateway.server.process import descriptors_for_clients, keep_freed_memory, raise_descriptor_limit
 from gateway.server.proxies import Proxies
-from gateway.server.response import Answer, Clock, close, refusal
+from gateway.server.response import Answer, Clock, close, refusal, report_of
 from gateway.server.transport import Plain, Tls
 from gateway.server.watchdog import Watchdog
 from gateway.settings import Settings
@@ -89,7 +89,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self.idle_timeout = server.idle_timeout
         self.is_draining = False
         self.proxies = Proxies(server.trusted_proxies)
-        self.observe: Observer = self.app.log.observe
+        self.observe: Observer = self.app.observe
         self._heads = {listener: Heads(self._base_of(listener)) for listener in self.sockets}
         self._heads[self.app.admin] = Heads(
             self._base_of(self.app.admin) | {"gateway.admin": True, "wsgi.url_scheme": "http"}
@@ -250,6 +250,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             if self._context is None:
                 sock.send(refusal(503, "too many clients are connected", date=self.date()))
             sock.shutdown(_socket.SHUT_WR)
+            self.observe(report_of(503, "too many clients are connected"))
             sock.recv(65536)  # a close with unread bytes would reset the connection under the answer
         sock.close()
 

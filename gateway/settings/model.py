@@ -180,6 +180,26 @@ class IdempotencySettings(Struct, frozen=True, kw_only=True):
     ] = seconds("24h")
 
 
+class LogSettings(Struct, frozen=True, kw_only=True):
+    """``[log]``: what is written to standard error."""
+
+    format: Annotated[
+        Literal["auto", "json", "text"],
+        Meta(description='a JSON object a line, or text for people; "auto": text on a terminal'),
+    ] = "auto"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="what is less urgent is left out")
+    ] = "info"
+    slow: Annotated[Duration, Meta(description="calls that take longer are logged")] = seconds("500ms")
+    access: Annotated[
+        Literal["off", "errors", "all"],
+        Meta(description='a line for each call: "errors" for those that fail, or "all"'),
+    ] = "off"
+    audit: Annotated[
+        Literal["off", "writes"], Meta(description='"writes": a line for each write: who, what, outcome')
+    ] = "off"
+
+
 class AuthSettings(Struct, frozen=True, kw_only=True):
     """``[auth]``: who may call."""
 
@@ -278,6 +298,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     probe: ProbeSettings = ProbeSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
     auth: AuthSettings = AuthSettings()
+    log: LogSettings = LogSettings()
 
 
 class Key(Struct, frozen=True):

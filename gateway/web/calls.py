@@ -168,12 +168,15 @@ class Calls:
     def _made(
         self, kind: type[K], request: falcon.Request, asked: "_Asked", group: str, seconds: float, **what: Any
     ) -> K:
-        """The call, with all that calls have in common. ``seconds``: how long its queries may take."""
+        """The call, with all that calls have in common. ``seconds``: how long its queries may take.
+
+        It is left as ``context.call`` for whoever reports the request.
+        """
         wishes = asked.preferences
         context = request.context
         if self._asking:
             what["settings"] = self._settings_of(context.caller, group, what)
-        return kind(
+        context.call = call = kind(
             group=group,
             deadline=deadline_of(request, seconds, wishes),
             client=client_of(request),
@@ -183,6 +186,7 @@ class Calls:
             applied="" if wishes is NONE else wishes.applied,
             **what,
         )
+        return call
 
     def _settings_of(self, caller: Caller, group: str, what: Mapping[str, Any]) -> Mapping[str, str]:
         """What goes in front of the call's statements; raises Forbidden.

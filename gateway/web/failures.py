@@ -1,5 +1,6 @@
 """From whatever a request ends with to its answer, and to an event where its caller did not cause it."""
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -10,13 +11,20 @@ from gateway.events import BugFound, Observer, RequestFailed
 from gateway.web import answers
 from gateway.web.problem import RETRY_AFTER, error_of, phrase_of, problem, status_of
 
+Failed = Callable[[falcon.Request, GatewayError, int], None]
+"""Takes a request, what it ended with, and the status."""
+
 
 class Failures:
     """Turns whatever a request ends with into a problem; registered on the app as its error handlers."""
 
-    def __init__(self, *, verbose: bool, observe: Observer) -> None:
-        """``verbose``: show the server's own words, which may hold values and SQL (``verbose_errors``)."""
+    def __init__(self, *, verbose: bool, observe: Observer, failed: Failed) -> None:
+        """``verbose``: show the server's own words, which may hold values and SQL (``verbose_errors``).
+
+        ``failed`` is told of every request that ends so.
+        """
         self._verbose = verbose
+        self._failed = failed
         self._observe = observe
 
     def register(self, app: "falcon.App[Any, Any]") -> None:
@@ -37,6 +45,7 @@ class Failures:
         response.data = problem(error, status=status, request_id=request_id, verbose=self._verbose)
         if error.served is not None:
             answers.write_served(response, error.served)
+        self._failed(request, error, status)
         if status == HTTPStatus.UNAUTHORIZED:
             response.set_header("WWW-Authenticate", "Bearer")
         elif status == HTTPStatus.SERVICE_UNAVAILABLE:

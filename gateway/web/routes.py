@@ -12,7 +12,7 @@ LONGEST = 128
 
 ADMIN = "/admin/"
 """What routes begin with that exist on the operators' listener, and elsewhere only where callers are known."""
-_OPERATORS = ("/health", ADMIN)
+_OPERATORS = ("/health", "/metrics", ADMIN)
 """What routes begin with that exist there at all."""
 
 _DISGUISED = re.compile(r"%(?:2[D-Fd-f]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])")

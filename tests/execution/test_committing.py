@@ -31,9 +31,13 @@ class Scripted:
 
     def __init__(self, *happenings: Happening) -> None:
         self.left = list(happenings)
+        self.reasons: list[str] = []
 
     def write(self, call: TransactionCall, attempt: Callable[[TransactionCall, Any], Done]) -> tuple[Done, Served]:
         return attempt(call, None), Served(endpoint="p")
+
+    def repeated(self, _call: TransactionCall, error: GatewayError) -> None:
+        self.reasons.append(error.code)
 
     def run(self, _connection: Any, _work: Work, *, on_claimed: Callable[[], None] | None, **_: Any) -> Done:
         return self.left.pop(0)(on_claimed)

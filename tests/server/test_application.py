@@ -10,6 +10,7 @@ import pytest
 
 from gateway.catalogue.query import Access, Catalogue, Kind, Query, Statement, Text, Verb
 from gateway.demo.ports import find_port
+from gateway.events import ignore
 from gateway.server.application import Application
 from gateway.server.artefact import Compiled, write
 from gateway.server.log import Log
@@ -27,6 +28,8 @@ class Made:
 
     def __init__(self, *given: Any) -> None:
         self.given = given
+
+    observe = staticmethod(ignore)
 
     def close(self) -> None:
         self.given = ()

@@ -63,7 +63,7 @@ class HealthRig:
             observe=self.events.append,
         )
         app: falcon.App[Any, Any] = falcon.App(middleware=[identity], router=Routes())
-        Failures(verbose=False, observe=self.seen.append).register(app)
+        Failures(verbose=False, observe=self.seen.append, failed=lambda *_: None).register(app)
         readiness = Readiness(
             catalogue=catalogue, plans=self.plans, pool=self.pool, is_draining=lambda: self.is_draining
         )

@@ -18,6 +18,7 @@ class Scripted:
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
         self.ran: list[Call] = []
+        self.told: list[str] = []
 
     def of_body(self, _: falcon.Request, name: str) -> Call:
         self.asked.append(("body", name))
@@ -35,11 +36,16 @@ class Scripted:
         self.ran.append(call)
         return Answer(body=b'{"value":42}')
 
+    def answered(self, name: str, _request: falcon.Request, call: Call, answer: Answer) -> None:
+        assert call is CALL
+        assert answer.body
+        self.told.append(name)
+
 
 def app(scripted: Any) -> falcon.testing.TestClient:
     made: Any = falcon.App()
-    made.add_route("/query/{name}", QueryResource(calls=scripted, execution=scripted))
-    made.add_route("/transaction", TransactionResource(calls=scripted, execution=scripted))
+    made.add_route("/query/{name}", QueryResource(calls=scripted, execution=scripted, answered=scripted.answered))
+    made.add_route("/transaction", TransactionResource(calls=scripted, execution=scripted, answered=scripted.answered))
     return falcon.testing.TestClient(made)
 
 
@@ -56,6 +62,7 @@ def test_each_route_makes_its_call_and_has_it_run(method: str, path: str, asked:
     scripted = Scripted()
     answer = app(scripted).simulate_request(method, path)
     assert (scripted.asked, scripted.ran) == ([asked], [CALL])
+    assert scripted.told == ["orders" if path.startswith("/query/") else "transaction"]
     assert answer.content == (b"" if method == "HEAD" else b'{"value":42}')
     assert answer.headers["content-type"] == "application/json"
 

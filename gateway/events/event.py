@@ -1,0 +1,39 @@
+"""What an event is, and who takes it."""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import ClassVar
+
+import msgspec
+
+
+class Level(IntEnum):
+    """How urgent an event is; the numbers are those of ``logging``."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened. ``level`` may differ between events of one class."""
+
+    name: ClassVar[str] = "event"
+    """What the event is called in logs."""
+
+    severity: ClassVar[Level] = Level.WARNING
+    """How urgent such an event is, where that does not depend on what it says."""
+
+    @property
+    def level(self) -> Level:
+        """How urgent this one is."""
+        return self.severity
+
+
+Observer = Callable[[Event], None]
+"""Takes an event. It returns at once and never raises: it is called while requests wait, and under no lock."""
+
+
+def ignore(_event: Event) -> None:
+    """Observe nothing: for what is constructed outside of a worker."""

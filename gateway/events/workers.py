@@ -1,0 +1,74 @@
+"""What happens to the node, its workers and their files."""
+
+from gateway.events.event import Event, Level
+
+
+class BugFound(Event, frozen=True, kw_only=True):
+    """An exception that nobody expected. What it interrupted goes on with the next request or the next round."""
+
+    name = "bug_found"
+    severity = Level.ERROR
+    where: str
+    """What was interrupted, as a phrase: ``the probe of endpoint replica1``."""
+    error: BaseException
+    request_id: str | None = None
+
+    def __str__(self) -> str:
+        of = f"request {self.request_id}: " if self.request_id else ""
+        return f"{of}a bug of the gateway interrupted {self.where}: {type(self.error).__name__}"
+
+
+class NodeNotShared(Event, frozen=True, kw_only=True):
+    """A file in the runtime directory cannot be used: this worker goes on without the part of the node it holds."""
+
+    name = "node_not_shared"
+    what: str
+    """What is not shared, as a sentence without its end: ``connections of group read are not counted``."""
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.detail}"
+
+
+class KeysNotSwept(Event, frozen=True, kw_only=True):
+    """Expired idempotency keys could not be deleted; it is tried again."""
+
+    name = "keys_not_swept"
+    detail: str
+
+    def __str__(self) -> str:
+        return f"expired idempotency keys could not be deleted: {self.detail}"
+
+
+class LoopHeld(Event, frozen=True, kw_only=True):
+    """The worker's event loop did not turn for some time."""
+
+    name = "loop_held"
+    ms: int
+    stack: str
+    """Of the thread that held it."""
+
+    def __str__(self) -> str:
+        return f"the event loop did not turn for {self.ms} ms, held by:\n{self.stack}"
+
+
+class WorkerEnds(Event, frozen=True, kw_only=True):
+    """This worker ends by itself: it served as many requests as it may, or its master is gone."""
+
+    name = "worker_ends"
+    severity = Level.INFO
+    reason: str
+
+    def __str__(self) -> str:
+        return f"this worker ends: {self.reason}"
+
+
+class CannotAccept(Event, frozen=True, kw_only=True):
+    """Connections of clients cannot be accepted."""
+
+    name = "cannot_accept"
+    severity = Level.ERROR
+    detail: str
+
+    def __str__(self) -> str:
+        return f"cannot accept connections: {self.detail}"
