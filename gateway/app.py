@@ -11,9 +11,12 @@ from typing import Any, Protocol
 
 import falcon
 
+from gateway.auth.checking import faults_of
 from gateway.auth.claims import SessionSettings
 from gateway.auth.identities import Identities
+from gateway.auth.proxies import Proxies
 from gateway.catalogue.query import Catalogue
+from gateway.errors import FaultsFound
 from gateway.events import Event, NodeNotShared, Observer
 from gateway.execution.call import Caller
 from gateway.execution.committing import Committer
@@ -139,6 +142,7 @@ class _Worker:
         self._observe = observe = _all_of(self._metrics.observe, observe)
         self._settings = settings
         self._catalogue = catalogue
+        self._directory = directory
         self._is_draining = is_draining
         views, self._election = _shared(settings, directory, observe)
         self._rotation = Rotation(
@@ -198,9 +202,14 @@ class _Worker:
         everybody = Caller(roles=roles, settings=sent.of({}, is_known=False))
         authentication = None
         if auth.is_on:
-            self._identities = Identities(auth, observe=self._observe)
+            self._identities = Identities(auth, directory=self._directory, observe=self._observe)
             local = not server.admin_bind or is_local(server.admin_bind)
-            authentication = Authentication(self._identities, operator=everybody if local else None)
+            authentication = Authentication(
+                self._identities,
+                operator=everybody if local else None,
+                identity_header=auth.trusted_identity_header,
+                proxies=Proxies(server.trusted_proxies),
+            )
         browsers = Browsers(
             cors_origins=server.cors_origins,
             allowed_hosts=server.allowed_hosts,
@@ -414,4 +423,6 @@ def __getattr__(name: str) -> Any:
     from gateway.settings import load_settings
 
     settings = load_settings()
+    if faults := list(faults_of(settings.auth)):
+        raise FaultsFound(faults)
     return create_app(settings, compile_project(settings), None)

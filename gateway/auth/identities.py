@@ -1,8 +1,10 @@
 """Who is behind what a client shows, by all the ways that ``[auth] mode`` names."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.auth.certificates import Certificates
 from gateway.auth.claims import SessionSettings
 from gateway.auth.key_ring import LOOK_EVERY, KeyRing
 from gateway.auth.keys import PREFIX
@@ -12,37 +14,85 @@ from gateway.execution.call import Caller
 from gateway.node.tasks import Task, every
 from gateway.settings import AuthSettings
 
+if TYPE_CHECKING:
+    from gateway.auth.key_sets import FetchedKeySet, FileKeySet
+    from gateway.auth.tokens import Tokens
+
+
+class _UpToDate(Protocol):
+    """Something that is kept up to date beside requests."""
+
+    def start(self) -> object:
+        """Begin."""
+
+    def close(self) -> object:
+        """End."""
+
 
 class Identities:
     """Verifies keys, tokens and certificates; what they are verified against is kept up to date beside requests."""
 
-    def __init__(self, auth: AuthSettings, *, observe: Observer) -> None:
-        """Begin with what is in files now."""
+    def __init__(self, auth: AuthSettings, *, directory: Path | None, observe: Observer) -> None:
+        """Begin with what is in files now. ``directory``: the node's; None: nothing is shared."""
         sent = SessionSettings(auth.settings, auth.database_roles)
-        self._tasks: list[Task] = []
+        self._kept: list[_UpToDate] = []
         self._keys: KeyRing | None = None
+        self._tokens: Tokens | None = None
+        self._key_set: FetchedKeySet | FileKeySet | None = None
+        self._certificates: Certificates | None = None
         if "keys" in auth.mode:
             self._keys = KeyRing(Path(auth.keys_file), sent=sent, observe=observe)
-            self._tasks.append(Task("the reading of API keys", every(LOOK_EVERY, self._keys.look), observe=observe))
+            self._kept.append(Task("the reading of API keys", every(LOOK_EVERY, self._keys.look), observe=observe))
+        if "jwt" in auth.mode:
+            self._take_tokens(auth, sent, directory, observe)
+        if "certificates" in auth.mode:
+            self._certificates = Certificates(auth.certificates, sent=sent)
         self._stranger: Caller | None = None
         if auth.allow_anonymous:
             self._stranger = Caller(roles=frozenset(auth.anonymous_roles), settings=sent.of({}, is_known=False))
 
+    def _take_tokens(
+        self, auth: AuthSettings, sent: SessionSettings, directory: Path | None, observe: Observer
+    ) -> None:
+        # Imported where it is asked for: PyJWT and cryptography are an extra, and take 8 MB of every worker.
+        from gateway.auth.key_set import KeySet
+        from gateway.auth.key_sets import FetchedKeySet, FileKeySet
+        from gateway.auth.tokens import Tokens
+
+        if auth.jwt_secret_file:
+            secret = KeySet.of_secret(Path(auth.jwt_secret_file).read_bytes().rstrip(b"\r\n"), auth.algorithms)
+            self._tokens = Tokens(auth, sent=sent, key_set=lambda: secret, on_unknown=lambda: None)
+            return
+        if auth.jwks_file:
+            self._key_set = FileKeySet(Path(auth.jwks_file), auth.algorithms, observe=observe)
+        else:
+            self._key_set = FetchedKeySet(auth.jwks_url, auth.algorithms, directory, observe=observe)
+        self._kept.append(self._key_set)
+        self._tokens = Tokens(auth, sent=sent, key_set=self._key_set.current, on_unknown=self._key_set.want)
+
     def start(self) -> None:
         """Begin to keep up to date."""
-        for task in self._tasks:
-            task.start()
+        for kept in self._kept:
+            kept.start()
 
     def close(self) -> None:
         """End that."""
-        for task in self._tasks:
-            task.close()
+        for kept in self._kept:
+            kept.close()
 
     def of_bearer(self, credentials: str) -> Caller:
         """Return who shows this key or token; raises Unauthenticated."""
         if self._keys is not None and credentials.startswith(PREFIX):
             return self._keys.caller_of(credentials)
+        if self._tokens is not None:
+            return self._tokens.caller_of(credentials)
         raise Unauthenticated
+
+    def of_names(self, names: Sequence[str]) -> Caller:
+        """Return who has a certificate with these names; raises Unauthenticated."""
+        if self._certificates is None:
+            return self.of_strangers
+        return self._certificates.caller_of(names)
 
     @property
     def of_strangers(self) -> Caller:
@@ -53,6 +103,14 @@ class Identities:
 
     def status(self) -> dict[str, Any]:
         """What ``/health`` says of it."""
-        if self._keys is None:
-            return {}
-        return {"keys": {"count": len(self._keys), "fault": self._keys.fault}}
+        told: dict[str, Any] = {}
+        if self._keys is not None:
+            told["keys"] = {"count": len(self._keys), "fault": self._keys.fault}
+        if self._key_set is not None:
+            in_force, age = self._key_set.current(), self._key_set.age
+            told["key_set"] = {
+                "count": 0 if in_force is None else len(in_force),
+                "age_s": None if age is None else round(age),
+                "fault": self._key_set.fault,
+            }
+        return told

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from gateway.auth import checking as identities
 from gateway.catalogue.query import Catalogue
 from gateway.cli.reporting import count, fail
 from gateway.errors import FaultsFound
@@ -22,6 +23,8 @@ def compile_or_fail(
     found = examine(config, overrides=overrides, with_secrets=with_secrets)
     faults = list(found.faults)
     if found.settings is not None:
+        if with_secrets:
+            faults.extend(identities.faults_of(found.settings.auth))
         try:
             catalogue = compile_project(found.settings)
         except FaultsFound as error:
@@ -33,6 +36,8 @@ def compile_or_fail(
 
 def warn(settings: Settings, catalogue: Catalogue) -> None:
     """Print what may be served and is probably not meant."""
+    for warning in identities.warnings_of(settings.auth):
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
     for warning in catalogue.warnings:
         click.secho(f"warning: {warning}", fg="yellow", err=True)
     if not settings.auth.is_on and (

@@ -7,7 +7,7 @@ sentence for people; its fields are for programs. No field holds an argument's v
 ``EVENTS`` is the list of all. docs/operations.md says of each when it happens.
 """
 
-from gateway.events.callers import KeysFileRefused
+from gateway.events.callers import KeySetNotFetched, KeysFileRefused
 from gateway.events.endpoints import (
     ConnectFailed,
     ConnectionClosed,
@@ -49,6 +49,7 @@ EVENTS: tuple[type[Event], ...] = (
     RequestRefused,
     ClientTooSlow,
     KeysFileRefused,
+    KeySetNotFetched,
     BugFound,
     NodeNotShared,
     KeysNotSwept,
@@ -71,6 +72,7 @@ __all__ = [
     "EndpointLagged",
     "EndpointMoved",
     "Event",
+    "KeySetNotFetched",
     "KeysFileRefused",
     "KeysNotSwept",
     "LearningInterrupted",

@@ -304,6 +304,8 @@ class Client:
         environ["wsgi.input"] = io.BytesIO(body)
         environ["gateway.body"] = body
         environ["gateway.client"] = self
+        if (certificate := self._transport.certificate) is not None:
+            environ["gateway.certificate"] = certificate
         if head.is_forwarded:
             self._service.proxies.unwrap(environ)
         if self._service.is_draining:

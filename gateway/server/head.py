@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 import httptools
 import msgspec
 
-from gateway.server.proxies import FORWARDED
+from gateway.auth.proxies import FORWARDED
 
 MAX_LINE = 8190
 MAX_HEAD = 32768

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from gateway.auth.proxies import Proxies
 from gateway.events import Observer
-from gateway.server.proxies import Proxies
 
 
 class Service(Protocol):

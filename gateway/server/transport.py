@@ -2,7 +2,9 @@
 
 import _socket
 import ssl
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 READ_SIZE = 65536
 RECORDS = 131072
@@ -19,6 +21,9 @@ class Plain:
     """A socket as it is."""
 
     __slots__ = ("_out", "_sock")
+
+    certificate: Mapping[str, Any] | None = None
+    """That the client has shown, as ``ssl.SSLObject.getpeercert`` gives it, once it is verified."""
 
     def __init__(self, sock: _socket.socket) -> None:
         self._sock = sock
@@ -81,7 +86,7 @@ class Plain:
 class Tls(Plain):
     """A socket with TLS in between, by memory buffers: the loop sees one kind of connection only."""
 
-    __slots__ = ("_clear", "_incoming", "_is_open", "_object", "_outgoing")
+    __slots__ = ("_clear", "_incoming", "_is_open", "_object", "_outgoing", "certificate")
 
     def __init__(self, sock: _socket.socket, context: ssl.SSLContext) -> None:
         super().__init__(sock)
@@ -89,6 +94,7 @@ class Tls(Plain):
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._is_open = False
+        self.certificate = None
         self._clear = _NOTHING
         """What waits for being encrypted."""
 
@@ -106,6 +112,7 @@ class Tls(Plain):
             if not self._is_open:
                 self._object.do_handshake()
                 self._is_open = True
+                self.certificate = self._object.getpeercert() or None
             while piece := self._object.read(READ_SIZE):
                 pieces.append(piece)
         except ssl.SSLWantReadError:

@@ -165,9 +165,6 @@ def _jwt_faults(auth: AuthSettings, source_of: SourceOf) -> Iterator[Fault]:
         yield source_of("auth", "algorithms").fault(
             f"auth.algorithms: {min(symmetric)} needs jwt_secret_file; with public keys anybody could sign by it"
         )
-    for key in ("jwks_file", "jwt_secret_file"):
-        if (file := getattr(auth, key)) and (reason := _unreadable(Path(file))):
-            yield source_of("auth", key).fault(f"auth.{key}: {file} cannot be read: {reason}")
     url = urlsplit(auth.jwks_url)
     is_safe = url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or ""))
     if auth.jwks_url and not (is_safe and url.hostname):

@@ -1,10 +1,13 @@
 """Who makes a request, and which routes are for whom: asked once, before a request is routed."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import falcon
 
+from gateway.auth.certificates import forwarded_names, names_in
 from gateway.auth.identities import Identities
+from gateway.auth.proxies import Proxies
 from gateway.errors import Forbidden, Unauthenticated
 from gateway.execution.call import ANONYMOUS, Caller
 
@@ -25,10 +28,17 @@ _ROLES = {"/admin/": frozenset({ADMIN}), "/metrics": OPERATORS}
 class Authentication:
     """Finds out who makes a request, where anybody is asked."""
 
-    def __init__(self, identities: Identities, *, operator: Caller | None) -> None:
-        """``operator``: who comes over the operators' listener; None: it is asked who comes, as anywhere else."""
+    def __init__(
+        self, identities: Identities, *, operator: Caller | None, identity_header: str = "", proxies: Proxies
+    ) -> None:
+        """``operator``: who comes over the operators' listener; None: it is asked who comes, as anywhere else.
+
+        ``identity_header``: in which ``proxies`` name the certificates that they have seen; empty: there is none.
+        """
         self._identities = identities
         self._operator = operator
+        self._identity_header = f"HTTP_{identity_header.upper().replace('-', '_')}" if identity_header else None
+        self._proxies = proxies
 
     def caller_of(self, request: falcon.Request) -> Caller:
         """Return who makes the request.
@@ -52,13 +62,28 @@ class Authentication:
         return caller
 
     def _identify(self, env: dict[str, Any]) -> Caller:
+        forwarded: str | None = None if self._identity_header is None else env.get(self._identity_header)
+        # SECURITY: refused from anybody else, credentials or not: somebody wants to be taken for somebody.
+        if forwarded is not None and not self._proxies.trusts(env.get("gateway.peer") or env.get("REMOTE_ADDR", "")):
+            raise Unauthenticated
         authorization: str | None = env.get("HTTP_AUTHORIZATION")
         if authorization is None:
-            return self._identities.of_strangers
+            if forwarded is not None:
+                return self._identities.of_names(forwarded_names(forwarded))
+            certificate = _certificate_of(env)
+            return self._identities.of_names(names_in(certificate)) if certificate else self._identities.of_strangers
         scheme, _, credentials = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated
         return self._identities.of_bearer(credentials.strip(" "))
+
+
+def _certificate_of(env: dict[str, Any]) -> Mapping[str, Any] | None:
+    """The certificate that the client's connection was made with, verified, where the server we run under has it."""
+    certificate: Mapping[str, Any] | None = env.get("gateway.certificate")
+    if certificate is None and (sock := env.get("gunicorn.socket")) is not None and hasattr(sock, "getpeercert"):
+        certificate = sock.getpeercert()
+    return certificate
 
 
 def _require(caller: Caller, path: str) -> None:

@@ -28,6 +28,7 @@ class Proxies:
     def unwrap(self, environ: dict[str, Any]) -> None:
         """Take client and scheme from the headers of trusted proxies, the nearest first; drop those of all others."""
         environ["gateway.forwarded"] = True  # as far as its sender is to be believed
+        environ["gateway.peer"] = environ["REMOTE_ADDR"]
         hops = environ.pop("HTTP_X_FORWARDED_FOR", "").split(",")
         scheme = environ.pop("HTTP_X_FORWARDED_PROTO", "")
         for key in FORWARDED:
