@@ -258,44 +258,100 @@ def test_soon_every_worker_answers_what_is_right(change: Change, schema: Cluster
                 assert is_right()
 
 
-@pytest.mark.parametrize(
-    ("before", "query", "migration"),
-    [
-        (
-            "CREATE FUNCTION moved.f() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1';",
-            "SELECT moved.f() AS a",
-            "CREATE OR REPLACE FUNCTION moved.f() RETURNS int LANGUAGE sql VOLATILE AS"
-            " $$ SELECT length(set_config('moved.mark', 'left behind', false)) $$",
-        ),
-        (
-            "CREATE TABLE moved.t (a int)",
-            "INSERT INTO moved.t VALUES (1) RETURNING a",
-            "CREATE FUNCTION moved.f() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN PERFORM set_config('moved.mark', 'left behind', false); RETURN NEW; END $$;"
-            " CREATE TRIGGER t BEFORE INSERT ON moved.t FOR EACH ROW EXECUTE FUNCTION moved.f()",
-        ),
-    ],
-    ids=["a function is made volatile", "a trigger is added"],
-)
-def test_soon_nothing_is_left_in_a_session_for_the_next_caller(
-    before: str, query: str, migration: str, schema: Cluster, tmp_path: Path
-) -> None:
-    changes = [
-        Change("", "", query, "{}", "", None),
-        Change("", "", "SELECT current_setting('moved.mark', true) AS mark", "{}", "", None, "$"),
-        Change("", "", "-- @access write\nSELECT current_setting('moved.mark', true) AS mark", "{}", "", None, "$"),
-    ]
-    sql(schema, before)
+LEAVES = "length(set_config('moved.mark', 'left behind', false))"
+"""What leaves something in a session."""
+ENDS = {
+    "a function is made volatile": (
+        "CREATE FUNCTION moved.f() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1'",
+        "SELECT moved.f() AS a",
+        f"CREATE OR REPLACE FUNCTION moved.f() RETURNS int LANGUAGE sql VOLATILE AS $$ SELECT {LEAVES} $$",
+    ),
+    "a trigger is added": (
+        "CREATE TABLE moved.triggered (a int)",
+        "INSERT INTO moved.triggered VALUES (1) RETURNING a",
+        "CREATE TRIGGER t BEFORE INSERT ON moved.triggered FOR EACH ROW EXECUTE FUNCTION moved.trace()",
+    ),
+    "a trigger is added to a table that a deletion cascades to": (
+        "CREATE TABLE moved.mother (a int PRIMARY KEY); INSERT INTO moved.mother SELECT generate_series(1, 1000);"
+        " CREATE TABLE moved.child (a int REFERENCES moved.mother ON DELETE CASCADE);"
+        " INSERT INTO moved.child SELECT a FROM moved.mother",
+        "DELETE FROM moved.mother WHERE a = (SELECT min(a) FROM moved.mother) RETURNING a",
+        "CREATE TRIGGER t BEFORE DELETE ON moved.child FOR EACH ROW EXECUTE FUNCTION moved.trace()",
+    ),
+    "a default is given": (
+        "CREATE TABLE moved.defaulted (a int, b int)",
+        "INSERT INTO moved.defaulted (a) VALUES (1) RETURNING a",
+        "ALTER TABLE moved.defaulted ALTER b SET DEFAULT moved.leave()",
+    ),
+    "a column's check is added": (
+        "CREATE TABLE moved.checked (a int)",
+        "INSERT INTO moved.checked VALUES (1) RETURNING a",
+        "ALTER TABLE moved.checked ADD CHECK (moved.leave() > a)",
+    ),
+    "a domain's check is added": (
+        "CREATE DOMAIN moved.little AS int",
+        "SELECT 1::moved.little AS a",
+        "ALTER DOMAIN moved.little ADD CHECK (moved.leave() > VALUE)",
+    ),
+    "a policy is added": (
+        "CREATE TABLE moved.guarded (a int); INSERT INTO moved.guarded VALUES (1)",
+        "SELECT a FROM moved.guarded",
+        "CREATE POLICY p ON moved.guarded USING (moved.leave() > a);"
+        " ALTER TABLE moved.guarded ENABLE ROW LEVEL SECURITY",
+    ),
+    "a view takes a table's place": (
+        "CREATE TABLE moved.placed (a int); INSERT INTO moved.placed VALUES (1)",
+        "SELECT a FROM moved.placed",
+        "DROP TABLE moved.placed; CREATE VIEW moved.placed AS SELECT moved.leave() AS a",
+    ),
+    "a rule is added": (
+        "CREATE TABLE moved.ruled (a int)",
+        "INSERT INTO moved.ruled VALUES (1) RETURNING a",
+        "CREATE RULE r AS ON INSERT TO moved.ruled DO ALSO SELECT moved.leave()",
+    ),
+    "an index on an expression is added": (
+        "CREATE TABLE moved.indexed (a int)",
+        "INSERT INTO moved.indexed VALUES (1) RETURNING a",
+        "CREATE INDEX ON moved.indexed (moved.falsely_immutable(a))",
+    ),
+    "a function is overloaded": (
+        "SELECT",
+        "SELECT moved.g('a') AS a",
+        "CREATE FUNCTION moved.g(text) RETURNS int LANGUAGE sql AS 'SELECT moved.leave()'",
+    ),
+}
+SET_UP = f"""
+CREATE FUNCTION moved.leave() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN {LEAVES}; END $$;
+CREATE FUNCTION moved.falsely_immutable(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+    $$ BEGIN RETURN {LEAVES}; END $$;
+CREATE FUNCTION moved.trace() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM {LEAVES}; RETURN coalesce(NEW, OLD); END $$;
+CREATE FUNCTION moved.g(varchar) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';
+"""
+
+
+def test_soon_nothing_is_left_in_a_session_for_the_next_caller(schema: Cluster, tmp_path: Path) -> None:
+    mark = "SELECT current_setting('moved.mark', true) AS mark"
+    changes = [Change("", "", query, "{}", "", None, "") for _, query, _ in ENDS.values()]
+    changes += [Change("", "", text, "{}", "", None, "$") for text in (mark, f"-- @access write\n{mark}")]
+    readers = [f"q{len(ENDS)}", f"q{len(ENDS) + 1}"]
+    sql(schema, SET_UP + "; ".join(before for before, _, _ in ENDS.values()))
     with serving(schema, tmp_path, *changes) as node, each_worker(node) as clients:
         for client in clients:
-            assert client.post("/query/q0", json={}).status_code == 200
-        sql(schema, migration)
+            for number, what in enumerate(ENDS):
+                answer = client.post(f"/query/q{number}", json={})
+                assert answer.status_code == 200, (what, answer.text)
+        sql(schema, "; ".join(migration for _, _, migration in ENDS.values()))
         schema.wait_until_caught_up()
         time.sleep(NOTICED)
+        leaking = set()
         for client in clients * 5:
-            assert client.post("/query/q0", json={}).status_code == 200
-            for reader in ("q1", "q2"):
-                assert client.post(f"/query/{reader}", json={}).json()["value"] in (None, "")
+            for number, what in enumerate(ENDS):
+                answer = client.post(f"/query/q{number}", json={})
+                assert answer.status_code == 200, (what, answer.text)
+                if any(client.post(f"/query/{reader}", json={}).json()["value"] for reader in readers):
+                    leaking.add(what)
+        assert not leaking
 
 
 def test_a_migration_breaks_the_queries_that_it_contradicts_and_no_others(schema: Cluster, tmp_path: Path) -> None:
