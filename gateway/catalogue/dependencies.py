@@ -11,6 +11,8 @@ SETTINGS = "settings"
 was set when they began."""
 _OF_ALL = frozenset({"operators", "casts", "memberships", "path"})
 """Parts of a look that concern every query."""
+ALWAYS = _OF_ALL | {SETTINGS}
+"""Parts that every look is at, whatever is watched. What there is nothing of has no hash."""
 
 
 class Dependencies(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -4,12 +4,12 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 
 from gateway.catalogue.query import Catalogue
-from gateway.errors import GatewayError, NoEndpoint
+from gateway.errors import GatewayError, NoEndpoint, PoolTimeout, QueueFull
 from gateway.events import LearningInterrupted, LearningNotShared, Observer
 from gateway.execution.plans import Plans
 from gateway.node.election import Election
@@ -17,6 +17,7 @@ from gateway.node.learning import PER_LOOK, PER_QUERY, Learning
 from gateway.node.learnt import Asked, Entry, Failed, Learnt, LearntFile, Looked, Stale
 from gateway.node.snapshots import LearningStatus, Snapshot
 from gateway.node.tasks import Task
+from gateway.pool.lease import LeaseRequest
 from gateway.pool.pool import Pool
 from gateway.postgres.session import Session
 
@@ -250,11 +251,21 @@ class Learner:
     def _lend(self) -> Iterator[Session]:
         """Lend a connection of a group that writes, if one has an endpoint, or else of any: it is counted as theirs.
 
-        A standby may be behind; the primary is what a migration changes first.
+        A standby may be behind; the primary is what a migration changes first. So while all connections of a group that
+        writes are in use, a connection of another group is lent only if it is to the same endpoint.
         """
-        for group in sorted(self._pool.groups.values(), key=lambda group: not group.access_write):
-            if group.serving:
-                with group.lease(monotonic() + PATIENCE) as lease:
-                    yield lease.connection
-                return
-        raise NoEndpoint("no server has answered yet")
+        groups = [group for group in self._pool.groups.values() if group.serving]
+        if not groups:
+            raise NoEndpoint("no server has answered yet")
+        groups.sort(key=lambda group: not group.access_write)
+        request = LeaseRequest(only=frozenset(groups[0].serving))
+        with ExitStack() as stack:
+            for group in groups:
+                try:
+                    lease = stack.enter_context(group.lease(monotonic() + PATIENCE / len(groups), request))
+                except (PoolTimeout, QueueFull, NoEndpoint):
+                    if group is groups[-1]:
+                        raise
+                else:
+                    break
+            yield lease.connection

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from time import monotonic
 
-from gateway.catalogue.dependencies import SETTINGS, Dependencies
+from gateway.catalogue.dependencies import ALWAYS, SETTINGS, Dependencies
 from gateway.errors import GatewayError
 from gateway.events import BugFound, CatalogueChanged, Observer, QueryRefused
 from gateway.execution.plans import Known, Plans
@@ -107,7 +107,7 @@ class Learning:
         if seen is not self._look:
             self._compare(seen, is_unwritten=self._look is not None and seen.moment == self._look.moment)
             self._look, self._looked_for = seen, self._watched
-            self._watched_parts = self._watched.parts | seen.parts.keys()
+            self._watched_parts = self._watched.parts | seen.parts.keys() | ALWAYS
         self._locked.clear()
         self._plans.confirmed = True
         self.looked_at = began

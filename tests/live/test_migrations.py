@@ -3,6 +3,7 @@
 Nobody is told of the migration, and no call but the test's own makes anybody doubt.
 """
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -374,3 +375,46 @@ def test_a_migration_breaks_the_queries_that_it_contradicts_and_no_others(schema
         sql(schema, "ALTER TABLE moved.t ADD a int")
         for client in clients:
             wait_until(lambda client=client: client.post("/query/q0", json={}).status_code == 200, "mended", NOTICED)  # type: ignore[misc]
+
+
+def test_a_migration_is_noticed_while_every_connection_for_writes_is_in_use(schema: Cluster, tmp_path: Path) -> None:
+    hold = Change("", "", "-- @timeout 20s\n-- @access write\nSELECT pg_sleep(:seconds::float8)", "", "", None, "!")
+    read = Change("", "", "SELECT * FROM moved.t", "{}", "", None, "^")
+    sql(schema, "CREATE TABLE moved.t (a int); INSERT INTO moved.t VALUES (1)")
+    groups = {"groups.read": {"access": "read", "size": 2}, "groups.write": {"access": "write", "size": 1}}
+    text = "\n".join(f"-- name: q{number}{each.kind}\n{each.query}\n" for number, each in enumerate((hold, read)))
+    with serving_queries(text, schema, tmp_path, groups) as node, node.new_client() as client:
+        holding = threading.Thread(target=client.post, args=["/query/q0"], kwargs={"json": {"seconds": 8}})
+        holding.start()
+        wait_until(lambda: node.health()["groups"]["write"]["leased"] == 1, "the connection is in use")
+        sql(schema, "ALTER TABLE moved.t ADD b int")
+
+        def columns() -> list[str]:
+            return [column["name"] for column in node.client.get("/queries/q1").json()["columns"]]
+
+        wait_until(lambda: columns() == ["a", "b"], "noticed", NOTICED + 1)
+        assert holding.is_alive()
+        holding.join()
+
+
+def test_connections_are_renewed_when_settings_of_the_role_have_changed(schema: Cluster, tmp_path: Path) -> None:
+    changes = [
+        Change("", "", f"{access}SELECT current_setting('moved.setting', true)", "", "", None, "$")
+        for access in ("", "-- @access write\n")
+    ]
+    with serving(schema, tmp_path, *changes) as node, each_worker(node) as clients:
+        asked = [(client, query) for client in clients for query in ("q0", "q1")]
+        assert [client.post(f"/query/{query}", json={}).json()["value"] for client, query in asked] == [None] * 4
+        sql(schema, f"ALTER ROLE {shop.ROLE} IN DATABASE {shop.DATABASE} SET moved.setting = 'new'")
+        try:
+            schema.wait_until_caught_up()
+            for client, query in asked:
+
+                def is_new(client: httpx.Client = client, query: str = query) -> bool:
+                    answer = client.post(f"/query/{query}", json={})
+                    assert answer.status_code == 200, answer.text
+                    return bool(answer.json()["value"] == "new")
+
+                wait_until(is_new, "the new setting", NOTICED + 1)
+        finally:
+            sql(schema, f"ALTER ROLE {shop.ROLE} IN DATABASE {shop.DATABASE} RESET moved.setting")
