@@ -1,7 +1,7 @@
 """The comment lines between a query's header and its statement: annotations, and what is left is its description."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from gateway.catalogue.declarations import read_parameter
@@ -13,6 +13,7 @@ _PAGE = re.compile(r"key\s*\(([^()]*)\)\s+size\s*=\s*([1-9][0-9]{0,5})")
 _COLUMN = re.compile(r"[A-Za-z_\x80-\uffff][\w$]*")
 _ROLE = re.compile(r"[^\s,]+")
 _ANNOTATION = re.compile(r"@(?P<word>[A-Za-z]\S*)\s*(?P<value>.*)", re.DOTALL)
+_NAME = re.compile(r"\w*")
 _PARAM = "param"
 
 
@@ -50,8 +51,12 @@ class Misread(Exception):
     """The value of an annotation is wrong; the message completes ``@word …``."""
 
 
-def read_annotations(comments: Sequence[Comment]) -> tuple[Annotations, list[Comment]]:
-    """Read comment lines; return their annotations and the faults (a line and a sentence each)."""
+def read_annotations(comments: Sequence[Comment], names: Collection[str]) -> tuple[Annotations, list[Comment]]:
+    """Read comment lines; return their annotations and the faults (a line and a sentence each).
+
+    ``names`` are the query's parameters: a line ``@customer_id …`` describes one. Any other word that is unknown is a
+    fault, as what another tool takes for a guard (``@authorize``) must not be passed over.
+    """
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
     parameters: dict[str, tuple[int, Parameter]] = {}
@@ -73,6 +78,8 @@ def read_annotations(comments: Sequence[Comment]) -> tuple[Annotations, list[Com
                 values[ANNOTATIONS[word].field] = ANNOTATIONS[word].read(value)
             except Misread as misread:
                 faults.append(Comment(line, f"@{word} {misread}"))
+        elif _first_name(word) in names:
+            description.append(text)
         elif not word.startswith("sqlc"):
             known = ", ".join(f"@{known}" for known in (_PARAM, *ANNOTATIONS))
             faults.append(Comment(line, f"@{word} is no annotation; there are {known}"))
@@ -80,10 +87,21 @@ def read_annotations(comments: Sequence[Comment]) -> tuple[Annotations, list[Com
     return Annotations(lines, values, tuple(parameters.values()), text), faults
 
 
+def declared_names(comments: Sequence[Comment]) -> frozenset[str]:
+    """The names that ``@param`` lines begin with."""
+    found = (_ANNOTATION.fullmatch(text.strip()) for _, text in comments)
+    return frozenset(_first_name(each["value"]) for each in found if each is not None and each["word"] == _PARAM)
+
+
 def annotation_of(comment: str) -> str | None:
     """The word of the annotation that a comment's text is, if it is one."""
     match = _ANNOTATION.match(comment)
     return match["word"] if match and match["word"] in (_PARAM, *ANNOTATIONS) else None
+
+
+def _first_name(text: str) -> str:
+    match = _NAME.match(text)
+    return match[0] if match else ""
 
 
 def _parameter(line: int, value: str, parameters: dict[str, tuple[int, Parameter]]) -> list[str]:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.catalogue.annotations import ANNOTATIONS, Annotations, read_annotations
+from gateway.catalogue.annotations import ANNOTATIONS, Annotations, declared_names, read_annotations
 from gateway.catalogue.files import read_files
 from gateway.catalogue.headers import Header, read_header
-from gateway.catalogue.placeholders import Marked, find_parameters
+from gateway.catalogue.naming import named
+from gateway.catalogue.placeholders import FaultAt, Marked, find_parameters
 from gateway.catalogue.query import Access, Catalogue, Kind, Parameter, Query, Verb
 from gateway.catalogue.scanning import LEFT_OPEN, Entry, scan
-from gateway.catalogue.statements import Analysis, analyse, is_type
+from gateway.catalogue.statements import Analysis, Unserved, analyse, is_type
 from gateway.errors import Fault, FaultsFound
 from gateway.settings import Settings
 
@@ -23,29 +24,36 @@ def compile_project(settings: Settings) -> Catalogue:
         [Path(path) for path in settings.catalogue.paths],
         groups={name: group.access for name, group in settings.groups.items()},
         timeout=settings.server.timeout,
+        skip=settings.catalogue.unservable == "skip",
     )
 
 
-def compile_catalogue(paths: Sequence[Path], *, groups: Mapping[str, str], timeout: float) -> Catalogue:
+def compile_catalogue(
+    paths: Sequence[Path], *, groups: Mapping[str, str], timeout: float, skip: bool = False
+) -> Catalogue:
     """Compile all query files below ``paths``.
 
     ``groups`` are the configured groups with their access, ``timeout`` is that of a query without one of its own.
+    With ``skip``, an entry with nothing wrong but that its kind of result or of statement cannot be served is left out.
 
     Raises FaultsFound with every fault of every file, in order of file and line. The same files give the same
     catalogue, and the same hash wherever they are.
     """
     files, faults = read_files(paths)
     entries: list[Entry] = []
+    warnings: list[str] = []
     for file in files:
-        found, wrong = scan(file)
-        entries += found
-        faults += wrong
+        scanned = scan(file)
+        entries += scanned.entries
+        faults += scanned.faults
+        warnings += map(str, scanned.warnings)
     if not entries and not faults:
         where = ", ".join(map(str, paths)) or "[catalogue] paths"
         faults.append(Fault(where, 0, "there is no query here: no *.sql file with a `-- name:` header"))
     queries: dict[str, Query] = {}
     places: dict[str, Entry] = {}
-    warnings: list[str] = []
+    left_out: dict[str, str] = {}
+    notes: list[str] = []
     for entry in entries:
         compiler = _Compiler(entry, groups, timeout)
         query = compiler.run()
@@ -55,20 +63,29 @@ def compile_catalogue(paths: Sequence[Path], *, groups: Mapping[str, str], timeo
             compiler.report(f"query {name} is already defined in {first.where}:{first.line}")
         elif name:
             places[name] = entry
+        if compiler.unserved and skip and not compiler.faults:
+            left_out[name] = str(compiler.unserved[0])
+            warnings += [f"{fault}; {name} is left out" for fault in compiler.unserved]
+        else:
+            faults += compiler.unserved
         faults += compiler.faults
         warnings += compiler.warnings
+        notes += compiler.notes
         if query is not None:
             queries[query.name] = query
     if faults:
         raise FaultsFound(sorted(set(faults)))
     ordered = dict(sorted(queries.items()))
-    return Catalogue(ordered, _digest(ordered.values()), tuple(warnings))
+    return Catalogue(ordered, _digest(ordered.values()), tuple(warnings), tuple(notes), left_out)
 
 
 def _digest(queries: Iterable[Query]) -> str:
     """Hash of all that changes how queries are served."""
     plain = [msgspec.structs.replace(query, file="", line=0) for query in queries]
     return hashlib.sha256(msgspec.json.encode(plain, order="deterministic")).hexdigest()
+
+
+_NOTHING = Marked("", (), (), frozenset())
 
 
 class _Compiler:
@@ -80,10 +97,16 @@ class _Compiler:
         self._groups = groups
         self.name = ""
         self.faults: list[Fault] = []
+        self.unserved: list[Fault] = []
+        """What keeps it from being served although nothing is wrong with it."""
         self.warnings: list[str] = []
+        self.notes: list[str] = []
 
     def report(self, message: str, line: int = 0) -> None:
-        self.faults.append(Fault(self._entry.where, line or self._entry.line, message))
+        self.faults.append(self._fault(message, line))
+
+    def _fault(self, message: str, line: int = 0) -> Fault:
+        return Fault(self._entry.where, line or self._entry.line, message)
 
     def run(self) -> Query | None:
         """Give the query back if nothing is wrong with it."""
@@ -93,37 +116,61 @@ class _Compiler:
             self.report(message)
         if header is not None:
             self.name = entry.prefix + header.name
-        annotations, misread = read_annotations(entry.comments)
+            if header.unserved:
+                self.unserved.append(self._fault(header.unserved))
+        marked, analysis = self._statement(header) if not entry.broken else (_NOTHING, None)
+        annotations, misread = read_annotations(entry.comments, marked.names)
         for line, message in misread:
             self.report(message, line)
         self._check_words(header, annotations)
-        query = self._statement(header, annotations) if not entry.broken else None
+        parameters = self._parameters(marked, annotations) if not entry.broken and entry.body else ()
+        query = None
+        if header is not None and analysis is not None:
+            access = self._access(analysis, annotations)
+            self._check_kind(header.kind, analysis, annotations)
+            self._check_annotations(access, annotations)
+            query = self._query(header, analysis, access, annotations, parameters)
         if entry.hidden and self.faults:
             self.report(LEFT_OPEN, entry.hidden)
         elif entry.hidden:
             self.warnings.append(f"{entry.where}:{entry.hidden}: a `-- name:` line inside a string is no header")
-        return query if not self.faults else None
+        return query if not self.faults and not self.unserved else None
 
-    def _statement(self, header: Header | None, annotations: Annotations) -> Query | None:
+    def _statement(self, header: Header | None) -> tuple[Marked, Analysis | None]:
+        """The text with its parameters, named as far as it can be, and what its parser finds."""
         entry = self._entry
         if not entry.body:
             self.report("there is no statement below this header")
-            return None
+            return _NOTHING, None
+        # What is left out is not looked at: a script (`#`) may have many statements.
+        if header is not None and header.unserved:
+            return _NOTHING, None
         marked, misplaced = find_parameters(entry.body, None if header is None else header.declared)
-        for fault in misplaced:
-            self.report(fault.message, entry.line_of(fault.offset))
-        parameters = self._parameters(marked, annotations)
+        self._report_all(misplaced)
         if misplaced:
-            return None
-        analysis, wrong = analyse(marked)
-        for fault in wrong:
-            self.report(fault.message, entry.line_of(fault.offset))
-        if analysis is None or header is None:
-            return None
-        access = self._access(analysis, annotations)
-        self._check_kind(header.kind, analysis, annotations)
-        self._check_annotations(access, annotations)
-        return self._query(header, analysis, access, annotations, parameters)
+            return marked, None
+        try:
+            analysis, wrong = analyse(marked)
+        except Unserved as unserved:
+            self.unserved.append(self._fault(str(unserved), entry.body_line))
+            return marked, None
+        self._report_all(wrong)
+        if analysis is None:
+            return marked, None
+        if marked.doubled:
+            self._warn("%% stands for itself here, as psycopg's doubling is not undone: write %")
+        names = named(marked, analysis.hints, declared_names(entry.comments))
+        if marked.unnamed:
+            numbered = ", ".join(f"${index + 1} {names[index]}" for index in sorted(marked.unnamed))
+            self.notes.append(f"{entry.where}:{entry.line}: {self.name}: {numbered}")
+        return marked._replace(names=names), analysis
+
+    def _report_all(self, faults: Iterable[FaultAt]) -> None:
+        for fault in faults:
+            self.report(fault.message, self._entry.line_of(fault.offset))
+
+    def _warn(self, message: str) -> None:
+        self.warnings.append(f"{self._entry.where}:{self._entry.line}: query {self.name}: {message}")
 
     def _query(
         self,
@@ -154,7 +201,7 @@ class _Compiler:
         declared: dict[str, Parameter] = {}
         for line, parameter in annotations.parameters:
             declared[parameter.name] = parameter
-            if parameter.name not in marked.names:
+            if parameter.name not in marked.names and not self.unserved:
                 there = f"; it has {', '.join(marked.names)}" if marked.names else ""
                 self.report(f"@param {parameter.name}: the statement has no such parameter{there}", line)
         parameters = [declared.get(name, Parameter(name)) for name in marked.names]
@@ -194,13 +241,14 @@ class _Compiler:
         returns = statement.source is not None or statement.verb is Verb.CALL
         if kind is not Kind.EXEC and not returns:
             verb = statement.verb.upper()
-            self.report(f"{verb} without RETURNING has no rows for kind {kind}: use `!` or `:exec`, or add RETURNING")
-        place = f"{self._entry.where}:{self._entry.line}: query {self.name}"
+            instead = ", or add RETURNING" if statement.verb.is_prepared else ""
+            rows = "without RETURNING has no rows" if instead else "has no rows"
+            self.report(f"{verb} {rows} for kind {kind}: use `!` or `:exec`{instead}")
         if "max_rows" in annotations.lines and kind is not Kind.MANY:
-            self.warnings.append(f"{place}: @max_rows has no effect, the kind is {kind}")
+            self._warn(f"@max_rows has no effect, the kind is {kind}")
         if kind in (Kind.MANY, Kind.ONE):
             for column in analysis.duplicates:
-                self.warnings.append(f"{place}: two columns are called {column}")
+                self._warn(f"two columns are called {column}")
 
     def _check_annotations(self, access: Access, annotations: Annotations) -> None:
         for word, line in annotations.lines.items():

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from gateway.catalogue.query import Kind
 
-HEADER = re.compile(r"--\s*name\s*:\s*(?P<rest>.*?)\s*$", re.DOTALL)
-"""A comment that begins a query."""
+HEADER = re.compile(r"(?:--|/\*)[ \t]*name[ \t]*:[ \t]*(?P<rest>[^\r\n]*?)\s*(?:\*/)?\s*(?:[\r\n]|$)")
+"""A comment that begins a query; of a block comment the first line."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _FORM = re.compile(r"(?P<name>[^\s()^$!<*#:]*)\s*(?:\((?P<declared>[^()]*)\))?\s*(?P<kind>\S*)")
 
@@ -23,8 +23,19 @@ _KINDS = {
     ":one": Kind.ONE,
     ":exec": Kind.EXEC,
     ":execrows": Kind.EXEC,
+    ":execresult": Kind.EXEC,
 }
-_UNSERVED = re.compile(r"#|:(copyfrom|batch\w*|execresult|execlastid)")
+_SERVED = "there are ^ $ ! <! and :one :many :exec :execrows"
+_INSTEAD = "use :exec, :one or :many, and send a list of objects or a bulk body"
+_UNSERVED = {
+    "#": "a query is one statement",
+    ":copyfrom": _INSTEAD,
+    ":batchexec": _INSTEAD,
+    ":batchone": _INSTEAD,
+    ":batchmany": _INSTEAD,
+    ":execlastid": "use :one, and add RETURNING",
+}
+"""Result kinds of the two conventions that cannot be served, with what to do."""
 
 
 class Header(NamedTuple):
@@ -35,6 +46,8 @@ class Header(NamedTuple):
     declared: tuple[str, ...] | None
     """The parameter list, if there is one."""
     kind: Kind
+    unserved: str = ""
+    """Why its result kind cannot be served; empty if it can."""
 
 
 def is_name(text: str) -> bool:
@@ -54,16 +67,17 @@ def read_header(rest: str) -> tuple[Header | None, list[str]]:
         return None, [f'cannot read the header "{rest}": expected NAME, perhaps (parameters), perhaps a result kind']
     faults: list[str] = []
     word = form["kind"]
-    if _UNSERVED.fullmatch(word):
-        faults.append(f"result kind {word} cannot be served; there are ^ $ ! <! and :one :many :exec :execrows")
+    unserved = ""
+    if word in _UNSERVED:
+        unserved = f"result kind {word} cannot be served: {_UNSERVED[word]}"
     elif word not in _KINDS:
-        faults.append(f'"{word}" is no result kind; there are ^ $ ! <! and :one :many :exec :execrows')
+        faults.append(f'"{word}" is no result kind; {_SERVED}')
     declared = None if form["declared"] is None else _declared(form["declared"], faults)
     name = form["name"]
     if not is_name(name):
-        faults.append(f'"{name}" cannot be a query\'s name: a letter or _, then at most 63 letters, digits, _ and -')
+        faults.append(f'"{name}" cannot be a query\'s name: a letter or _, then at most 127 letters, digits, _ and -')
         return None, faults
-    return Header(name, declared, _KINDS.get(word, Kind.EXEC)), faults
+    return Header(name, declared, _KINDS.get(word, Kind.EXEC), unserved), faults
 
 
 def _declared(text: str, faults: list[str]) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Where a statement's text holds parameters, in every spelling: ``:name``, ``$1``, ``@name``, ``sqlc.arg(name)``.
 
+In one statement ``$1`` may stand beside names: numbers stay, names take the numbers that are free, as in sqlc.
+
 The lexer gives the same tokens for ``arr[lo:hi]`` and for a parameter; they differ by this rule: inside
 ``[…]`` and ``JSON_OBJECT(…)`` a colon after something that ends an operand separates, everywhere else a colon that
 touches a name is a parameter.
@@ -26,6 +28,11 @@ _OPERATORS = frozenset({
 """Operators that nobody means to end in @: in ``id=@id`` the lexer sees the operator ``=@``."""
 
 _SEPARATED = ("JSON_OBJECT", "JSON_OBJECTAGG")
+
+_NOT = ("NOT", "NOT_LA")
+
+_MACROS = {"arg": "name", "narg": "name", "slice": "ids", "embed": "orders"}
+"""What sqlc expands, with an example of what each takes."""
 
 
 class FaultAt(NamedTuple):
@@ -54,6 +61,10 @@ class Marked(NamedTuple):
     """Of the parameters, in the order of ``$1`` …."""
     nullable: frozenset[str]
     """Parameters that sqlc gives NULL for when they are left out."""
+    unnamed: frozenset[int] = frozenset()
+    """Indices of parameters that the text only numbers; they are called ``arg1`` … here."""
+    doubled: bool = False
+    """Whether there is a ``%%``, which stands for one ``%`` in texts that psycopg reads."""
 
     def text(self, start: int = 0, end: int | None = None) -> Text:
         """The text, or a part of it that cuts no parameter in two; untouched outside of parameters.
@@ -79,6 +90,11 @@ class Marked(NamedTuple):
             seen += width
         return len(self.body)
 
+    def spelling(self, offset: int) -> str | None:
+        """How the parameter is written that the whole rendered text has at this offset; None if there is none."""
+        start = self.origin(offset)
+        return next((self.body[s.start : s.end] for s in self.spans if s.start == start and s.parameter is not None), None)
+
     def _parts(self, start: int, end: int) -> Iterator[tuple[int, str, int | None]]:
         at, before = start, ""
         for span in self.spans:
@@ -99,18 +115,20 @@ class Marked(NamedTuple):
 def find_parameters(body: str, declared: Sequence[str] | None) -> tuple[Marked, list[FaultAt]]:
     """Find the parameters of a statement that is known to lex; ``declared`` is the header's list, if it has one.
 
-    The order of parameters is the list's, else that of ``$n``, else that of first appearance.
+    The order of parameters is the list's, else that of ``$n``; names have the free numbers by first appearance.
     """
     finder = _Finder(body)
     finder.run()
-    if finder.numbers and finder.uses:
-        late = max(finder.numbers[0].start, finder.uses[0].start)
-        finder.faults.append(FaultAt(late, "$n and named parameters cannot be mixed in one query"))
-    names = _numbered(finder, declared) if finder.numbers else _named(finder, declared)
-    index = {name: position for position, name in enumerate(names)}
-    spans = [Span(use.start, use.end, index.get(use.name, 0), "") for use in finder.uses]
-    spans += [Span(use.start, use.end, int(use.name) - 1, "") for use in finder.numbers]
-    marked = Marked(body, tuple(sorted([*spans, *finder.embeds])), tuple(names), frozenset(finder.nullable))
+    names, index, unnamed = _listed(finder, declared) if declared is not None else _numbered(finder)
+    spans = [Span(use.start, use.end, index.get(use.name, 0), "") for use in (*finder.uses, *finder.numbers)]
+    marked = Marked(
+        body,
+        tuple(sorted([*spans, *finder.replaced])),
+        tuple(names),
+        frozenset(finder.nullable),
+        frozenset(unnamed),
+        finder.doubled,
+    )
     return marked, sorted(finder.faults)
 
 
@@ -118,19 +136,24 @@ class _Use(NamedTuple):
     start: int
     end: int
     name: str
+    """With the dollar sign where it is a number."""
 
 
 class _Finder:
     """Walks the tokens once, knowing which bracket it is in and whether the token before ends an operand."""
 
     def __init__(self, body: str) -> None:
+        self._body = body
         self._tokens = [token for token in tokens(body) if not token.is_comment]
         self._brackets: list[str] = []
         self._operand = False
+        self._before = ""
+        """Kind of the token before; of a NOT IN both."""
         self.uses: list[_Use] = []
         self.numbers: list[_Use] = []
-        self.embeds: list[Span] = []
+        self.replaced: list[Span] = []
         self.nullable: set[str] = set()
+        self.doubled = False
         self.faults: list[FaultAt] = []
 
     def run(self) -> None:
@@ -151,10 +174,13 @@ class _Finder:
         elif token.kind == "PARAM":
             self._number(token)
         if taken:
-            self._operand = True
+            self._operand, self._before = True, ""
             return taken
         self._enter_or_leave(index)
         self._operand = self._ends_operand(token)
+        negated = token.kind == "IN_P" and self._before in _NOT
+        self._before = "NOT IN_P" if negated else token.kind
+        self.doubled |= "%%" in token.text and token.kind in ("Op", "SCONST")
         return 1
 
     def _touching(self, index: int) -> Token | None:
@@ -209,38 +235,62 @@ class _Finder:
         return 0
 
     def _sqlc(self, index: int) -> int:
-        """``sqlc.arg(name)``, ``sqlc.narg('name')``, ``sqlc.embed(table)``."""
+        """``sqlc.arg(name)``, ``sqlc.narg('name')``, ``sqlc.slice(name)``, ``sqlc.embed(table)``."""
         found = self._tokens[index : index + 6]
         if [token.kind for token in found[1:4:2]] != [".", "("] or not found[2].is_word:
             return 0
         call, verb = found[0], found[2].text.lower()
-        whole = len(found) == 6 and found[5].kind == ")"
-        if verb not in ("arg", "narg", "embed") or not whole:
-            hint = "; write = ANY(:name) with an array" if verb == "slice" else ""
-            self._fault(call, f"sqlc.{verb} is not one of sqlc.arg(name), sqlc.narg(name), sqlc.embed(table){hint}")
+        if verb not in _MACROS:
+            self._fault(call, f"sqlc.{verb} is not one of " + ", ".join(f"sqlc.{known}(name)" for known in _MACROS))
+            return 3
+        wrong = _miscalled(found[4:])
+        if wrong:
+            self._fault(call, f"sqlc.{verb} takes one name, as in sqlc.{verb}({_MACROS[verb]}): {wrong}")
             return 3
         name, end = found[4], found[5].end
         if verb == "embed":
-            self.embeds.append(Span(call.start, end, None, name.text))
+            self.replaced.append(Span(call.start, end, None, name.text))
             return 6
-        bare = name._replace(text=name.text.strip("'")) if name.kind == "SCONST" else name
+        bare = name._replace(text=name.text.strip("'\""))
         if verb == "narg":
             self.nullable.add(bare.text)
+        elif verb == "slice":
+            self._slice(index)
         self._use(call.start, bare, "", end)
         return 6
+
+    def _slice(self, index: int) -> None:
+        """``x IN (sqlc.slice(ids))`` is ``x = ANY(ids)``; elsewhere a slice is the array itself."""
+        around = self._tokens[max(index - 3, 0) : index]
+        after = self._tokens[index + 6] if index + 6 < len(self._tokens) else None
+        if [token.kind for token in around[-2:]] != ["IN_P", "("] or after is None or after.kind != ")":
+            return
+        negated = around[0].kind in _NOT
+        begin = around[0] if negated else around[-2]
+        self.replaced.append(Span(begin.start, around[-1].end, None, "<> ALL(" if negated else "= ANY("))
 
     def _use(self, start: int, name: Token, sign: str, end: int | None = None) -> None:
         if not is_parameter(name.text):
             rule = "a letter or _, then at most 62 letters, digits and _"
             self.faults.append(FaultAt(start, f"{sign}{name.text} cannot be a parameter's name: {rule}"))
             return
-        self.uses.append(_Use(start, name.end if end is None else end, name.text))
+        end = name.end if end is None else end
+        self._no_list(start, end)
+        self.uses.append(_Use(start, end, name.text))
 
     def _number(self, token: Token) -> None:
         if int(token.text[1:]) == 0:
             self._fault(token, "parameters are numbered from $1")
             return
-        self.numbers.append(_Use(token.start, token.end, token.text[1:]))
+        self._no_list(token.start, token.end)
+        self.numbers.append(_Use(token.start, token.end, token.text))
+
+    def _no_list(self, start: int, end: int) -> None:
+        """``IN :ids`` is what psycopg makes a list of."""
+        if self._before in ("IN_P", "NOT IN_P"):
+            meant = "<> ALL" if self._before == "NOT IN_P" else "= ANY"
+            written = self._body[start:end]
+            self.faults.append(FaultAt(start, f"IN {written} is no SQL: write {meant}({written}), which takes an array"))
 
     def _no_field(self, index: int) -> None:
         """``:a.b`` is an attribute in aiosql and nothing in SQL."""
@@ -253,37 +303,52 @@ class _Finder:
         self.faults.append(FaultAt(token.start, message))
 
 
-def _numbered(finder: _Finder, declared: Sequence[str] | None) -> list[str]:
-    used = {int(use.name): use for use in reversed(finder.numbers)}
-    if declared is not None:
-        for number, use in sorted(used.items()):
-            if number > len(declared):
-                finder.faults.append(FaultAt(use.start, f"${number} is not in the header's parameter list"))
-        _unused(finder, [name for number, name in enumerate(declared, 1) if number not in used])
-        return list(declared)
-    highest = max(used)
-    gap = next(number for number in count(1) if number not in used)
-    if gap < highest:
-        finder.faults.append(FaultAt(used[highest].start, f"${highest} is used, but ${gap} is not"))
-        return []
-    return [f"arg{number}" for number in range(1, highest + 1)]
+def _miscalled(found: Sequence[Token]) -> str:
+    """What is wrong between the parentheses of a call of sqlc's; empty where a name stands there alone."""
+    if not found or found[0].kind == ")":
+        return "it is called without one"
+    name = found[0]
+    if not (name.is_word or name.kind in ("SCONST", "IDENT")):
+        return f"{name.text} is none"
+    if len(found) < 2 or found[1].kind != ")":
+        return f"more than {name.text} stands there"
+    return ""
 
 
-def _named(finder: _Finder, declared: Sequence[str] | None) -> list[str]:
-    used = {use.name: use for use in reversed(finder.uses)}
-    if declared is None:
-        return list(dict.fromkeys(use.name for use in finder.uses))
+_Assigned = tuple[list[str], dict[str, int], list[int]]
+"""The names of the parameters, the index of each spelling, and the indices of those that are only numbered."""
+
+
+def _numbered(finder: _Finder) -> _Assigned:
+    numbers = {int(use.name[1:]): use for use in reversed(finder.numbers)}
+    names = list(dict.fromkeys(use.name for use in finder.uses))
+    free = (number for number in count(1) if number not in numbers)
+    taken = dict(zip(free, names, strict=False))
+    given = numbers.keys() | taken.keys()
+    highest = max(given, default=0)
+    if highest > len(given):
+        gap = next(number for number in count(1) if number not in given)
+        use = numbers[highest]
+        finder.faults.append(FaultAt(use.start, f"{use.name} is used, but ${gap} is not"))
+        return [], {}, []
+    called = [taken.get(number, f"arg{number}") for number in range(1, highest + 1)]
+    index = {name: number - 1 for number, name in taken.items()} | {f"${number}": number - 1 for number in numbers}
+    return called, index, [number - 1 for number in numbers]
+
+
+def _listed(finder: _Finder, declared: Sequence[str]) -> _Assigned:
+    """The header's list has all parameters, in the order of their numbers."""
+    index = {name: position for position, name in enumerate(declared)}
+    index |= {f"${number}": number - 1 for number in range(1, len(declared) + 1)}
+    used = {use.name: use for use in reversed((*finder.uses, *finder.numbers))}
     for name, use in sorted(used.items(), key=lambda item: item[1].start):
-        if name not in declared:
+        if name not in index:
             finder.faults.append(FaultAt(use.start, f"{name} is not in the header's parameter list"))
-    _unused(finder, [name for name in declared if name not in used])
-    return list(declared)
-
-
-def _unused(finder: _Finder, names: Sequence[str]) -> None:
-    finder.faults.extend(
-        FaultAt(0, f"{name} is in the header's parameter list, but not in the statement") for name in names
-    )
+    for number, name in enumerate(declared, 1):
+        if name not in used and f"${number}" not in used:
+            message = f"{name} is in the header's parameter list, but not in the statement"
+            finder.faults.append(FaultAt(0, message))
+    return list(declared), index, []
 
 
 def _is_word(character: str) -> bool:

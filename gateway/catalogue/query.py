@@ -36,6 +36,15 @@ class Verb(StrEnum):
     DELETE = "delete"
     MERGE = "merge"
     CALL = "call"
+    TRUNCATE = "truncate"
+    REFRESH = "refresh"
+    ANALYZE = "analyze"
+    NOTIFY = "notify"
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether PREPARE takes it; the others are sent as text."""
+        return self not in (Verb.CALL, Verb.TRUNCATE, Verb.REFRESH, Verb.ANALYZE, Verb.NOTIFY)
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):
@@ -133,3 +142,7 @@ class Catalogue(msgspec.Struct, frozen=True, gc=False):
     hash: str
     """Hex digest over everything that changes how a query is served; independent of file paths and order."""
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What an author may want to know of the queries: the names that numbered parameters were given."""
+    left_out: dict[str, str] = {}
+    """Names of entries that cannot be served and were to be skipped, with the reason of each."""

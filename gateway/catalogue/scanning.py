@@ -19,7 +19,7 @@ from gateway.errors import Fault
 LARGEST = 64 * 1024
 """Bytes of an entry; what the parser takes without harm (see ``lexing.parse``)."""
 
-_HEADER_LINE = re.compile(r"^[ \t]*--[ \t]*name[ \t]*:", re.MULTILINE)
+_HEADER_LINE = re.compile(r"^[ \t]*(?:--|/\*)[ \t]*name[ \t]*:", re.MULTILINE)
 _LINE_END = re.compile(r"\r\n?|\n")
 LEFT_OPEN = "what is quoted here runs over a `-- name:` line: is a quote left open?"
 """The fault of a string that contains what looks like a header."""
@@ -62,8 +62,17 @@ class _Lines:
         return self._starts[self.at(offset) - 1]
 
 
-def scan(file: SourceFile) -> tuple[list[Entry], list[Fault]]:
-    """Cut one file into its entries, in order."""
+class Scanned(NamedTuple):
+    """What is in a file."""
+
+    entries: list[Entry]
+    """In order."""
+    faults: list[Fault]
+    warnings: list[Fault]
+
+
+def scan(file: SourceFile) -> Scanned:
+    """Cut one file into its entries."""
     return _Scan(file).run()
 
 
@@ -74,9 +83,10 @@ class _Scan:
         # NOTE: PostgreSQL's lexer takes a NUL for the end of the text.
         self._text = file.text.replace("\0", " ")
         self._faults: list[Fault] = []
+        self._warnings: list[Fault] = []
         self._entries: list[Entry] = []
 
-    def run(self) -> tuple[list[Entry], list[Fault]]:
+    def run(self) -> Scanned:
         nul = self._file.text.find("\0")
         if nul >= 0:
             self._report(nul, "a NUL character cannot be part of a query file")
@@ -85,7 +95,7 @@ class _Scan:
             found, broken_at, end = self._lex(start)
             self._cut(found, start, broken_at, end)
             start = end
-        return self._entries, self._faults
+        return Scanned(self._entries, self._faults, self._warnings)
 
     def _lex(self, start: int) -> tuple[list[Token], int | None, int]:
         """Tokens from ``start``, where they break off, and where the next attempt begins."""
@@ -139,21 +149,24 @@ class _Scan:
             self._entry(found[head:following], until, broken_at if last else None)
 
     def _is_header(self, token: Token) -> bool:
-        if token.kind != "SQL_COMMENT" or not HEADER.match(token.text):
+        if not token.is_comment or not HEADER.match(token.text):
             return False
         return not self._text[self._lines.start(token.start) : token.start].strip()
 
     def _before_the_first(self, found: Sequence[Token], broken_at: int | None, *, first: bool) -> None:
         statement = next((token for token in found if not token.is_comment), None)
         if statement is not None and first:
-            self._report(statement.start, "SQL before the first `-- name:` header belongs to no query")
+            line = self._lines.at(statement.start)
+            message = "SQL before the first `-- name:` header belongs to no query and is ignored"
+            self._warnings.append(Fault(self._file.where, line, message))
         if broken_at is None:
             self._misplaced(found)
 
     def _entry(self, found: Sequence[Token], end: int, broken_at: int | None) -> None:
         head, rest = found[0], found[1:]
         first = next((index for index, token in enumerate(rest) if not token.is_comment), len(rest))
-        lead = [token for token in rest[:first] if token.kind == "SQL_COMMENT"]
+        lead = _lines_below(head) if head.kind == "C_COMMENT" else []
+        lead += [(token.start, _content(token)) for token in rest[:first] if token.kind == "SQL_COMMENT"]
         statement = rest[first:]
         self._misplaced(statement)
         start, stop = self._span([token for token in statement if not token.is_comment], head.end)
@@ -168,7 +181,7 @@ class _Scan:
                 line=self._lines.at(head.start),
                 prefix=self._file.prefix,
                 header=header["rest"] if header else "",
-                comments=tuple(Comment(self._lines.at(token.start), _content(token)) for token in lead),
+                comments=tuple(Comment(self._lines.at(start), text) for start, text in lead),
                 body=self._text[start:stop],
                 body_line=self._lines.at(start),
                 broken=broken_at is not None or too_long,
@@ -203,6 +216,14 @@ class _Scan:
 
 def _moved(found: list[Token], by: int) -> list[Token]:
     return found if by == 0 else [token._replace(start=token.start + by, end=token.end + by) for token in found]
+
+
+def _lines_below(head: Token) -> list[tuple[int, str]]:
+    """The lines of a block comment that begins with a header, without the first one; each with its offset."""
+    text = head.text.removesuffix("*/")
+    starts = [match.end() for match in _LINE_END.finditer(text)]
+    lines = [text[start:end].strip(" \t\r\n*") for start, end in pairwise([*starts, len(text)])]
+    return [(head.start + start, line) for start, line in zip(starts, lines, strict=True)]
 
 
 def _content(token: Token) -> str:

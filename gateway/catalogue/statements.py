@@ -1,10 +1,12 @@
 """What PostgreSQL's parser finds in a statement: which it is, whether it writes, how its rows can be selected from."""
 
 import functools
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gateway.catalogue.lexing import Node, SyntaxFault, Token, parse, tokens
+from gateway.catalogue.naming import hints
 from gateway.catalogue.placeholders import FaultAt, Marked
 from gateway.catalogue.query import Statement, Text, Verb
 from gateway.catalogue.wrapping import ALIAS, joined
@@ -16,6 +18,10 @@ _VERBS = {
     "DeleteStmt": Verb.DELETE,
     "MergeStmt": Verb.MERGE,
     "CallStmt": Verb.CALL,
+    "TruncateStmt": Verb.TRUNCATE,
+    "RefreshMatViewStmt": Verb.REFRESH,
+    "VacuumStmt": Verb.ANALYZE,
+    "NotifyStmt": Verb.NOTIFY,
 }
 _WRITES = {
     "InsertStmt": "INSERT",
@@ -23,6 +29,10 @@ _WRITES = {
     "DeleteStmt": "DELETE",
     "MergeStmt": "MERGE",
     "CallStmt": "CALL",
+    "TruncateStmt": "TRUNCATE",
+    "RefreshMatViewStmt": "REFRESH MATERIALIZED VIEW",
+    "VacuumStmt": "ANALYZE",
+    "NotifyStmt": "NOTIFY",
     "LockingClause": "a locking clause (FOR UPDATE, FOR SHARE …)",
 }
 _DATA_MODIFYING = ("InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt")
@@ -30,6 +40,11 @@ _COUNTABLE = (Verb.INSERT, Verb.UPDATE, Verb.DELETE)
 """What takes a RETURNING on every version that is served (MERGE does from PostgreSQL 17 on)."""
 _SIDE_EFFECTS = frozenset({"set_config", "setval", "nextval", "pg_notify"})
 _SIDE_EFFECTS_BEGIN = ("lo_", "pg_advisory_lock", "pg_try_advisory_lock", "pg_advisory_unlock")
+_NUMBER = re.compile(r'"(\$\d+)"')
+_SERVED = (
+    "SELECT, VALUES, TABLE, WITH, INSERT, UPDATE, DELETE, MERGE, CALL, TRUNCATE, REFRESH MATERIALIZED VIEW, ANALYZE"
+    " and NOTIFY"
+)
 _RESERVED = f"the name {ALIAS} is the gateway's own"
 
 
@@ -43,23 +58,28 @@ class Analysis(NamedTuple):
     """Functions that no read may call."""
     duplicates: tuple[str, ...]
     """Names that two columns of the result have, as far as the text shows."""
+    hints: dict[int, str]
+    """What the text tells of its parameters, by index: see ``naming``."""
+
+
+class Unserved(Exception):
+    """The statement is of a kind that no query can be; the message says so."""
 
 
 def analyse(marked: Marked) -> tuple[Analysis | None, list[FaultAt]]:
-    """Parse one statement; its analysis, if it can be served, and the faults."""
+    """Parse one statement; its analysis, if nothing is wrong with it, and the faults. Raises Unserved."""
     bare = marked.text()
     try:
         roots = parse(bare.render())
     except SyntaxFault as fault:
-        return None, [FaultAt(0 if fault.offset is None else marked.origin(fault.offset), fault.message)]
+        return None, [_as_written(fault, marked)]
     if len(roots) != 1:
         return None, [FaultAt(0, "a query is one statement; here are " + (str(len(roots)) if roots else "none"))]
     root = roots[0]
     verb = _VERBS.get(root.kind)
-    if verb is None:
+    if verb is None or (verb is Verb.ANALYZE and root.fields.get("is_vacuumcmd")):
         word = next((token.text.upper() for token in tokens(marked.body) if token.is_word), "this statement")
-        served = "SELECT, VALUES, TABLE, WITH, INSERT, UPDATE, DELETE, MERGE and CALL"
-        return None, [FaultAt(0, f"{word} cannot be served; a query is one of {served}")]
+        raise Unserved(f"{word} cannot be served; a query is one of {_SERVED}")
     nodes = list(_every(root))
     faults = [FaultAt(0, message) for message in _refused(root, nodes)]
     writes = next((word for kind, word in _WRITES.items() if any(node.kind == kind for node in nodes)), None)
@@ -74,7 +94,16 @@ def analyse(marked: Marked) -> tuple[Analysis | None, list[FaultAt]]:
     counted = prelude if verb in _COUNTABLE and source is not None else _counted(root, verb, marked, bare)
     statement = Statement(verb, bare, prelude, source, counted, tuple(functions), tuple(relations))
     effects = tuple(name for name in functions if _has_side_effects(name))
-    return Analysis(statement, writes, effects, _duplicates(root)), []
+    return Analysis(statement, writes, effects, _duplicates(root), hints(nodes)), []
+
+
+def _as_written(fault: SyntaxFault, marked: Marked) -> FaultAt:
+    """The parser's fault, with a parameter that it names as the text has it."""
+    if fault.offset is None:
+        return FaultAt(0, fault.message)
+    spelling = marked.spelling(fault.offset)
+    message = fault.message if spelling is None else _NUMBER.sub(lambda _: f'"{spelling}"', fault.message)
+    return FaultAt(marked.origin(fault.offset), message)
 
 
 @functools.cache
@@ -157,7 +186,7 @@ def _relations(root: Node) -> set[str]:
 def _selectable(root: Node, verb: Verb, marked: Marked, bare: Text) -> tuple[Text | None, Text | None, list[FaultAt]]:
     """Prelude and source of a statement: see ``query.Statement``."""
     returns = verb is Verb.SELECT or "returning_clause" in root.fields or "returning_list" in root.fields
-    if verb is Verb.CALL or not returns:
+    if not returns:
         return None, None, []
     if _modifies_in_with(root):
         start = _main_statement(tokens(marked.body))

@@ -109,8 +109,9 @@ def _proven(connection: Session, query: Query, types: Sequence[str], book: Book,
     """
     statement = query.statement
     book.read(connection, (), deadline)
-    if statement.verb is Verb.CALL:
-        return Form.CALL, Proof(unproven="calls a procedure")
+    if not statement.verb.is_prepared:
+        what = "calls a procedure" if statement.verb is Verb.CALL else f"is a statement {statement.verb.upper()}"
+        return Form.CALL, Proof(unproven=what)
     text = None if query.kind is Kind.EXEC else wrap(query.kind, statement, max_rows=query.max_rows)
     form, tree = Form.PLAIN, None
     if text is not None:
