@@ -118,6 +118,8 @@ class _Compiler:
             self.name = entry.prefix + header.name
             if header.unserved:
                 self.unserved.append(self._fault(header.unserved))
+        if entry.second and not self.unserved:
+            self.unserved.append(self._fault("a second statement begins here; a query is one statement", entry.second))
         marked, analysis = self._statement(header) if not entry.broken else (_NOTHING, None)
         annotations, misread = read_annotations(entry.comments, marked.names)
         for line, message in misread:
@@ -142,7 +144,6 @@ class _Compiler:
         if not entry.body:
             self.report("there is no statement below this header")
             return _NOTHING, None
-        # What is left out is not looked at: a script (`#`) may have many statements.
         if header is not None and header.unserved:
             return _NOTHING, None
         marked, misplaced = find_parameters(entry.body, None if header is None else header.declared)

@@ -93,7 +93,9 @@ class Marked(NamedTuple):
     def spelling(self, offset: int) -> str | None:
         """How the parameter is written that the whole rendered text has at this offset; None if there is none."""
         start = self.origin(offset)
-        return next((self.body[s.start : s.end] for s in self.spans if s.start == start and s.parameter is not None), None)
+        return next(
+            (self.body[s.start : s.end] for s in self.spans if s.start == start and s.parameter is not None), None
+        )
 
     def _parts(self, start: int, end: int) -> Iterator[tuple[int, str, int | None]]:
         at, before = start, ""
@@ -290,7 +292,9 @@ class _Finder:
         if self._before in ("IN_P", "NOT IN_P"):
             meant = "<> ALL" if self._before == "NOT IN_P" else "= ANY"
             written = self._body[start:end]
-            self.faults.append(FaultAt(start, f"IN {written} is no SQL: write {meant}({written}), which takes an array"))
+            self.faults.append(
+                FaultAt(start, f"IN {written} is no SQL: write {meant}({written}), which takes an array")
+            )
 
     def _no_field(self, index: int) -> None:
         """``:a.b`` is an attribute in aiosql and nothing in SQL."""

@@ -42,6 +42,8 @@ class Entry(NamedTuple):
     """Its statement cannot be lexed, or is too long to be looked at; a fault has been reported."""
     hidden: int
     """Line of a string that holds what looks like a header; 0 if there is none."""
+    second: int
+    """Line of a second statement; 0 if there is none."""
 
     def line_of(self, offset: int) -> int:
         """Line of a place in the body."""
@@ -169,7 +171,7 @@ class _Scan:
         lead += [(token.start, _content(token)) for token in rest[:first] if token.kind == "SQL_COMMENT"]
         statement = rest[first:]
         self._misplaced(statement)
-        start, stop = self._span([token for token in statement if not token.is_comment], head.end)
+        start, stop, second = self._span([token for token in statement if not token.is_comment], head.end)
         too_long = len(self._text[head.start : end].encode()) > LARGEST
         if too_long:
             self._report(head.start, "the entry is longer than 64 kB")
@@ -186,19 +188,18 @@ class _Scan:
                 body_line=self._lines.at(start),
                 broken=broken_at is not None or too_long,
                 hidden=0 if hidden is None else self._lines.at(hidden),
+                second=0 if second is None else self._lines.at(second),
             )
         )
 
-    def _span(self, statement: Sequence[Token], empty: int) -> tuple[int, int]:
-        """From where to where the statement goes, its semicolon excluded."""
+    def _span(self, statement: Sequence[Token], empty: int) -> tuple[int, int, int | None]:
+        """From where to where the statement goes, its semicolon excluded; and where a second one begins."""
         if not statement:
-            return empty, empty
+            return empty, empty, None
         ends = [index for index, token in enumerate(statement) if token.kind == ";"]
         first = ends[0] if ends else len(statement)
-        second = next((token for token in statement[first:] if token.kind != ";"), None)
-        if second is not None:
-            self._report(second.start, "a second statement begins here; a query is one statement")
-        return statement[0].start, statement[first - 1].end if first else statement[0].start
+        second = next((token.start for token in statement[first:] if token.kind != ";"), None)
+        return statement[0].start, statement[first - 1].end if first else statement[0].start, second
 
     def _misplaced(self, found: Sequence[Token]) -> None:
         """Report annotations where they have no effect: a role that silently guards nothing would be worse."""

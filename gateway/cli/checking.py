@@ -13,7 +13,7 @@ from gateway.cli.reporting import count, fail
 @config_option
 @click.option("--offline", is_flag=True, help="Look at files only; ask no server, read no secret.")
 def check(config: Path | None, offline: bool) -> None:
-    """Check settings and queries, and prepare every query on every server.
+    """Check settings and queries, and prepare and plan every query on every server.
 
     Faults are printed as file:line: message, all of them; then the exit status is 1.
 
@@ -22,6 +22,8 @@ def check(config: Path | None, offline: bool) -> None:
     gateway check -c /etc/gateway/gateway.toml --offline
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
     settings, catalogue = compile_or_fail(config, {}, with_secrets=not offline)
+    for note in catalogue.notes:
+        click.echo(note)
     warn(settings, catalogue)
     looked_at = [count(len(catalogue.queries), "query", "queries")]
     if not offline:

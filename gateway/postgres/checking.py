@@ -1,9 +1,10 @@
-"""``gateway check`` against the servers: every query is prepared on every endpoint."""
+"""``gateway check`` against the servers: every query is prepared and planned on every endpoint."""
 
 from collections.abc import Callable
 from time import monotonic
 
-from gateway.catalogue.query import Catalogue
+from gateway.catalogue.query import Access, Catalogue, Query
+from gateway.catalogue.types import Form, Signature
 from gateway.errors import Fault, GatewayError
 from gateway.pool.driver import ConnectError
 from gateway.postgres.driver import Driver, addresses
@@ -11,6 +12,7 @@ from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.learning import briefly, fault, learn
 from gateway.postgres.objects import Book
 from gateway.postgres.session import Session
+from gateway.rotation.endpoint import Role
 from gateway.settings import Settings
 
 CONNECT_TIMEOUT = 5.0
@@ -52,8 +54,43 @@ def _check_endpoint(name: str, connection: Session, catalogue: Catalogue, report
             continue
         if signature.unproven:
             report(f"{query.file}:{query.line}: {query.name}: its sessions are reset, as it {signature.unproven}")
+        if fault_of_plan := _planned(connection, query, signature):
+            faults.append(fault_of_plan)
+        writes = _called_to_write(query, signature, book)
+        if writes:
+            report(
+                f"{query.file}:{query.line}: warning: {query.name}: it calls {', '.join(writes)}, which may write:"
+                ' add "-- @access write", or declare the function STABLE'
+            )
         names = [column.name for column in signature.columns]
         twice = sorted({column for column in names if names.count(column) > 1})
         if twice:
             report(f"{query.file}:{query.line}: warning: {query.name}: duplicate columns: {', '.join(twice)}")
     return faults
+
+
+def _planned(connection: Session, query: Query, signature: Signature) -> Fault | None:
+    """The fault of a query that the server prepares and cannot plan, or that our role may not run.
+
+    An ON CONFLICT without a constraint is found by the planner, and missing privileges are when a plan is opened.
+    Nothing runs, and all parameters are NULL.
+    """
+    on_replica = connection.role is Role.REPLICA
+    if signature.form is Form.CALL or (on_replica and (query.access is Access.WRITE or signature.primary_only)):
+        return None
+    text = query.statement.bare.render(lambda _, index: f"(NULL::{signature.parameters[index].sql})")
+    try:
+        connection.ask(f"EXPLAIN {text}", monotonic() + QUERY_TIMEOUT)
+    except GatewayError as error:
+        if connection.closed or error.sqlstate is None:
+            raise
+        return fault(query, CannotLearn(f"{error.server_message or error.detail} [{error.sqlstate}]"))
+    return None
+
+
+def _called_to_write(query: Query, signature: Signature, book: Book) -> list[str]:
+    """Functions made by users that a read calls and that are declared volatile, as those that write must be."""
+    if query.access is not Access.READ:
+        return []
+    called = signature.dependencies.function_names
+    return sorted({each.name for each in book.functions.values() if each.volatile and each.name in called})

@@ -102,6 +102,8 @@ def refused(
     elif write and sqlstate == "25006" and not reads:
         outcome = Outcome.NOT_EXECUTED
         kind, detail = errors.BackendUnavailable, "writes are switched off on the primary"
+    elif sqlstate == "25006":
+        detail = "the query writes, and its author has not declared that: it needs `-- @access write`"
     elif replica and kind is errors.SerializationFailure:
         kind, detail = errors.BackendUnavailable, "the replica cancelled the query to go on replaying"
     elif sqlstate == "54000" and error.diag.source_function == _JOINS:
@@ -132,6 +134,24 @@ def wrong_arguments(refused: GatewayError, faults: Sequence[ArgumentFault]) -> G
         faults=faults,
         server_message=refused.server_message,
     )
+
+
+def unfit_value(refused: GatewayError, parameters: Sequence[str]) -> GatewayError:
+    """The same refusal once it is known that a value of one of these parameters was its cause."""
+    parameter = parameters[0] if len(parameters) == 1 else None
+    message = f"the query cannot work with this value: {refused.detail}"
+    return errors.InvalidArguments(
+        message,
+        outcome=refused.outcome,
+        sqlstate=refused.sqlstate,
+        faults=[ArgumentFault(parameter=parameter, message=message)],
+        server_message=refused.server_message,
+    )
+
+
+def raised_inside(error: BaseException) -> bool:
+    """Whether the server's error came from a function that users have made, or from a trigger."""
+    return isinstance(error, psycopg2.Error) and bool(error.diag.context)
 
 
 def _constraint_fault(error: psycopg2.Error, sqlstate: str) -> ArgumentFault:

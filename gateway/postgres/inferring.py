@@ -6,6 +6,7 @@ declared, widest first, for the statement as it stands. What remains is a fault 
 """
 
 import itertools
+import re
 from collections.abc import Sequence
 
 from gateway.catalogue.arguments import literal
@@ -17,6 +18,10 @@ _UNTYPABLE = frozenset({"42P08", "42P18", "42P38", "42883", "42804", "42725"})
 _WIDEST_FIRST = (1700, 701, 700, 20, 23, 21, 1184, 1114, 1082, 1043, 1042, 25)
 """Of types that one parameter may have: numeric before float8 before int8 …, timestamptz before date, text last."""
 _MOST_TRIES = 64
+_NUMBER = re.compile(r"\$(\d{1,5})")
+_SYNTAX = "42601"
+_UNKNOWN = "unknown"
+"""The type of a NULL of which nothing more is known, as server messages in every language have it."""
 _COMMON = (1186, 23, 25, 1184, 1700, 3802, 16, 1082, 1009)
 """interval, int4, text, timestamptz, numeric, jsonb, bool, date, text[]."""
 _RECORDS = frozenset({2249, 2287})
@@ -56,6 +61,7 @@ def _first_that_types(
         if error.sqlstate not in _UNTYPABLE or all(declared):
             raise
         first = error
+    _refuse_what_no_type_mends(connection, query, deadline)
     choices = [
         [oid] if oid else _candidates(connection, query, index, declared, deadline)
         for index, oid in enumerate(declared)
@@ -69,7 +75,55 @@ def _first_that_types(
     unknown = _unknown(declared, choices)
     if len(unknown) > 1:
         unknown = _culprit(connection, text, declared, unknown, deadline) or unknown
-    raise CannotLearn(_what_to_add(query, unknown, str(first)))
+    raise CannotLearn(_what_to_add(query, unknown, _with_names(query, str(first))))
+
+
+def _refuse_what_no_type_mends(connection: Session, query: Query, deadline: float) -> None:
+    """Raise CannotLearn where the statement has another fault than a parameter without a type.
+
+    Its parameters are written as NULLs for that. What the server then has against it concerns none of them, unless it
+    speaks of a value whose type is unknown: functions and operators are looked up by the types of all their arguments.
+    """
+
+    def null(_occurrence: int, parameter: int) -> str:
+        known = query.parameters[parameter].type
+        return f"NULL::{known}" if known else "NULL"
+
+    try:
+        _described(connection, query.statement.bare.render(null), [], deadline)
+    except Undescribed as error:
+        if error.sqlstate == _SYNTAX:
+            return  # ORDER BY takes a parameter and no NULL
+        if _UNKNOWN not in str(error):
+            raise CannotLearn(str(error)) from error
+        missing = _missing_functions(connection, query, deadline) if error.sqlstate == "42883" else []
+        if missing:
+            raise CannotLearn(f"there is no function {' or '.join(missing)}") from error
+
+
+def _missing_functions(connection: Session, query: Query, deadline: float) -> list[str]:
+    """Functions that the statement calls and the database has none of, whatever their arguments."""
+    called = query.statement.functions
+    if not called:
+        return []
+    listed = ", ".join(literal(name.rpartition(".")[2]) for name in called)
+    found = connection.ask(
+        "SELECT DISTINCT proname::pg_catalog.text FROM pg_catalog.pg_proc"
+        f" WHERE proname OPERATOR(pg_catalog.=) ANY (ARRAY[{listed}]::pg_catalog.name[])",
+        deadline,
+    )
+    names = {name for (name,) in found}
+    return [name for name in called if name.rpartition(".")[2] not in names]
+
+
+def _with_names(query: Query, message: str) -> str:
+    """A message of the server that speaks of ``$1``, with the parameter's name in its place."""
+
+    def name(number: re.Match[str]) -> str:
+        index = int(number[1]) - 1
+        return query.parameters[index].name if index < len(query.parameters) else number[0]
+
+    return _NUMBER.sub(name, message)
 
 
 def _unknown(declared: Sequence[int | None], choices: Sequence[Sequence[int | None]]) -> list[int]:

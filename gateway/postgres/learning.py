@@ -6,11 +6,11 @@ from time import monotonic
 
 import psycopg2
 
-from gateway.catalogue.arguments import Binder
+from gateway.catalogue.arguments import Binder, literal
 from gateway.catalogue.dependencies import Dependencies
 from gateway.catalogue.query import Access, Kind, Query, Verb
 from gateway.catalogue.types import Column, Form, Signature
-from gateway.catalogue.wrapping import wrap
+from gateway.catalogue.wrapping import quoted, wrap
 from gateway.errors import Fault, GatewayError
 from gateway.postgres.describing import Undescribed, rewritten
 from gateway.postgres.expecting import expectations
@@ -102,6 +102,17 @@ def _learn(connection: Session, query: Query, book: Book, deadline: float) -> Si
     )
 
 
+def _refuse_missing_relations(connection: Session, query: Query, deadline: float) -> None:
+    """Raise CannotLearn where a utility statement names what is not there: the server looks only when it runs."""
+    names = [".".join(map(quoted, name.split("."))) for name in query.statement.relations]
+    if not names:
+        return
+    listed = ", ".join(map(literal, names))
+    asked = f"SELECT n FROM pg_catalog.unnest(ARRAY[{listed}]) AS n WHERE pg_catalog.to_regclass(n) IS NULL"
+    for (name,) in connection.ask(asked, deadline):
+        raise CannotLearn(f"there is no relation {name}")
+
+
 def _proven(connection: Session, query: Query, types: Sequence[str], book: Book, deadline: float) -> tuple[Form, Proof]:
     """How the query runs, wrapped where the server takes the wrap, and what follows from its tree.
 
@@ -110,6 +121,8 @@ def _proven(connection: Session, query: Query, types: Sequence[str], book: Book,
     statement = query.statement
     book.read(connection, (), deadline)
     if not statement.verb.is_prepared:
+        if statement.verb is not Verb.CALL:
+            _refuse_missing_relations(connection, query, deadline)
         what = "calls a procedure" if statement.verb is Verb.CALL else f"is a statement {statement.verb.upper()}"
         return Form.CALL, Proof(unproven=what)
     text = None if query.kind is Kind.EXEC else wrap(query.kind, statement, max_rows=query.max_rows)

@@ -78,7 +78,8 @@ SELECT pg_catalog.json_build_object(
  WHERE c.oid = ANY ('{{{{{{oids}}}}}}') AND c.relkind <> ALL ('{{{{i,I,t,c}}}}')
 """)
 _FUNCTIONS = qualified("""
-SELECT pg_catalog.json_build_object('oid', p.oid::int8, 'name', p.proname, 'schema', n.nspname)::text
+SELECT pg_catalog.json_build_object('oid', p.oid::int8, 'name', p.proname, 'schema', n.nspname,
+                                    'volatile', p.provolatile = 'v')::text
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE p.oid = ANY ('{{{oids}}}')
 """)
 _OPERATORS = qualified(f"""
@@ -125,6 +126,7 @@ class Function(msgspec.Struct):
     oid: int
     name: str
     schema: str
+    volatile: bool
 
 
 class Book:

@@ -10,7 +10,7 @@ import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INERROR
 
 from gateway import errors
-from gateway.catalogue.arguments import literal
+from gateway.catalogue.arguments import NULL, literal
 from gateway.catalogue.query import Kind
 from gateway.catalogue.types import Form
 from gateway.errors import GatewayError, Outcome
@@ -31,6 +31,8 @@ PREPARING, COMMITTING = Stage.PREPARING, Stage.COMMITTING
 KEPT = 65536
 """Bytes of a result that an idle connection may hold on to."""
 _NOT_UTF8 = "the database holds text that is not UTF-8, and does not know its encoding (SQL_ASCII)"
+_SYNTAX_OR_ACCESS = "42"
+"""Class of codes; ``errors.QueryBroken``, unless a value is to blame."""
 _AGAIN = "gw_again"
 """Name of a plan that is prepared to see whether that can be done, and is gone at once."""
 
@@ -89,7 +91,7 @@ def run(
     except (DeadlinePassed, ClientLeft, EndpointWithdrawn) as error:
         raise session.explained(error, write=plan.write) from error
     except psycopg2.Error as error:
-        raise attributed(session, session.explained(error, write=plan.write), plan, literals) from error
+        raise attributed(session, error, session.explained(error, write=plan.write), plan, literals) from error
     except errors.ResultTooLarge as error:
         is_over = session.get_transaction_status() == TRANSACTION_STATUS_IDLE
         became = Outcome.COMMITTED if is_over else Outcome.ROLLED_BACK
@@ -138,12 +140,15 @@ def fetch(plan: Plan, cursor: Any) -> Result:
     return Result(b",".join(rows), len(rows))
 
 
-def attributed(session: Session, explained: GatewayError, plan: Plan, literals: Sequence[str]) -> GatewayError:
+def attributed(
+    session: Session, error: BaseException, explained: GatewayError, plan: Plan, literals: Sequence[str]
+) -> GatewayError:
     """Name the arguments that are no values of their types, if that is why the server refused the statement.
 
     Some types say so with a syntax error or a missing object (tsquery, jsonpath, regclass), which by the code
     alone would be the catalogue's fault. Where the plan, or what goes with it, cannot even be analysed any more it was
-    a migration. Ends the transaction if it must ask.
+    a migration. Where it can, and be planned without values, it was a value that a builtin function takes for a text of
+    its own language or a name (``to_tsquery``, ``current_setting``). Ends the transaction if it must ask.
     """
     if session.closed or not isinstance(explained, errors.InvalidArguments | errors.QueryBroken):
         return explained
@@ -156,6 +161,9 @@ def attributed(session: Session, explained: GatewayError, plan: Plan, literals: 
         faults = refused_arguments(
             lambda sql: session.ask(sql, deadline), plan, literals, server_version=session.server_version
         )
+        if not faults and not failures.raised_inside(error) and _needs_other_values(session, plan, explained):
+            given = [name for name, text in zip(plan.parameters, literals, strict=True) if text != NULL]
+            return failures.unfit_value(explained, given) if given else explained
     except GatewayError:
         return explained
     if faults:
@@ -181,6 +189,22 @@ def _is_stale(session: Session, plan: Plan, explained: GatewayError) -> bool:
                 raise
             return True
     return False
+
+
+def _needs_other_values(session: Session, plan: Plan, explained: GatewayError) -> bool:
+    """Whether the query, which is known to be analysed, can be planned where all its parameters are NULL.
+
+    Raises a GatewayError when the connection breaks.
+    """
+    if plan.form is CALL or (explained.sqlstate or "")[:2] != _SYNTAX_OR_ACCESS:
+        return False
+    try:
+        session.ask(f"EXPLAIN {plan.inline([NULL] * len(plan.types))}", session.run.deadline)
+    except GatewayError as error:
+        if error.sqlstate is None:
+            raise
+        return False
+    return True
 
 
 def _execute(session: Session, plan: Plan, literals: Sequence[str], guard: str) -> Result:

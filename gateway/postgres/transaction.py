@@ -311,7 +311,7 @@ class _Attempt:
             if isinstance(error, psycopg2.Error) and self._is_ours(error):
                 raise
             explained = session.explained(error, write=self._writes, reads=not plan.write)
-            blamed = attributed(session, explained, plan, literals)
+            blamed = attributed(session, error, explained, plan, literals)
             raise blamed.but(step=index if work.numbered else None) from error
         except GatewayError as error:
             outcome = Outcome.ROLLED_BACK if self._writes else None

@@ -112,6 +112,8 @@ class CatalogueSettings(Struct, frozen=True, kw_only=True):
 
     paths: Annotated[Paths, Meta(description="files and folders of *.sql")] = ("queries",)
     """Joined to the folder of ``gateway.toml``, but left relative if that is, so that faults show short paths."""
+    unservable: Annotated[Literal["fault", "skip"], Meta(description='or "skip": entries left out')] = "fault"
+    """What is done with an entry that is well written, but of a kind that cannot be served."""
 
 
 class EndpointSettings(Struct, frozen=True, kw_only=True):

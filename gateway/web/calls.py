@@ -51,6 +51,7 @@ class Calls:
         """
         self._asking = frozenset(asking)
         self._queries = catalogue.queries
+        self._left_out = catalogue.left_out
         self._plans = plans
         self._transactions = transactions
         self._timeout = timeout
@@ -202,6 +203,8 @@ class Calls:
 
     def _find(self, name: str, caller: Caller) -> Query:
         query = self._queries.get(name)
+        if query is None and name in self._left_out:
+            raise UnknownQuery("the query files have it, but it cannot be served: the gateway said why when it started")
         if query is None:
             raise UnknownQuery("the catalogue has no query of this name; GET /queries lists what there is")
         if query.roles and not caller.has_any(query.roles):

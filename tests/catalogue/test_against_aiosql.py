@@ -42,14 +42,14 @@ def theirs(text: str) -> list[Told]:
 
 
 def ours(text: str) -> list[Told]:
-    entries, faults = scan(SourceFile("a.sql", "", text))
+    entries, faults, _ = scan(SourceFile("a.sql", "", text))
     assert faults == []
     told = []
     for entry in entries:
         header, wrong = read_header(entry.header)
         assert header is not None
         assert wrong == []
-        said, _ = read_annotations(entry.comments)
+        said, _ = read_annotations(entry.comments, ())
         marked, misplaced = find_parameters(entry.body, None)
         assert misplaced == []
         told.append((header.name.replace("-", "_"), header.kind, said.description, list(marked.names)))
@@ -161,11 +161,11 @@ def test_a_file_written_for_sqlc_loads_as_it_is(tmp_path: Path) -> None:
         for query in catalogue.queries.values()
     }
     assert told == {
-        "GetAuthor": (Kind.ONE, [("arg1", None)]),
+        "GetAuthor": (Kind.ONE, [("id", None)]),
         "ListAuthors": (Kind.MANY, [("name", None), ("bio", "null")]),
-        "CreateAuthor": (Kind.ONE, [("arg1", None), ("arg2", None)]),
+        "CreateAuthor": (Kind.ONE, [("name", None), ("bio", None)]),
         "UpdateAuthor": (Kind.EXEC, [("name", None), ("ids", None)]),
-        "DeleteAuthor": (Kind.EXEC, [("arg1", None)]),
+        "DeleteAuthor": (Kind.EXEC, [("id", None)]),
     }
 
 

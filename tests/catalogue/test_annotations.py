@@ -3,12 +3,14 @@
 import msgspec
 import pytest
 
-from gateway.catalogue.annotations import ANNOTATIONS, Annotations, Comment, read_annotations
+from gateway.catalogue.annotations import ANNOTATIONS, Annotations, Comment, declared_names, read_annotations
 from gateway.catalogue.query import Access, Page, Parameter, Query
 
 
 def read(*lines: str) -> tuple[Annotations, list[tuple[int, str]]]:
-    said, faults = read_annotations([Comment(number, line) for number, line in enumerate(lines, 10)])
+    said, faults = read_annotations(
+        [Comment(number, line) for number, line in enumerate(lines, 10)], ("length", "tenant")
+    )
     return said, [(fault.line, fault.text) for fault in faults]
 
 
@@ -133,3 +135,19 @@ def test_what_is_said_twice_is_a_fault() -> None:
 
 def test_all_faults_are_told() -> None:
     assert [line for line, _ in read("@foo", "@timeout x", "@param a = y", "fine", "@batch z")[1]] == [10, 11, 12, 14]
+
+
+def test_a_line_that_begins_with_a_parameter_describes_it() -> None:
+    said, faults = read("Boats.", "@length: the least, in metres", "@tenant whose they are")
+    assert faults == []
+    assert said.description == "Boats.\n@length: the least, in metres\n@tenant whose they are"
+
+
+def test_an_unknown_word_that_is_no_parameter_stays_a_fault() -> None:
+    _, faults = read("@authorize admin")
+    assert [message.partition(";")[0] for _, message in faults] == ["@authorize is no annotation"]
+
+
+def test_the_names_of_declarations_are_known_before_they_are_read() -> None:
+    lines = [Comment(1, "@param arg2 int4 = x"), Comment(2, "@param"), Comment(3, "param arg1")]
+    assert declared_names(lines) == {"arg2", ""}

@@ -212,7 +212,13 @@ def test_numbered_parameters_can_be_declared(compiled: Compile) -> None:
         ("-- name: a\n-- @outcome tracked\nSELECT 1", [(2, "@outcome is for writes, and this query is a read")]),
         (
             "-- name: a :copyfrom\nSELECT 1",
-            [(1, "result kind :copyfrom cannot be served; there are ^ $ ! <! and :one :many :exec :execrows")],
+            [
+                (
+                    1,
+                    "result kind :copyfrom cannot be served: use :exec, :one or :many, and send a list of objects or a"
+                    " bulk body",
+                )
+            ],
         ),
     ],
 )
@@ -252,8 +258,7 @@ def test_all_faults_of_all_files_are_told_in_order(tmp_path: Path) -> None:
         "a.sql:4: there is no group nope; configured are: batch, read, reporting, write",
         "a.sql:5: :'c' is psql's spelling; a parameter is written :c",
         "a.sql:5: a parameter has no attributes: for a field of a composite write (:a).field",
-        "a.sql:7: result kind # cannot be served; there are ^ $ ! <! and :one :many :exec :execrows",
-        "a.sql:8: syntax error at end of input",
+        "a.sql:7: result kind # cannot be served: a query is one statement",
         "b/c.sql:2: what is quoted here runs over a `-- name:` line: is a quote left open?",
         'b/c.sql:4: syntax error at or near ")"',
         "b/c.sql:5: query b.three is already defined in " + str(tmp_path / "b/c.sql:1"),
@@ -309,5 +314,78 @@ def test_a_string_that_hides_a_header_is_named_where_something_is_wrong(compiled
 
 
 def test_an_unreadable_statement_still_has_its_header_and_annotations_checked(compiled: Compile) -> None:
-    lines = [line for line, _ in compiled.faults("-- name: 1a #\n-- @foo\n-- @group no\nSELECT 'open")]
+    lines = [line for line, _ in compiled.faults("-- name: 1a :two\n-- @foo\n-- @group no\nSELECT 'open")]
     assert lines == [1, 1, 2, 3, 4]
+
+
+UNSERVABLE = {
+    "-- name: a :copyfrom\nINSERT INTO boat VALUES ($1)": "a.sql:1: result kind :copyfrom cannot be served",
+    "-- name: a#\nCREATE TABLE a ();\nCREATE TABLE b ()": "a.sql:1: result kind # cannot be served",
+    "-- name: a!\n-- about\nCREATE TABLE a ()": "a.sql:3: CREATE cannot be served",
+    "-- name: a!\nDELETE FROM a;\nDELETE FROM b;": "a.sql:3: a second statement begins here",
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), UNSERVABLE.items())
+def test_what_cannot_be_served_is_a_fault_or_left_out_as_the_settings_say(
+    text: str, reason: str, tmp_path: Path
+) -> None:
+    folder = write(tmp_path, a=f"{text}\n-- name: b\nSELECT 1")
+    settings = Settings(
+        catalogue=CatalogueSettings(paths=(str(folder),)),
+        groups={name: GroupSettings(access=access) for name, access in GROUPS.items()},
+    )
+    with pytest.raises(FaultsFound) as caught:
+        compile_project(settings)
+    (fault,) = caught.value.faults
+    assert str(fault).startswith(f"{folder}/{reason}")
+    skipping = CatalogueSettings(paths=(str(folder),), unservable="skip")
+    catalogue = compile_project(msgspec.structs.replace(settings, catalogue=skipping))
+    assert [*catalogue.queries] == ["b"]
+    assert catalogue.left_out == {"a": str(fault)}
+    assert catalogue.warnings == (f"{fault}; a is left out",)
+
+
+def test_an_entry_that_is_left_out_keeps_its_name(tmp_path: Path) -> None:
+    folder = write(tmp_path, a="-- name: a#\nSELECT 1\n-- name: a\nSELECT 1")
+    with pytest.raises(FaultsFound) as caught:
+        compile_catalogue([folder], groups=GROUPS, timeout=TIMEOUT, skip=True)
+    assert [fault.message.partition(" in ")[0] for fault in caught.value.faults] == ["query a is already defined"]
+
+
+def test_what_is_wrong_besides_is_a_fault_whatever_may_be_left_out(tmp_path: Path) -> None:
+    folder = write(tmp_path, a="-- name: a#\n-- @authorize admin\nSELECT 1\n-- name: b\nSELECT 1")
+    with pytest.raises(FaultsFound) as caught:
+        compile_catalogue([folder], groups=GROUPS, timeout=TIMEOUT, skip=True)
+    assert [fault.line for fault in caught.value.faults] == [1, 2]
+
+
+def test_the_names_that_numbers_are_given_are_noted(compiled: Compile) -> None:
+    catalogue = compiled("-- name: boats\nSELECT id FROM boat WHERE length > $1 AND f($2) LIMIT $3")
+    assert catalogue.notes == (f"{compiled.folder}/a.sql:1: boats: $1 length, $2 arg2, $3 limit",)
+    assert [one.name for one in catalogue.queries["boats"].parameters] == ["length", "arg2", "limit"]
+    assert compiled("-- name: boats(least)\nSELECT id FROM boat WHERE length > $1").notes == ()
+
+
+def test_a_number_can_be_declared_by_its_name_or_as_arg(compiled: Compile) -> None:
+    text = "-- name: boats\n-- @param {} numeric = 3\n-- @{} the least\nSELECT id FROM boat WHERE length > $1"
+    for name in ("length", "arg1"):
+        query = compiled.query(text.format(name, name))
+        assert query.parameters == (Parameter(name, "numeric", "3"),)
+        assert query.description == f"@{name} the least"
+
+
+def test_percent_signs_doubled_for_psycopg_are_warned_of(compiled: Compile) -> None:
+    (warning,) = compiled("-- name: boats\nSELECT id FROM boat WHERE name LIKE 'A%%'").warnings
+    assert warning.endswith("query boats: %% stands for itself here, as psycopg's doubling is not undone: write %")
+
+
+def test_a_utility_statement_is_a_write_without_rows(compiled: Compile) -> None:
+    query = compiled.query("-- name: renew!\nREFRESH MATERIALIZED VIEW CONCURRENTLY totals")
+    assert (query.access, query.kind, query.group) == (Access.WRITE, Kind.EXEC, "write")
+    assert compiled.faults("-- name: renew\nTRUNCATE boat") == [
+        (1, "TRUNCATE has no rows for kind many: use `!` or `:exec`")
+    ]
+    assert compiled.faults("-- name: renew!\n-- @access read\nTRUNCATE boat") == [
+        (2, "@access read, but the statement has TRUNCATE")
+    ]

@@ -25,7 +25,8 @@ from gateway.catalogue.query import Kind
         ("f(a)", "f", ("a",), Kind.MANY),
         ("f ( a ,b ) <!", "f", ("a", "b"), Kind.ONE),
         ("f(a) :exec", "f", ("a",), Kind.EXEC),
-        ("_" + "x" * 63, "_" + "x" * 63, None, Kind.MANY),
+        ("_" + "x" * 127, "_" + "x" * 127, None, Kind.MANY),
+        ("Touch :execresult", "Touch", None, Kind.EXEC),
     ],
 )
 def test_headers_of_both_conventions_are_read(
@@ -41,11 +42,7 @@ def test_headers_of_both_conventions_are_read(
         ("1st", '"1st" cannot be a query\'s name'),
         ("été", '"été" cannot be a query\'s name'),
         ("a.b", '"a.b" cannot be a query\'s name'),
-        ("x" * 65, "cannot be a query's name"),
-        ("f#", "result kind # cannot be served"),
-        ("f :copyfrom", "result kind :copyfrom cannot be served"),
-        ("f :batchone", "result kind :batchone cannot be served"),
-        ("f :execresult", "result kind :execresult cannot be served"),
+        ("x" * 129, "cannot be a query's name"),
         ("f :two", '":two" is no result kind'),
         ("f^ :one", 'cannot read the header "f^ :one"'),
         ("f^(a)", '"^(a)" is no result kind'),
@@ -62,12 +59,39 @@ def test_headers_that_cannot_be_served_are_faults(rest: str, fault: str) -> None
 
 
 def test_all_faults_of_a_header_are_told() -> None:
-    header, faults = read_header("1(2)#")
+    header, faults = read_header("1(2):two")
     assert header is None
     assert len(faults) == 3
 
 
-@pytest.mark.parametrize("comment", ["-- name: a", "--name:a", "--  name  :  a  ", "-- name: a\r"])
+@pytest.mark.parametrize(
+    ("rest", "instead"),
+    [
+        ("f#", "a query is one statement"),
+        ("f :copyfrom", "use :exec, :one or :many, and send a list of objects or a bulk body"),
+        ("f :batchone", "use :exec, :one or :many, and send a list of objects or a bulk body"),
+        ("f :execlastid", "use :one, and add RETURNING"),
+    ],
+)
+def test_a_kind_that_cannot_be_served_says_what_to_do_instead(rest: str, instead: str) -> None:
+    header, faults = read_header(rest)
+    assert faults == []
+    assert header is not None
+    assert header.unserved == f"result kind {rest.removeprefix('f').strip()} cannot be served: {instead}"
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "-- name: a",
+        "--name:a",
+        "--  name  :  a  ",
+        "-- name: a\r",
+        "/* name: a */",
+        "/*name:a*/",
+        "/* name: a\n more */",
+    ],
+)
 def test_spaces_around_the_name_do_not_matter(comment: str) -> None:
     match = HEADER.match(comment)
     assert match is not None

@@ -43,6 +43,11 @@ def faults(body: str, declared: tuple[str, ...] | None = None) -> list[str]:
         ("SELECT sqlc.arg(a), sqlc.arg('b'), sqlc.narg( limit )", "SELECT $1, $2, $3"),
         ("SELECT sqlc . arg /* x */ ( a\n)", "SELECT $1"),
         ("SELECT sqlc.embed(orders), :a", "SELECT orders, $1"),
+        ("SELECT 1 WHERE a IN (sqlc.slice('ids'))", "SELECT 1 WHERE a = ANY($1)"),
+        ("SELECT 1 WHERE a not in ( sqlc.slice(ids) )", "SELECT 1 WHERE a <> ALL( $1 )"),
+        ("SELECT 1 WHERE a = ANY(sqlc.slice(ids))", "SELECT 1 WHERE a = ANY($1)"),
+        ("SELECT 1 WHERE a IN (sqlc.slice(ids), 1)", "SELECT 1 WHERE a IN ($1, 1)"),
+        ('SELECT sqlc.arg("a")', "SELECT $1"),
         ("SELECT sqlc.name, sqlc.arg FROM sqlc", None),
     ],
 )
@@ -103,6 +108,28 @@ def test_parameters_come_in_order_of_appearance_or_of_the_header() -> None:
     assert marked("SELECT 1", ()).names == ()
 
 
+def test_numbers_stay_and_names_take_the_free_ones() -> None:
+    found = marked(
+        "UPDATE boat SET name = coalesce(sqlc.narg('new_name'), name), sold = @sold WHERE id = $1 OR id = $3"
+    )
+    assert found.text().render() == "UPDATE boat SET name = coalesce($2, name), sold = $4 WHERE id = $1 OR id = $3"
+    assert found.names == ("arg1", "new_name", "arg3", "sold")
+    assert found.unnamed == {0, 2}
+
+
+def test_a_list_in_the_header_names_numbers_and_has_the_place_of_names() -> None:
+    found = marked("SELECT $2, :a, :b", ("a", "b"))
+    assert found.text().render() == "SELECT $2, $1, $2"
+    assert (found.names, found.unnamed) == (("a", "b"), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("body", "doubled"), [("SELECT a %% 2", True), ("SELECT '50%%'", True), ("SELECT a % 2", False)]
+)
+def test_a_doubled_percent_sign_is_noticed(body: str, doubled: bool) -> None:
+    assert marked(body).doubled is doubled
+
+
 def test_only_narg_makes_a_parameter_nullable() -> None:
     assert marked("SELECT sqlc.narg(a), sqlc.arg(b), sqlc.arg(a)").nullable == {"a"}
 
@@ -126,9 +153,15 @@ def test_only_narg_makes_a_parameter_nullable() -> None:
         ("SELECT $0", None, "parameters are numbered from $1"),
         ("SELECT $1, $3", None, "$3 is used, but $2 is not"),
         ("SELECT $2147483647", None, "$2147483647 is used, but $1 is not"),
-        ("SELECT $1, :a", None, "$n and named parameters cannot be mixed in one query"),
-        ("SELECT sqlc.slice(ids)", None, "; write = ANY(:name) with an array"),
-        ("SELECT sqlc.arg()", None, "sqlc.arg is not one of sqlc.arg(name)"),
+        ("SELECT $1, $4, :a", None, "$4 is used, but $3 is not"),
+        ("SELECT sqlc.foo(a)", None, "sqlc.foo is not one of sqlc.arg(name), sqlc.narg(name), sqlc.slice(name), "),
+        ("SELECT sqlc.arg()", None, "sqlc.arg takes one name, as in sqlc.arg(name): it is called without one"),
+        ("SELECT sqlc.slice(a, b)", None, "sqlc.slice takes one name, as in sqlc.slice(ids): more than a stands there"),
+        ("SELECT sqlc.narg(a.b)", None, "sqlc.narg takes one name, as in sqlc.narg(name): more than a stands there"),
+        ("SELECT sqlc.embed(1)", None, "sqlc.embed takes one name, as in sqlc.embed(orders): 1 is none"),
+        ("SELECT 1 WHERE a IN :ids", None, "IN :ids is no SQL: write = ANY(:ids), which takes an array"),
+        ("SELECT 1 WHERE a NOT IN @ids", None, "IN @ids is no SQL: write <> ALL(@ids), which takes an array"),
+        ("SELECT 1 WHERE a in $1", None, "IN $1 is no SQL: write = ANY($1), which takes an array"),
         ("SELECT :a", (), "a is not in the header's parameter list"),
         ("SELECT :a", ("a", "b"), "b is in the header's parameter list, but not in the statement"),
         ("SELECT $1, $2", ("a",), "$2 is not in the header's parameter list"),

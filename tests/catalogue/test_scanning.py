@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from gateway.catalogue.annotations import Comment
 from gateway.catalogue.files import SourceFile
 from gateway.catalogue.scanning import LEFT_OPEN, Entry, scan
+from gateway.errors import Fault
 
 
 def cut(text: str) -> tuple[list[Entry], list[tuple[int, str]]]:
-    entries, faults = scan(SourceFile("a.sql", "p.", text))
+    entries, faults, _ = scan(SourceFile("a.sql", "p.", text))
     return entries, [(fault.line, fault.message) for fault in faults]
 
 
@@ -32,6 +33,7 @@ def test_an_entry_has_header_comments_and_statement() -> None:
         body_line=7,
         broken=False,
         hidden=0,
+        second=0,
     )
     assert (second.line, second.header, second.body, second.body_line) == (9, "g", "SELECT 3", 10)
     assert first.line_of(len(first.body)) == 8
@@ -104,11 +106,25 @@ def test_faults_around_entries_are_told_with_their_lines() -> None:
     text = "SELECT 0;\n-- name: a\nSELECT 1;\nSELECT 2;;\n-- name: b\nSELECT\0 3;;\n"
     entries, faults = cut(text)
     assert [entry.body for entry in entries] == ["SELECT 1", "SELECT  3"]
-    assert sorted(faults) == [
-        (1, "SQL before the first `-- name:` header belongs to no query"),
-        (4, "a second statement begins here; a query is one statement"),
-        (6, "a NUL character cannot be part of a query file"),
+    assert faults == [(6, "a NUL character cannot be part of a query file")]
+    assert [entry.second for entry in entries] == [4, 0]
+
+
+def test_sql_before_the_first_header_is_warned_of_and_ignored() -> None:
+    entries, faults, warnings = scan(SourceFile("a.sql", "", "-- schema\nCREATE TABLE t ();\n-- name: a\nSELECT 1"))
+    assert ([entry.header for entry in entries], faults) == (["a"], [])
+    assert warnings == [Fault("a.sql", 2, "SQL before the first `-- name:` header belongs to no query and is ignored")]
+
+
+def test_a_block_comment_can_be_the_header_and_hold_annotations() -> None:
+    text = "/* name: a :one */\nSELECT 1;\n/* name: b :many\n * What it is.\n * @timeout 2s */\n-- more\nSELECT 2"
+    entries, faults = cut(text)
+    assert faults == []
+    assert [(entry.header, entry.line, entry.body) for entry in entries] == [
+        ("a :one", 1, "SELECT 1"),
+        ("b :many", 3, "SELECT 2"),
     ]
+    assert entries[1].comments == (Comment(4, "What it is."), Comment(5, "@timeout 2s"), Comment(6, "more"))
 
 
 def test_an_entry_of_more_than_64_kb_is_not_looked_at() -> None:

@@ -5,7 +5,7 @@ import pytest
 from gateway.catalogue.lexing import parse
 from gateway.catalogue.placeholders import find_parameters
 from gateway.catalogue.query import Statement, Verb
-from gateway.catalogue.statements import Analysis, analyse, is_type
+from gateway.catalogue.statements import Analysis, Unserved, analyse, is_type
 
 
 def analysis(body: str) -> Analysis:
@@ -73,13 +73,6 @@ def test_a_write_is_told_from_a_read_by_parsing(body: str, verb: Verb, writes: s
     [
         ("", "a query is one statement; here are none"),
         ("SELECT 1; SELECT 2", "a query is one statement; here are 2"),
-        ("CREATE TABLE t (a int)", "CREATE cannot be served; a query is one of SELECT, "),
-        ("/* x */ explain SELECT 1", "EXPLAIN cannot be served"),
-        ("SET a = 1", "SET cannot be served"),
-        ("DO $$ $$", "DO cannot be served"),
-        ("COPY t FROM STDIN", "COPY cannot be served"),
-        ("BEGIN", "BEGIN cannot be served"),
-        ("EXECUTE x", "EXECUTE cannot be served"),
         ("SELECT 1 INTO t", "SELECT INTO creates a table"),
         ("SELECT * FROM _gw", "the name _gw is the gateway's own"),
         ("WITH _gw AS (SELECT 1) SELECT * FROM _gw", "the name _gw is the gateway's own"),
@@ -88,9 +81,53 @@ def test_a_write_is_told_from_a_read_by_parsing(body: str, verb: Verb, writes: s
         ("(WITH x AS (DELETE FROM t RETURNING a) SELECT a FROM x)", "a data-modifying WITH must be what the statement"),
     ],
 )
-def test_what_cannot_be_served_is_a_fault(body: str, fault: str) -> None:
+def test_what_the_server_would_refuse_is_a_fault(body: str, fault: str) -> None:
     ((_, message),) = faults(body)
     assert message.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ("CREATE TABLE t (a int)", "CREATE"),
+        ("/* x */ explain SELECT 1", "EXPLAIN"),
+        ("SET a = 1", "SET"),
+        ("DO $$ $$", "DO"),
+        ("COPY t FROM STDIN", "COPY"),
+        ("BEGIN", "BEGIN"),
+        ("EXECUTE x", "EXECUTE"),
+        ("LOCK t", "LOCK"),
+        ("VACUUM ANALYZE t", "VACUUM"),
+    ],
+)
+def test_other_kinds_of_statements_are_not_served(body: str, word: str) -> None:
+    with pytest.raises(Unserved, match=rf"^{word} cannot be served; a query is one of SELECT, "):
+        faults(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "verb", "relations"),
+    [
+        ("TRUNCATE a, s.b RESTART IDENTITY CASCADE", Verb.TRUNCATE, ("a", "s.b")),
+        ("REFRESH MATERIALIZED VIEW CONCURRENTLY m", Verb.REFRESH, ("m",)),
+        ("ANALYZE", Verb.ANALYZE, ()),
+        ("ANALYZE (SKIP_LOCKED) a (x), b", Verb.ANALYZE, ("a", "b")),
+        ("NOTIFY channel, 'news'", Verb.NOTIFY, ()),
+    ],
+)
+def test_a_utility_statement_is_a_write_that_has_no_rows(body: str, verb: Verb, relations: tuple[str, ...]) -> None:
+    found = analysis(body)
+    assert (found.statement.verb, found.statement.relations, found.statement.source) == (verb, relations, None)
+    assert found.writes is not None
+    assert not verb.is_prepared
+
+
+@pytest.mark.parametrize(
+    ("body", "spelled"),
+    [("SELECT 1 FROM :t", ":t"), ("SELECT 1 FROM sqlc.arg('t')", "sqlc.arg('t')"), ("SELECT 1 FROM  $1", "$1")],
+)
+def test_a_syntax_error_shows_a_parameter_as_it_is_written(body: str, spelled: str) -> None:
+    assert faults(body) == [(body.index(spelled), f'syntax error at or near "{spelled}"')]
 
 
 def test_a_syntax_error_is_told_where_it_stands_in_the_users_text() -> None:
