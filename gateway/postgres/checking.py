@@ -12,6 +12,7 @@ from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.learning import briefly, fault, learn
 from gateway.postgres.objects import Book
 from gateway.postgres.session import Session
+from gateway.postgres.statement import explained
 from gateway.rotation.endpoint import Role
 from gateway.settings import Settings
 
@@ -73,14 +74,14 @@ def _planned(connection: Session, query: Query, signature: Signature) -> Fault |
     """The fault of a query that the server prepares and cannot plan, or that our role may not run.
 
     An ON CONFLICT without a constraint is found by the planner, and missing privileges are when a plan is opened.
-    Nothing runs, and all parameters are NULL.
+    Nothing runs, and parameters have no values.
     """
     on_replica = connection.role is Role.REPLICA
     if signature.form is Form.CALL or (on_replica and (query.access is Access.WRITE or signature.primary_only)):
         return None
-    text = query.statement.bare.render(lambda _, index: f"(NULL::{signature.parameters[index].sql})")
+    text = explained(query.statement.bare, signature.parameters, server_version=connection.server_version)
     try:
-        connection.ask(f"EXPLAIN {text}", monotonic() + QUERY_TIMEOUT)
+        connection.ask(text, monotonic() + QUERY_TIMEOUT)
     except GatewayError as error:
         if connection.closed or error.sqlstate is None:
             raise

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from gateway.catalogue.arguments import literal
-from gateway.catalogue.query import Parameter, Query, Text
+from gateway.catalogue.query import Parameter, Query, Text, Verb
 from gateway.postgres.describing import Description, Undescribed, describe
 from gateway.postgres.session import Session
 
@@ -24,6 +24,8 @@ _UNKNOWN = "unknown"
 """The type of a NULL of which nothing more is known, as server messages in every language have it."""
 _COMMON = (1186, 23, 25, 1184, 1700, 3802, 16, 1082, 1009)
 """interval, int4, text, timestamptz, numeric, jsonb, bool, date, text[]."""
+_MOST_TOGETHER = 3
+"""Parameters for which those are tried in every combination."""
 _RECORDS = frozenset({2249, 2287})
 """record and record[], as in ``composite = :x``: the server reads no value as one."""
 LOCK_TIMEOUT = "lock_timeout = 50"
@@ -61,7 +63,6 @@ def _first_that_types(
         if error.sqlstate not in _UNTYPABLE or all(declared):
             raise
         first = error
-    _refuse_what_no_type_mends(connection, query, deadline)
     choices = [
         [oid] if oid else _candidates(connection, query, index, declared, deadline)
         for index, oid in enumerate(declared)
@@ -73,13 +74,14 @@ def _first_that_types(
             if error.sqlstate not in _UNTYPABLE:
                 raise
     unknown = _unknown(declared, choices)
-    if len(unknown) > 1:
-        unknown = _culprit(connection, text, declared, unknown, deadline) or unknown
-    raise CannotLearn(_what_to_add(query, unknown, _with_names(query, str(first))))
+    culprits = _culprits(connection, text, declared, unknown, deadline)
+    if not culprits:
+        _refuse_what_no_type_mends(connection, query, deadline)
+    raise CannotLearn(_what_to_add(query, culprits or unknown, _with_names(query, str(first))))
 
 
 def _refuse_what_no_type_mends(connection: Session, query: Query, deadline: float) -> None:
-    """Raise CannotLearn where the statement has another fault than a parameter without a type.
+    """Raise CannotLearn where a statement that no type helped has another fault.
 
     Its parameters are written as NULLs for that. What the server then has against it concerns none of them, unless it
     speaks of a value whose type is unknown: functions and operators are looked up by the types of all their arguments.
@@ -98,7 +100,8 @@ def _refuse_what_no_type_mends(connection: Session, query: Query, deadline: floa
             raise CannotLearn(str(error)) from error
         missing = _missing_functions(connection, query, deadline) if error.sqlstate == "42883" else []
         if missing:
-            raise CannotLearn(f"there is no function {' or '.join(missing)}") from error
+            kind = "procedure" if query.statement.verb is Verb.CALL else "function"
+            raise CannotLearn(f"there is no {kind} {' or '.join(missing)} [{error.sqlstate}]") from error
 
 
 def _missing_functions(connection: Session, query: Query, deadline: float) -> list[str]:
@@ -136,21 +139,24 @@ def _unknown(declared: Sequence[int | None], choices: Sequence[Sequence[int | No
     )
 
 
-def _culprit(
+def _culprits(
     connection: Session, text: Text, declared: Sequence[int | None], unknown: Sequence[int], deadline: float
-) -> list[int]:
-    """The one parameter whose type is all that is missing; empty where there is none, or more than one is missing.
+) -> Sequence[int]:
+    """The parameters whose types are all that is missing; empty where no type that was tried is enough.
 
-    Nothing is chosen here: the types tried only tell whose line to ask for.
+    Nothing is chosen here: the types tried only tell whose line to ask for. One parameter comes before several.
     """
-    for index, oid in itertools.product(unknown, _COMMON):
-        types = [*declared[:index], oid, *declared[index + 1 :]]
-        try:
-            _described(connection, text.render(), types, deadline)
-        except Undescribed:
-            continue
-        return [index]
-    return []
+    several = unknown if 1 < len(unknown) <= _MOST_TOGETHER else ()
+    for indices in (*((index,) for index in unknown), several):
+        for types in itertools.product(_COMMON, repeat=len(indices)) if indices else ():
+            given = dict(zip(indices, types, strict=True))
+            tried = [given.get(index, oid) for index, oid in enumerate(declared)]
+            try:
+                _described(connection, text.render(), tried, deadline)
+            except Undescribed:
+                continue
+            return indices
+    return ()
 
 
 def _what_to_add(query: Query, indices: Sequence[int], reason: str) -> str:

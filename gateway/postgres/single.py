@@ -19,7 +19,7 @@ from gateway.postgres.attributing import refused_arguments
 from gateway.postgres.failures import Stage
 from gateway.postgres.prepared import is_forgotten
 from gateway.postgres.session import SAFETY_MARGIN, Session, text_of
-from gateway.postgres.statement import Plan
+from gateway.postgres.statement import Plan, explained
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 from gateway.rotation.endpoint import Role
 from gateway.waiting import Client
@@ -141,7 +141,7 @@ def fetch(plan: Plan, cursor: Any) -> Result:
 
 
 def attributed(
-    session: Session, error: BaseException, explained: GatewayError, plan: Plan, literals: Sequence[str]
+    session: Session, error: BaseException, refused: GatewayError, plan: Plan, literals: Sequence[str]
 ) -> GatewayError:
     """Name the arguments that are no values of their types, if that is why the server refused the statement.
 
@@ -150,36 +150,36 @@ def attributed(
     a migration. Where it can, and be planned without values, it was a value that a builtin function takes for a text of
     its own language or a name (``to_tsquery``, ``current_setting``). Ends the transaction if it must ask.
     """
-    if session.closed or not isinstance(explained, errors.InvalidArguments | errors.QueryBroken):
-        return explained
+    if session.closed or not isinstance(refused, errors.InvalidArguments | errors.QueryBroken):
+        return refused
     deadline = session.run.deadline
     try:
         if session.get_transaction_status() == TRANSACTION_STATUS_INERROR:
             session.ask("ROLLBACK", deadline)
-        if _is_stale(session, plan, explained):
-            return failures.stale(write=plan.write, stage=session.run.stage, sqlstate=explained.sqlstate)
+        if _is_stale(session, plan, refused):
+            return failures.stale(write=plan.write, stage=session.run.stage, sqlstate=refused.sqlstate)
         faults = refused_arguments(
             lambda sql: session.ask(sql, deadline), plan, literals, server_version=session.server_version
         )
-        if not faults and not failures.raised_inside(error) and _needs_other_values(session, plan, explained):
+        if not faults and not failures.raised_inside(error) and _needs_other_values(session, plan, refused):
             given = [name for name, text in zip(plan.parameters, literals, strict=True) if text != NULL]
-            return failures.unfit_value(explained, given) if given else explained
+            return failures.unfit_value(refused, given) if given else refused
     except GatewayError:
-        return explained
+        return refused
     if faults:
-        return failures.wrong_arguments(explained, faults)
-    if explained.sqlstate == "22021" and session.get_parameter_status("server_encoding") == "SQL_ASCII":
-        return errors.QueryBroken(_NOT_UTF8, outcome=explained.outcome, sqlstate=explained.sqlstate)
-    return explained
+        return failures.wrong_arguments(refused, faults)
+    if refused.sqlstate == "22021" and session.get_parameter_status("server_encoding") == "SQL_ASCII":
+        return errors.QueryBroken(_NOT_UTF8, outcome=refused.outcome, sqlstate=refused.sqlstate)
+    return refused
 
 
-def _is_stale(session: Session, plan: Plan, explained: GatewayError) -> bool:
+def _is_stale(session: Session, plan: Plan, refused: GatewayError) -> bool:
     """Whether a statement would fail by itself that the server took when the plan was learnt.
 
     Raises a GatewayError when the connection breaks.
     """
     looks = [guard.text for guard in (plan.guard, plan.check) if guard is not None]
-    if plan.form is not CALL and isinstance(explained, errors.QueryBroken):
+    if plan.form is not CALL and isinstance(refused, errors.QueryBroken):
         looks.append(f"{plan.prepare(_AGAIN)}\n; DEALLOCATE {_AGAIN}")
     for look in looks:
         try:
@@ -191,15 +191,15 @@ def _is_stale(session: Session, plan: Plan, explained: GatewayError) -> bool:
     return False
 
 
-def _needs_other_values(session: Session, plan: Plan, explained: GatewayError) -> bool:
-    """Whether the query, which is known to be analysed, can be planned where all its parameters are NULL.
+def _needs_other_values(session: Session, plan: Plan, refused: GatewayError) -> bool:
+    """Whether the query, which is known to be analysed, can be planned without values.
 
     Raises a GatewayError when the connection breaks.
     """
-    if plan.form is CALL or (explained.sqlstate or "")[:2] != _SYNTAX_OR_ACCESS:
+    if plan.form is CALL or (refused.sqlstate or "")[:2] != _SYNTAX_OR_ACCESS:
         return False
     try:
-        session.ask(f"EXPLAIN {plan.inline([NULL] * len(plan.types))}", session.run.deadline)
+        session.ask(explained(plan.text, plan.types, server_version=session.server_version), session.run.deadline)
     except GatewayError as error:
         if error.sqlstate is None:
             raise

@@ -11,6 +11,7 @@ from typing import Self
 
 import msgspec
 
+from gateway.catalogue.arguments import NULL
 from gateway.catalogue.query import Access, Kind, Query, Text
 from gateway.catalogue.types import Column, Expectation, Family, Form, Signature, Type
 from gateway.catalogue.wrapping import accumulate, quoted, wrap
@@ -22,6 +23,20 @@ NAME = re.compile(r"\bgw_[0-9a-f]{16}\b")
 STALE = f"gateway-{secrets.token_hex(8)}"
 """What the server complains of, as no number, where an expectation does not hold. No one outside this process knows it,
 so that no error that a caller provokes is taken for that."""
+
+
+GENERIC_PLANS_SINCE = 160000
+"""Server version from which EXPLAIN plans a statement with parameters that have no values."""
+
+
+def explained(text: Text, types: Sequence[Type], *, server_version: int) -> str:
+    """The EXPLAIN that plans a statement whose parameters have these types, whatever their values; NULL before 16."""
+    generic = server_version >= GENERIC_PLANS_SINCE
+
+    def write(_occurrence: int, index: int) -> str:
+        return f"({f'${index + 1}' if generic else NULL}::{types[index].sql})"
+
+    return f"EXPLAIN {'(GENERIC_PLAN) ' if generic else ''}{text.render(write)}"
 
 
 class Guard(msgspec.Struct, frozen=True):

@@ -333,7 +333,7 @@ def test_what_cannot_be_served_is_a_fault_or_left_out_as_the_settings_say(
     folder = write(tmp_path, a=f"{text}\n-- name: b\nSELECT 1")
     settings = Settings(
         catalogue=CatalogueSettings(paths=(str(folder),)),
-        groups={name: GroupSettings(access=access) for name, access in GROUPS.items()},
+        groups={"read": GroupSettings(), "write": GroupSettings(access="write")},
     )
     with pytest.raises(FaultsFound) as caught:
         compile_project(settings)

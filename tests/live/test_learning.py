@@ -180,6 +180,37 @@ def test_what_cannot_be_typed_is_told_with_the_line_to_add_and_works_with_it(
     assert desk.connection.is_usable()
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("SELECT 1 AS n FROM thing WHERE frob(thing) = :x", "function frob(thing) does not exist [42883]"),
+        ("SELECT frob(:x) AS n", "there is no function frob [42883]"),
+        ("SELECT other.frob(name, :x) AS n FROM thing", "there is no function other.frob [42883]"),
+        ("-- name: q!\nCALL frob(:x)", "there is no procedure frob [42883]"),
+        ("SELECT 1 AS n FROM thing WHERE id = name AND :x", "operator does not exist: integer = text [42883]"),
+        (
+            "SELECT 1 AS n FROM thing WHERE price + :x",
+            "argument of WHERE must be type boolean, not type numeric [42804]",
+        ),
+    ],
+)
+def test_no_type_is_asked_for_where_another_fault_stands_in_the_way(text: str, fault: str, desk: Desk) -> None:
+    with pytest.raises(CannotLearn) as caught:
+        desk.learn(text)
+    assert str(caught.value).partition("; hint")[0] == fault
+
+
+def test_a_parameter_has_its_name_in_what_the_server_says_of_it(desk: Desk) -> None:
+    with pytest.raises(CannotLearn, match="could not determine data type of parameter x"):
+        desk.learn("SELECT json_build_object('a', :x) AS j")
+
+
+def test_a_utility_statement_names_relations_that_are_there(desk: Desk) -> None:
+    assert desk.learn("-- name: q!\nANALYZE thing")[1].form is Form.CALL
+    with pytest.raises(CannotLearn, match='there is no relation "nothing"'):
+        desk.learn("-- name: q!\nTRUNCATE thing, nothing")
+
+
 def test_a_row_is_compared_with_the_declared_type(desk: Desk) -> None:
     text = "-- name: q\n-- @param p other.pair\nSELECT id FROM thing WHERE pair IS NOT DISTINCT FROM :p ORDER BY id"
     assert desk.rows(text, '{"p": null}') == ['{"id":1}', '{"id":2}']
