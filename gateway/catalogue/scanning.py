@@ -73,6 +73,11 @@ class Scanned(NamedTuple):
     warnings: list[Fault]
 
 
+def has_header(text: str) -> bool:
+    """Whether there seems to be a query in this text."""
+    return _HEADER_LINE.search(text) is not None
+
+
 def scan(file: SourceFile) -> Scanned:
     """Cut one file into its entries."""
     return _Scan(file).run()

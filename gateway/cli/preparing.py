@@ -1,27 +1,63 @@
 """``gateway init`` and ``gateway init-db``: write what a gateway needs before it can serve."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
+from gateway.cli.compiled import compile_or_fail, warn
+from gateway.cli.importing import query_paths
 from gateway.cli.options import config_option
-from gateway.cli.reporting import fail
-from gateway.errors import Fault
+from gateway.cli.reporting import count, fail
+from gateway.errors import Fault, FaultsFound
 from gateway.settings import FIRST_QUERY, examine, settings_template
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=Path())
-def init(directory: Path) -> None:
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="A sqlc.yaml, or a folder of query files: they are used where they are.",
+)
+def init(directory: Path, source: Path | None) -> None:
     """Write a settings file that explains itself, and a first query.
 
-    Nothing is overwritten.
+    With --from there is no first query: the settings name the queries that a project has already, and what a check of
+    these files finds is printed. Nothing is overwritten.
 
     \b
     gateway init
     gateway init /etc/gateway
+    gateway init --from sqlc.yaml
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
-    files = {directory / "gateway.toml": settings_template(), directory / "queries" / "hello.sql": FIRST_QUERY}
+    config = directory / "gateway.toml"
+    if source is None:
+        _write({config: settings_template(), directory / "queries" / "hello.sql": FIRST_QUERY})
+    else:
+        _write({config: settings_template({"catalogue": _catalogue_over(source, directory)})})
+        _, catalogue = compile_or_fail(config, {}, with_secrets=False)
+        warn(catalogue)
+        click.echo(f"{count(len(catalogue.queries), 'query', 'queries')} can be served")
+    where = "" if directory == Path() else f" -c {config}"
+    click.echo(f"Now write your dsn into {config}, then: gateway check{where}")
+
+
+def _catalogue_over(source: Path, directory: Path) -> dict[str, Any]:
+    """The ``[catalogue]`` over a project's files, with paths that count from ``directory``."""
+    try:
+        paths = query_paths(source)
+    except FaultsFound as error:
+        fail(error.faults)
+    # A project's own tools may read more kinds of entries: those that cannot be served are left out, and told.
+    return {"paths": [os.path.relpath(path, directory) for path in paths], "unservable": "skip"}
+
+
+def _write(files: Mapping[Path, str]) -> None:
     if existing := [file for file in files if file.exists() or file.is_symlink()]:
         fail([Fault(str(file), 0, "is there already; nothing was written") for file in existing])
     try:
@@ -32,8 +68,6 @@ def init(directory: Path) -> None:
             click.echo(f"wrote {file}")
     except OSError as error:
         fail([Fault(str(error.filename), 0, f"cannot be written: {error.strerror}")])
-    where = "" if directory == Path() else f" -c {directory / 'gateway.toml'}"
-    click.echo(f"Now write your dsn into {directory / 'gateway.toml'}, then: gateway check{where}")
 
 
 @click.command("init-db")

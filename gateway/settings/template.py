@@ -29,15 +29,18 @@ SELECT 'Hello, ' || :name || '!' AS greeting, now() AS at;
 """
 
 
-def settings_template() -> str:
-    """Write the file from the declarations of all keys that have a description."""
-    return "\n".join([_PREFACE, *("\n".join(table) + "\n" for table in _tables())])
+def settings_template(given: Mapping[str, Mapping[str, Any]] = {}) -> str:
+    """Write the file from the declarations of all keys that have a description.
+
+    ``given`` are values, by table and key, that are written as such and not as a default.
+    """
+    return "\n".join([_PREFACE, *("\n".join(table) + "\n" for table in _tables(given))])
 
 
-def _tables() -> Iterator[list[str]]:
+def _tables(given: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
     for section, declared in keys_of(Settings).items():
         if section in SECTIONS:
-            yield [f"[{section}]", *_lines(SECTIONS[section], {})]
+            yield [f"[{section}]", *_lines(SECTIONS[section], {}, given=given.get(section, {}))]
             continue
         above = f"# {declared.description}"
         for name in declared.examples:
@@ -46,11 +49,20 @@ def _tables() -> Iterator[list[str]]:
             yield [*([above] if name == declared.examples[0] else []), f"[{section}.{name}]", *lines]
 
 
-def _lines(struct: type[Struct], changed: Mapping[str, Any], *, only_changed: bool = False) -> Iterator[str]:
-    """One line a key; ``changed`` are defaults that differ in this table."""
+def _lines(
+    struct: type[Struct],
+    changed: Mapping[str, Any],
+    *,
+    only_changed: bool = False,
+    given: Mapping[str, Any] = {},
+) -> Iterator[str]:
+    """One line a key; ``changed`` are defaults that differ in this table, ``given`` what is to hold."""
     plain = struct()
     for name, key in keys_of(struct).items():
         if key.description is None or (only_changed and name not in changed):
+            continue
+        if name in given:
+            yield f"{name} = {json.dumps(given[name])}"
             continue
         value = changed.get(name, key.examples[0] if key.examples else getattr(plain, name))
         line = f"{name} = {_toml(value, key)}"
