@@ -40,8 +40,8 @@ def init(directory: Path, source: Path | None) -> None:
         _write({config: settings_template(), directory / "queries" / "hello.sql": FIRST_QUERY})
     else:
         _write({config: settings_template({"catalogue": _catalogue_over(source, directory)})})
-        _, catalogue = compile_or_fail(config, {}, with_secrets=False)
-        warn(catalogue)
+        settings, catalogue = compile_or_fail(config, {}, with_secrets=False)
+        warn(settings, catalogue)
         click.echo(f"{count(len(catalogue.queries), 'query', 'queries')} can be served")
     where = "" if directory == Path() else f" -c {config}"
     click.echo(f"Now write your dsn into {config}, then: gateway check{where}")

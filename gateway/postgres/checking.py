@@ -1,6 +1,6 @@
 """``gateway check`` against the servers: every query is prepared and planned on every endpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic
 
 from gateway.catalogue.query import Access, Catalogue, Query
@@ -22,9 +22,10 @@ _SEES_REPLICATION = "SELECT pg_catalog.pg_has_role(current_user, 'pg_monitor', '
 
 
 def check(settings: Settings, catalogue: Catalogue, report: Callable[[str], None]) -> list[Fault]:
-    """Prepare every query on every endpoint; all faults, and progress and warnings through ``report``."""
+    """Prepare and plan every query on every endpoint; all faults, and progress and warnings through ``report``."""
     driver = Driver(addresses(settings.endpoints), read_only=True, time_zone=settings.server.time_zone)
     faults: dict[Fault, None] = {}
+    by_caller = {name for name, group in settings.groups.items() if group.settings and "role" in settings.auth.settings}
     for name in settings.endpoints:
         try:
             connection = driver.connect(name, monotonic() + CONNECT_TIMEOUT)
@@ -34,7 +35,7 @@ def check(settings: Settings, catalogue: Catalogue, report: Callable[[str], None
         report(f"{name}: {connection.role}, PostgreSQL {connection.server_version_text}")
         try:
             with briefly(connection, QUERY_TIMEOUT):
-                faults |= dict.fromkeys(_check_endpoint(name, connection, catalogue, report))
+                faults |= dict.fromkeys(_check_endpoint(name, connection, catalogue, report, by_caller))
         except GatewayError as error:
             faults[Fault(f"endpoints.{name}", 0, error.server_message or error.detail)] = None
         finally:
@@ -42,7 +43,10 @@ def check(settings: Settings, catalogue: Catalogue, report: Callable[[str], None
     return list(faults)
 
 
-def _check_endpoint(name: str, connection: Session, catalogue: Catalogue, report: Callable[[str], None]) -> list[Fault]:
+def _check_endpoint(
+    name: str, connection: Session, catalogue: Catalogue, report: Callable[[str], None], by_caller: Collection[str]
+) -> list[Fault]:
+    """Check every query on one endpoint; ``by_caller`` are groups whose queries run with a role of the caller's."""
     if connection.ask(_SEES_REPLICATION, monotonic() + QUERY_TIMEOUT)[0][0] != "true":
         report(f"{name}: warning: the role is no member of pg_monitor, so a replica's timeline cannot be seen")
     book = Book()
@@ -55,7 +59,7 @@ def _check_endpoint(name: str, connection: Session, catalogue: Catalogue, report
             continue
         if signature.unproven:
             report(f"{query.file}:{query.line}: {query.name}: its sessions are reset, as it {signature.unproven}")
-        if fault_of_plan := _planned(connection, query, signature):
+        if query.group not in by_caller and (fault_of_plan := _planned(connection, query, signature)):
             faults.append(fault_of_plan)
         writes = _called_to_write(query, signature, book)
         if writes:
