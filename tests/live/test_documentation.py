@@ -27,6 +27,8 @@ from tests.live.test_demo import COMMAND, LAST_LINE, read_until, started
 from tests.test_deploy import find_program
 
 SESSIONS = [page for page in PAGES if any(blocks(page, "console", "python"))]
+FILES = ("sql", "yaml")
+"""Languages of what is written to a file, where the page names one."""
 MARK = "\x1e"
 """Printed between the outputs of a session's commands."""
 OF_NODE = """
@@ -108,7 +110,7 @@ def fits(page_says: str, printed: str) -> bool:
 @pytest.mark.parametrize("page", SESSIONS, ids=names(SESSIONS))
 def test_every_command_and_program_of_a_page_does_what_the_page_says(page: Path, tmp_path: Path) -> None:
     find_program("curl", "on Debian and Ubuntu, apt-get install curl")
-    steps = [block for block in blocks(page, "console", "python", "sql") if block.language != "sql" or block.file]
+    steps = [block for block in blocks(page, "console", "python", *FILES) if block.language not in FILES or block.file]
     pasted = [command for block in steps if block.language == "console" for command in commands(block)]
     with demo(tmp_path) as environment:
         done = subprocess.run(  # noqa: S603 -- our own pages
