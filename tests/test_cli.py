@@ -150,6 +150,26 @@ def test_roles_that_nobody_checks_are_warned_of() -> None:
     assert 'warning: 1 query names a @role (one), but with auth.mode = "none" no role is checked' in result.stderr
 
 
+@pytest.mark.parametrize("command", [("check", "--offline"), ("serve",)])
+def test_a_server_that_is_not_verified_is_a_fault_that_says_what_to_do(command: tuple[str, ...]) -> None:
+    write_project()
+    result = gateway(*command, DATABASE_URL="", GATEWAY_ENDPOINTS__FAR__DSN="host=db.example sslmode=require")
+    assert result.exit_code == 1
+    fault, count = result.stderr.splitlines()
+    assert fault.startswith("endpoints.far.dsn: sslmode=require is not enough off this machine")
+    assert "set allow_insecure = true" in fault
+    assert count == "1 fault"
+
+
+def test_a_server_that_is_meant_not_to_be_verified_is_warned_of() -> None:
+    write_project()
+    far = {"GATEWAY_ENDPOINTS__FAR__DSN": "host=db.example", "GATEWAY_ENDPOINTS__FAR__ALLOW_INSECURE": "true"}
+    assert gateway("check", "--offline", **far).stderr == ""
+    result = gateway("check", "--offline", **far, PGSSLMODE="disable")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: endpoints.far: sslmode=disable: others on the way could read")
+
+
 def test_an_option_names_itself_in_its_fault() -> None:
     write_project()
     result = gateway("serve", "--bind", "0.0.0.0:80", "--workers", "x")

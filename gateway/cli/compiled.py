@@ -1,6 +1,6 @@
 """Settings and queries, read, compiled and checked for a command."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import click
 from gateway.auth import checking as identities
 from gateway.catalogue.query import Catalogue
 from gateway.cli.reporting import count, fail
-from gateway.errors import FaultsFound
+from gateway.errors import Fault, FaultsFound
 from gateway.settings import Settings, examine
 
 
@@ -29,6 +29,7 @@ def compile_or_fail(
             catalogue = compile_project(found.settings)
         except FaultsFound as error:
             faults.extend(error.faults)
+        faults.extend(_unverified(found.settings))
     if faults or found.settings is None:
         fail(faults)
     return found.settings, catalogue
@@ -47,3 +48,15 @@ def warn(settings: Settings, catalogue: Catalogue) -> None:
         verb = "names" if len(restricted) == 1 else "name"
         message = f"{count(len(restricted), 'query', 'queries')} {verb} a @role ({names})"
         click.secho(f'warning: {message}, but with auth.mode = "none" no role is checked', fg="yellow", err=True)
+
+
+def _unverified(settings: Settings) -> Iterator[Fault]:
+    """Name every server off this machine that is not verified; a warning where that is meant."""
+    from gateway.postgres.driver import INSECURE, weaknesses
+
+    for name, weakness in weaknesses(settings.endpoints).items():
+        if settings.endpoints[name].allow_insecure:
+            said = f"endpoints.{name}: {weakness}: others on the way could read passwords and data, or answer"
+            click.secho(f"warning: {said} in the server's place", fg="yellow", err=True)
+        else:
+            yield Fault(f"endpoints.{name}.dsn", 0, f"{weakness} is {INSECURE}")

@@ -3,6 +3,7 @@
 import re
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -34,6 +35,11 @@ PINNED = {
 }
 """Settings that change the bytes of an answer, how an argument is read, what a transaction promises, or how soon a
 server notices that we closed the socket."""
+
+INSECURE = (
+    "not enough off this machine: others on the way could read passwords and data, or answer in the server's place; "
+    "use sslmode=verify-full (the default), or set allow_insecure = true for the endpoint if that is meant"
+)
 
 MOST_ADDRESSES = 64
 """Of one endpoint, to be followed: behind more is not one server."""
@@ -76,6 +82,8 @@ class Address(msgspec.Struct, frozen=True):
     password_file: str = ""
     """Read at every connect; beats ``password``."""
     prepare: bool = True
+    allow_insecure: bool = False
+    """Whether what goes to a server off this machine may be read or answered by others."""
 
 
 def addresses(endpoints: Mapping[str, EndpointSettings]) -> dict[str, Address]:
@@ -86,9 +94,20 @@ def addresses(endpoints: Mapping[str, EndpointSettings]) -> dict[str, Address]:
             password=endpoint.password,
             password_file=endpoint.password_file,
             prepare=endpoint.prepare,
+            allow_insecure=endpoint.allow_insecure,
         )
         for name, endpoint in endpoints.items()
     }
+
+
+def weaknesses(endpoints: Mapping[str, EndpointSettings]) -> dict[str, str]:
+    """Return for each endpoint whose server is not verified in full what weakens that, as ``dsn.weakness`` names it."""
+    found = {}
+    for name, endpoint in endpoints.items():
+        with suppress(psycopg2.ProgrammingError):  # connecting says so
+            if weakness := dsns.weakness(dsns.complete(endpoint.dsn)):
+                found[name] = weakness
+    return found
 
 
 class Driver:
@@ -123,6 +142,9 @@ class Driver:
         try:
             password = read_secret(address.password_file) if address.password_file else address.password or None
             parameters = dsns.complete(address.dsn, password=password, settings=self._settings)
+            # Looked at for each connection: a service file or the environment may have changed since the start.
+            if not address.allow_insecure and (weakness := dsns.weakness(parameters)):
+                raise ConnectError(Reason.TLS, f"{weakness} is {INSECURE}")
             connection = Session(
                 dsns.render(dsns.resolve(parameters, lambda name: self._resolver.addresses(name, deadline))),
                 deadline=deadline,

@@ -44,6 +44,9 @@ BUNDLES = (
     "/etc/ssl/cert.pem",
 )
 """Where Linux distributions keep the certificates they trust."""
+VERIFIED = "verify-full"
+"""The one ``sslmode`` that proves that the server is the one named."""
+OUTDATED = ("TLSv1", "TLSv1.1")
 LIVENESS = {
     "keepalives": "1",
     "keepalives_idle": "2",
@@ -69,8 +72,8 @@ def complete(dsn: str, *, password: str | None = None, settings: Mapping[str, st
     if password is not None:
         parameters["password"] = password
     if "sslmode" not in parameters and not _stays_here(parameters):
-        parameters["sslmode"] = "verify-full"
-    if parameters.get("sslmode") == "verify-full" and _wants_system_roots(parameters):
+        parameters["sslmode"] = VERIFIED
+    if parameters.get("sslmode") == VERIFIED and _wants_system_roots(parameters):
         parameters["sslrootcert"] = system_roots()
     if "sslcert" not in parameters and _is_there(OWN_CERTIFICATE) is None:
         # libpq fails where it may not look; where there is no file it connects without a certificate.
@@ -86,6 +89,20 @@ def complete(dsn: str, *, password: str | None = None, settings: Mapping[str, st
         ours = " ".join(f"-c {name}={_escape(value)}" for name, value in settings.items())
         parameters["options"] = f"{ours} {parameters.get('options', '')}".strip()
     return parameters
+
+
+def weakness(parameters: Mapping[str, str]) -> str | None:
+    """Name the completed parameter that lets others read or answer what goes to a server off this machine.
+
+    None where nothing does. Kerberos encryption, where it is required, authenticates the server as well.
+    """
+    if _stays_here(parameters) or parameters.get("gssencmode") == "require":
+        return None
+    if (mode := parameters.get("sslmode", "prefer")) != VERIFIED:
+        return f"sslmode={mode}"
+    if (version := parameters.get("ssl_min_protocol_version")) in OUTDATED:
+        return f"ssl_min_protocol_version={version}"
+    return "sslkeylogfile" if parameters.get("sslkeylogfile") else None
 
 
 def resolve(parameters: Mapping[str, str], look_up: Callable[[str], Sequence[str]] | None = None) -> dict[str, str]:

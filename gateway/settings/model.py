@@ -127,6 +127,9 @@ class EndpointSettings(Struct, frozen=True, kw_only=True):
     """Kept, so that a changed password can be read again."""
     dsn_file: Annotated[File, Meta(description="or the whole dsn in a file, instead of dsn")] = ""
     prepare: Annotated[bool, Meta(description="false behind a transaction pooler such as PgBouncer")] = True
+    allow_insecure: Annotated[
+        bool, Meta(description="true: off this machine, TLS may be less than sslmode=verify-full")
+    ] = False
 
     def __repr__(self) -> str:
         """Show the endpoint without its secrets."""

@@ -252,7 +252,9 @@ def test_the_probe_follows_a_name_to_another_address() -> None:
     with Cluster(replicas=0, settings={"listen_addresses": "127.0.0.1,127.0.0.2"}) as cluster:
         dsn = f"host=db port={cluster.primary.port} dbname=postgres user=postgres sslmode=disable"
         resolver = Resolver(lambda name: names[name])
-        with probing(cluster, Driver({"primary": Address(dsn=dsn)}, read_only=True, resolver=resolver)) as node:
+        with probing(
+            cluster, Driver({"primary": Address(dsn=dsn, allow_insecure=True)}, read_only=True, resolver=resolver)
+        ) as node:
             node.until("primary", lambda view: view.addresses == ("127.0.0.1",))
             assert address(node) == "127.0.0.1"
             names["db"] = ("127.0.0.2",)

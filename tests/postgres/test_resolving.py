@@ -108,7 +108,9 @@ def test_what_cannot_be_a_name_is_told() -> None:
 
 def test_a_connect_ends_at_its_deadline_though_the_resolver_does_not_answer() -> None:
     names = Names()
-    driver = Driver({"db": Address(dsn="host=db sslmode=disable")}, read_only=True, resolver=Resolver(names))
+    driver = Driver(
+        {"db": Address(dsn="host=db sslmode=disable", allow_insecure=True)}, read_only=True, resolver=Resolver(names)
+    )
     with names.silent(), pytest.raises(ConnectError) as caught:
         driver.connect("db", soon(0.05))
     assert caught.value.reason is Reason.TIMEOUT

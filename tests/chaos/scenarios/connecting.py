@@ -87,7 +87,8 @@ def name_moved(stage: Stage) -> Iterator[Figure]:
             "primary": cluster.primary.dsn(DATABASE, ROLE),
             "moving": f"host=moving.chaos port={here.port} dbname={DATABASE} user={ROLE} sslmode=disable",
         }
-        node = stack.enter_context(stage.serve(cluster, endpoints=endpoints, variables=names.variables))
+        variables = {**names.variables, "GATEWAY_ENDPOINTS__MOVING__ALLOW_INSECURE": "true"}
+        node = stack.enter_context(stage.serve(cluster, endpoints=endpoints, variables=variables))
         with node.load(rate=stage.rate) as load:
             time.sleep(WARM)
             moved = time.monotonic()

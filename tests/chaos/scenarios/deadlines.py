@@ -60,7 +60,9 @@ def slow_names(stage: Stage) -> Iterator[Figure]:
             server.name: f"host={server.name}.chaos port={server.port} dbname={DATABASE} user={ROLE} sslmode=disable"
             for server in cluster.servers
         }
-        node = stack.enter_context(stage.serve(cluster, endpoints=endpoints, variables=names.variables))
+        allowed = {f"GATEWAY_ENDPOINTS__{name.upper()}__ALLOW_INSECURE": "true" for name in endpoints}
+        variables = {**names.variables, **allowed}
+        node = stack.enter_context(stage.serve(cluster, endpoints=endpoints, variables=variables))
         with node.load(rate=_RATE, mix=mixture(prefer=f"wait={WAIT}")) as load:
             time.sleep(_WARM)
             for server in cluster.servers:
