@@ -28,7 +28,16 @@ from gateway.events.requests import (
     RequestSlow,
     WriteAudited,
 )
-from gateway.events.workers import BugFound, CannotAccept, KeysNotSwept, LoopHeld, NodeNotShared, WorkerEnds
+from gateway.events.workers import (
+    BugFound,
+    CannotAccept,
+    CertificateNotTaken,
+    CertificateTaken,
+    KeysNotSwept,
+    LoopHeld,
+    NodeNotShared,
+    WorkerEnds,
+)
 
 EVENTS: tuple[type[Event], ...] = (
     EndpointMoved,
@@ -56,6 +65,8 @@ EVENTS: tuple[type[Event], ...] = (
     LoopHeld,
     WorkerEnds,
     CannotAccept,
+    CertificateTaken,
+    CertificateNotTaken,
 )
 
 __all__ = [
@@ -64,6 +75,8 @@ __all__ = [
     "CallRepeated",
     "CannotAccept",
     "CatalogueChanged",
+    "CertificateNotTaken",
+    "CertificateTaken",
     "ClientTooSlow",
     "ConnectFailed",
     "ConnectionClosed",

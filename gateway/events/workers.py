@@ -72,3 +72,26 @@ class CannotAccept(Event, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return f"cannot accept connections: {self.detail}"
+
+
+class CertificateTaken(Event, frozen=True, kw_only=True):
+    """The files of the certificate for clients have changed, and are in use."""
+
+    name = "certificate_taken"
+    severity = Level.INFO
+    file: str
+
+    def __str__(self) -> str:
+        return f"new connections are shown the certificate that is in {self.file} now"
+
+
+class CertificateNotTaken(Event, frozen=True, kw_only=True):
+    """The files of the certificate for clients have changed, and cannot be used: the last good ones stay in use."""
+
+    name = "certificate_not_taken"
+    severity = Level.ERROR
+    file: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"the certificate in {self.file} cannot be used, the one before stays: {self.detail}"

@@ -3,6 +3,7 @@
 import atexit
 import os
 import signal
+import ssl
 import struct
 import sys
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from gateway.errors import Fault
 from gateway.events import Observer
 from gateway.server import registry
 from gateway.server.artefact import ArtefactUnusable, Compiled, read
+from gateway.server.certificates import Certificates
 from gateway.server.log import Log
 from gateway.server.master import Master, admin_address
 from gateway.server.options import options_of
@@ -45,6 +47,8 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         """``config``: the path of the settings file, by which the command line finds this node."""
         self._directory = directory
         self._compiled = compiled
+        self.certificates = _certificates(compiled.settings, log)
+        """Of TLS to clients; None without it."""
         self._create_app = create_app
         self.log = log
         self.observe: Observer = log.observe
@@ -70,6 +74,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         self.cfg.set("post_fork", self._post_fork)
         self.cfg.set("worker_exit", self._worker_exit)
         self.cfg.set("child_exit", self._child_exit)
+        self.cfg.set("ssl_context", self._tls_context)
 
     @property
     def settings(self) -> Settings:
@@ -118,11 +123,16 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
     def reload(self) -> None:
         """Take the current artefact. Without a good one the last stays: an exception here would end the master."""
         try:
-            self._compiled = read(self._directory)
+            compiled = read(self._directory)
+            self._compiled, self.certificates = compiled, _certificates(compiled.settings, self.log)
         except ArtefactUnusable as error:
             print(f"gateway: not reloaded: {error}", file=sys.stderr, flush=True)
             return
         super().reload()
+
+    def _tls_context(self, _config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        """What gunicorn's own workers ask for with each connection."""
+        return self.certificates.context() if self.certificates else default()
 
     def _when_ready(self, arbiter: Any) -> None:
         auth = self._compiled.settings.auth
@@ -174,6 +184,16 @@ def serve(runtime: Runtime, create_app: CreateApp, config: str = "") -> None:
             if application is not None:
                 application.close()
             remove(runtime)
+
+
+def _certificates(settings: Settings, log: Log) -> Certificates | None:
+    """Raises ArtefactUnusable, if the files have become unusable since the settings were checked."""
+    if not settings.server.certfile:
+        return None
+    try:
+        return Certificates(settings, observe=log.observe)
+    except OSError as error:
+        raise ArtefactUnusable(f"server.certfile: certificate and key do not load: {error}") from None
 
 
 def _write_in_background() -> Log:

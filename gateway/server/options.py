@@ -1,6 +1,5 @@
 """What gunicorn is told, made from the settings."""
 
-import ssl
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +53,7 @@ def options_of(compiled: Compiled, directory: Path) -> dict[str, Any]:
         "secure_scheme_headers": {"X-FORWARDED-PROTO": "https"},
         "certfile": server.certfile or None,
         "keyfile": server.keyfile or None,
-        "ca_certs": server.client_ca or None,
-        "cert_reqs": _certificates_asked_for(compiled),
     }
-
-
-def _certificates_asked_for(compiled: Compiled) -> ssl.VerifyMode:
-    """Whether clients must show a certificate: not where those may who show a key or a token."""
-    settings = compiled.settings
-    if not settings.server.client_ca:
-        return ssl.CERT_NONE
-    others = settings.auth.allow_anonymous or set(settings.auth.mode) - {"certificates"}
-    return ssl.CERT_OPTIONAL if "certificates" in settings.auth.mode and others else ssl.CERT_REQUIRED
 
 
 def _heartbeat(compiled: Compiled) -> int:

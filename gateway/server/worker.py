@@ -16,7 +16,6 @@ from typing import Any
 import gevent
 import gevent.event
 import gevent.monkey
-from gunicorn.sock import ssl_context
 from gunicorn.workers.base import Worker
 
 from gateway.auth.proxies import Proxies
@@ -114,7 +113,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self.begin = GreenThreads(self.observe).run
         self.date = Clock().line
         self._watchdog = Watchdog(stuck_after=STUCK, observe=self.observe)
-        self._context = ssl_context(self.cfg) if self.cfg.is_ssl else None
+        self._certificates = self.app.certificates
         self._start_watching()
         self._await_readiness()
         self._acceptor.start()
@@ -235,8 +234,8 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         remote = {}
         if listener.sock.family != _socket.AF_UNIX:
             remote = {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
-        context = None if listener is self.app.admin else self._context
-        transport = Plain(sock) if context is None else Tls(sock, context)
+        certificates = None if listener is self.app.admin else self._certificates
+        transport = Plain(sock) if certificates is None else Tls(sock, certificates.context())
         self._clients.add(Client(sock.fileno(), transport, service=self, heads=self._heads[listener], remote=remote))
 
     def _refuse(self, sock: _socket.socket) -> None:
@@ -247,7 +246,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
                 CannotAccept(detail=f"{self._most_clients} are connected; what is left is for servers and files")
             )
         with suppress(OSError):
-            if self._context is None:
+            if self._certificates is None:
                 sock.send(refusal(503, "too many clients are connected", date=self.date()))
             sock.shutdown(_socket.SHUT_WR)
             self.observe(report_of(503, "too many clients are connected"))

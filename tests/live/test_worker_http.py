@@ -4,12 +4,14 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from gateway.demo.cluster import Cluster
 from gateway.demo.ports import find_port
+from tests.live.authorities import Authority
 from tests.live.workers import Node, Wire, busy_backends, get, post, serving, wait_until
 
 CERTIFICATES = Path(__file__).parents[1] / "tls"
@@ -274,3 +276,42 @@ def test_several_addresses_are_served_at_once(cluster: Cluster, tmp_path: Path) 
         assert node.get("/query/one").status == 200
         with Wire(socket.create_connection(("127.0.0.1", other), timeout=5)) as wire:
             assert wire.get("/query/one").status == 200
+
+
+def test_a_hundred_half_done_handshakes_hold_up_nobody(safe: Node) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        trusting().wrap_bio(incoming, outgoing).do_handshake()
+    greeting = outgoing.read()
+    with ExitStack() as stack:
+        halves = [stack.enter_context(safe.connect()) for _ in range(100)]
+        for number, half in enumerate(halves):
+            # Some never send a byte, some a part of their greeting, some leave the server's answer unanswered.
+            half.sendall(greeting[: number % 3 * len(greeting) // 2])
+        began = time.monotonic()
+        assert safe.get("/query/one").status == 200
+        assert time.monotonic() - began < 0.4
+        assert all(Wire(half).is_closed(within=5) for half in halves)
+
+
+@pytest.mark.parametrize("worker", ["gateway", "gthread"])
+def test_a_renewed_certificate_is_shown_without_a_restart(cluster: Cluster, tmp_path: Path, worker: str) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = tmp_path / "shown.pem", tmp_path / "shown.key"
+    authority.issue("first.example").copy_to(certificate, key)
+    server = {"server": {"certfile": str(certificate), "keyfile": str(key), "worker": worker}}
+    context = ssl.create_default_context(cafile=str(authority.roots))
+    context.check_hostname = False
+
+    def shown(node: Node) -> str:
+        with node.wire() as wire:
+            assert wire.get("/query/one").status == 200
+            (_, name), *_ = wire.sock.getpeercert()["subjectAltName"]  # type: ignore[attr-defined]  # an SSLSocket
+            return str(name)
+
+    with serving(cluster, tmp_path / "node", server, context=context) as node, node.wire() as kept:
+        assert kept.get("/query/one").status == 200
+        assert shown(node) == "first.example"
+        authority.issue("second.example").copy_to(certificate, key)
+        wait_until(lambda: shown(node) == "second.example", "the new certificate is shown")
+        assert kept.get("/query/one").status == 200

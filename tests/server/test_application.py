@@ -7,14 +7,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gunicorn.sock import ssl_context
 
 from gateway.catalogue.query import Access, Catalogue, Kind, Query, Statement, Text, Verb
 from gateway.demo.ports import find_port
 from gateway.events import ignore
 from gateway.server.application import Application
-from gateway.server.artefact import Compiled, write
+from gateway.server.artefact import ArtefactUnusable, Compiled, write
 from gateway.server.log import Log
 from gateway.settings import AuthSettings, ServerSettings, Settings
+
+CERTIFICATES = Path(__file__).parents[1] / "tls"
 
 
 def compiled(server: ServerSettings, *, timeout: float = 5.0, auth: AuthSettings | None = None) -> Compiled:
@@ -78,9 +81,16 @@ def test_only_configured_proxies_are_believed(tmp_path: Path) -> None:
 
 
 def test_client_certificates_are_asked_for_where_their_authority_is_configured(tmp_path: Path) -> None:
-    assert config(tmp_path, certfile="/c", keyfile="/k").cert_reqs == ssl.CERT_NONE
-    cfg = config(tmp_path, certfile="/c", keyfile="/k", client_ca="/a")
-    assert (cfg.certfile, cfg.keyfile, cfg.ca_certs, cfg.cert_reqs) == ("/c", "/k", "/a", ssl.CERT_REQUIRED)
+    files = {"certfile": str(CERTIFICATES / "certificate.pem"), "keyfile": str(CERTIFICATES / "key.pem")}
+    cfg = config(tmp_path, **files)
+    assert cfg.is_ssl
+    assert ssl_context(cfg).verify_mode == ssl.CERT_NONE
+    assert ssl_context(config(tmp_path, **files, client_ca=files["certfile"])).verify_mode == ssl.CERT_REQUIRED
+
+
+def test_a_certificate_that_has_become_unusable_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactUnusable, match="certificate and key do not load"):
+        config(tmp_path, certfile=str(tmp_path / "nowhere.pem"))
 
 
 def test_a_worker_makes_its_app_of_the_artefact(tmp_path: Path) -> None:
