@@ -14,12 +14,14 @@ import falcon
 from gateway.auth.checking import faults_of
 from gateway.auth.claims import SessionSettings
 from gateway.auth.identities import Identities
+from gateway.auth.limits import Limits
 from gateway.auth.proxies import Proxies
 from gateway.catalogue.query import Catalogue
 from gateway.errors import FaultsFound
 from gateway.events import Event, NodeNotShared, Observer
 from gateway.execution.call import Caller
 from gateway.execution.committing import Committer
+from gateway.execution.concurrency import Concurrency
 from gateway.execution.execution import Execution
 from gateway.execution.outcomes import Outcomes
 from gateway.execution.plans import Plans
@@ -28,11 +30,13 @@ from gateway.execution.transactions import Transactions
 from gateway.metrics import Metrics
 from gateway.node.announcing import Announced
 from gateway.node.board import Board
+from gateway.node.cells import Cells
 from gateway.node.connects import ReportingDriver
 from gateway.node.election import Election
 from gateway.node.learner import Learner
 from gateway.node.ledger import Ledger
 from gateway.node.metering import Metering
+from gateway.node.occupancy import Occupancy
 from gateway.node.polling import Polling
 from gateway.node.prober import Prober, stale_after
 from gateway.node.snapshots import Snapshots
@@ -144,6 +148,7 @@ class _Worker:
         self._catalogue = catalogue
         self._directory = directory
         self._is_draining = is_draining
+        self._directory = directory
         views, self._election = _shared(settings, directory, observe)
         self._rotation = Rotation(
             views=Announced(views, observe),
@@ -163,6 +168,10 @@ class _Worker:
         self._pool = Pool(
             rotation=self._rotation, groups=[self._group(name, group) for name, group in settings.groups.items()]
         )
+        self._limits: Limits | None = None
+        if settings.auth.is_on or any(query.rate for query in catalogue.queries.values()):
+            cells = Cells(directory, observe=observe)
+            self._limits = Limits(cells, catalogue=catalogue, failure_rate=settings.auth.failure_rate)
         self._identities: Identities | None = None
         self._identity = self._request_identity()
         self._snapshots = Snapshots(
@@ -209,6 +218,7 @@ class _Worker:
                 operator=everybody if local else None,
                 identity_header=auth.trusted_identity_header,
                 proxies=Proxies(server.trusted_proxies),
+                limits=self._limits,
             )
         browsers = Browsers(
             cors_origins=server.cors_origins,
@@ -242,6 +252,7 @@ class _Worker:
             observe=self._observe,
         )
         outcomes = Outcomes(pool=pool, waits=self._waits)
+        rooms = self._rooms()
         execution = Execution(
             plans=plans,
             runner=runner,
@@ -249,6 +260,7 @@ class _Worker:
                 runner=runner, outcomes=outcomes, max_result_bytes=server.max_result_bytes, waits=self._waits
             ),
             max_result_bytes=server.max_result_bytes,
+            concurrency=Concurrency(rooms) if rooms else None,
         )
         calls = Calls(
             catalogue=catalogue,
@@ -258,6 +270,7 @@ class _Worker:
             max_body=server.max_body,
             max_batch=server.max_batch,
             asking=[name for name, group in self._settings.groups.items() if group.settings],
+            limits=self._limits,
         )
         described = CatalogueResource(catalogue=catalogue, plans=plans, verbose=server.verbose_errors)
         app.add_route(
@@ -269,6 +282,20 @@ class _Worker:
         app.add_route("/outcome/{mark}", OutcomeResource(outcomes=outcomes, timeout=server.timeout))
         app.add_route("/queries", described)
         app.add_route("/queries/{name}", described, suffix="one")
+
+    def _rooms(self) -> dict[str, Occupancy]:
+        """What counts the running calls of each query that has a limit to them."""
+        return {
+            query.name: Occupancy(
+                query.name,
+                query.concurrency,
+                directory=self._directory,
+                workers=self._settings.server.workers,
+                observe=self._observe,
+            )
+            for query in self._catalogue.queries.values()
+            if query.concurrency is not None
+        }
 
     def _serve_operators(self, app: "falcon.App[Any, Any]") -> None:
         health = HealthResource(

@@ -66,6 +66,20 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     """The consistency token of what was committed, where one was taken."""
 
 
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a caller stands with one limit on how often it may call."""
+
+    name: str
+    burst: int
+    """How many calls may be made at once, after a rest."""
+    window: int
+    """Seconds after which all of them may be made again."""
+    left: int
+    """How many may be made now."""
+    rest: int
+    """Seconds until as many as ever may be made."""
+
+
 class GatewayError(Exception):
     """A request that cannot be answered as asked. Subclasses say why; ``detail`` tells this case."""
 
@@ -253,6 +267,22 @@ class QueryBroken(GatewayError):
 
     code = "query_broken"
     title = "The query does not fit the database"
+
+
+class RateLimited(GatewayError):
+    """The caller calls more often than it may, or more calls of the query run than may at once."""
+
+    code = "rate_limited"
+    title = "Too many requests"
+    retryable = True
+
+    def __init__(
+        self, detail: str = "", *, after: float | None = 1.0, quotas: Sequence[Quota] = (), **more: Any
+    ) -> None:
+        """``after``: seconds until it may be tried again; None: never, as it asks for more at once than is allowed."""
+        super().__init__(detail, **more)
+        self.after: Final = after
+        self.quotas: Final = tuple(quotas)
 
 
 class PoolTimeout(GatewayError):

@@ -14,7 +14,7 @@ from gateway.errors import FaultsFound
 from gateway.settings import Settings, examine, inherits_sockets, load_settings, settings_template
 from gateway.settings.dsn import faults_of, masked
 from gateway.settings.model import NAMED_SECTIONS, SECTIONS, EndpointSettings, GroupSettings, ServerSettings, keys_of
-from gateway.settings.units import duration_text, seconds, size, size_text
+from gateway.settings.units import Rate, duration_text, rate, seconds, size, size_text
 
 DSN = "host=127.0.0.1 dbname=shop user=gateway"
 TLS = Path(__file__).parent.resolve() / "tls"
@@ -598,3 +598,26 @@ def test_the_template_shows_every_key_with_its_default(folder: Path) -> None:
     assert msgspec.structs.replace(settings, server=plain.server) == plain
     assert settings.server == plain.server
     assert str(folder) not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("100/s", Rate(100, 1, 100)),
+        ("100/s burst=200", Rate(100, 1, 200)),
+        (" 10 / min burst=5 ", Rate(10, 60, 5)),
+        ("90/m", Rate(90, 60, 2)),
+        ("1/h", Rate(1, 3600, 1)),
+        ("1000000/d", Rate(1_000_000, 86400, 12)),
+    ],
+)
+def test_a_rate_without_a_burst_may_be_used_for_a_second_at_once(text: str, value: Rate) -> None:
+    assert rate(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "5/", "/s", "0/s", "5/w", "5/s burst=0", "5/s burst", "1.5/s", "-1/s", "٣/s"]
+)
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be a rate such as"):
+        rate(text)

@@ -12,6 +12,7 @@ from gateway.auth.keys import LENGTH, PREFIX, Key, digest_of
 from gateway.errors import FaultsFound, Unauthenticated
 from gateway.events import KeysFileRefused, Observer
 from gateway.execution.call import Caller
+from gateway.settings.units import rate
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the file: a revoked key is refused by all workers within two seconds."""
@@ -84,7 +85,11 @@ class KeyRing:
     def _hold(self, key: Key) -> _Held:
         claims = {"sub": key.name, "roles": list(key.roles), **key.parameters}
         caller = Caller(
-            name=f"key:{key.name}", roles=frozenset(key.roles), claims=claims, settings=self._sent.of(claims)
+            name=f"key:{key.name}",
+            roles=frozenset(key.roles),
+            claims=claims,
+            settings=self._sent.of(claims),
+            rate=None if key.rate is None else rate(key.rate),
         )
         expires = float("inf") if key.expires is None else key.expires
         return _Held(bytes.fromhex(key.sha256), expires, caller)

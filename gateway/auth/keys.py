@@ -34,7 +34,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None = None
     """The same; None: never."""
     rate: str | None = None
-    """How often it may be used, such as ``100/s``."""
+    """How often callers of its name may call, such as ``100/s``."""
     parameters: dict[str, Any] = {}
     """What parameters are bound to, and what is sent to the server of its claims."""
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from gateway.auth.keys import Key
 from gateway.errors import Fault, FaultsFound
+from gateway.settings.units import rate
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ID = re.compile(r"[0-9A-Za-z]{8}")
@@ -85,6 +86,11 @@ def _faults_of(table: dict[str, Any]) -> Iterator[str]:
             yield f"{name} must be a time with its offset, such as 2027-01-31T00:00:00Z, without quotes"
     if not isinstance(table.get("rate", ""), str):
         yield 'rate must be text, such as "100/s"'
+    elif "rate" in table:
+        try:
+            rate(table["rate"])
+        except ValueError as error:
+            yield f"rate {error}"
     parameters = table.get("parameters", {})
     if not isinstance(parameters, dict) or not all(map(_is_plain, parameters.values())):
         yield "parameters must be a table of strings, numbers, booleans, or lists of them"

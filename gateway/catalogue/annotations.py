@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from gateway.catalogue.declarations import read_parameter
 from gateway.catalogue.query import Access, Page, Parameter
 from gateway.settings.model import LONGEST_TIMEOUT
-from gateway.settings.units import seconds
+from gateway.settings.units import Rate, rate, seconds
 
 _PAGE = re.compile(r"key\s*\(([^()]*)\)\s+size\s*=\s*([1-9][0-9]{0,5})")
 _COLUMN = re.compile(r"[A-Za-z_\x80-\uffff][\w$]*")
@@ -166,6 +166,19 @@ def _page(value: str) -> Page:
     return Page(tuple(columns), int(match[2]))
 
 
+def _rate(value: str) -> Rate:
+    try:
+        return rate(value)
+    except ValueError as error:
+        raise Misread(f'{error}, not "{value}"') from None
+
+
+def _calls(value: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,5}", value, re.ASCII):
+        raise Misread(f'is a number of calls from 1 to 999999, not "{value}"')
+    return int(value)
+
+
 def _text(value: str) -> str:
     if not value:
         raise Misread("says what to use instead")
@@ -184,6 +197,8 @@ ANNOTATIONS: Final[Mapping[str, Annotation]] = {
     "batch": Annotation("batch", _one_of({"on": True, "off": False})),
     "coalesce": Annotation("coalesce", _alone, Access.READ),
     "page": Annotation("page", _page),
+    "rate": Annotation("rate", _rate),
+    "concurrency": Annotation("concurrency", _calls),
     "deprecated": Annotation("deprecated", _text),
 }
 """Every annotation but ``@param`` by its word."""

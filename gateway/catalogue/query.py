@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.settings.units import Rate
+
 
 class Kind(StrEnum):
     """What a query answers with."""
@@ -130,6 +132,10 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     batch: bool | None = None
     coalesce: bool = False
     page: Page | None = None
+    rate: Rate | None = None
+    """How often each caller may run it on a node."""
+    concurrency: int | None = None
+    """How many calls of it may run at once on a node."""
     deprecated: str | None = None
     file: str = ""
     line: int = 0

@@ -8,10 +8,11 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.catalogue.query import Query
-from gateway.errors import Served
+from gateway.errors import Quota, Served
 from gateway.execution.freshness import Freshness
 from gateway.postgres.statement import Plan
 from gateway.postgres.work import Work
+from gateway.settings.units import Rate
 from gateway.waiting import Client
 
 
@@ -26,6 +27,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     settings: Mapping[str, str] | None = {}
     """Settings of the session that stand for it in groups that ask for them (``Call.settings``); None: it may call
     nothing there."""
+
+    rate: Rate | None = None
+    """How often it may call, all queries together; None: as often as it likes."""
 
     def has_any(self, roles: Collection[str]) -> bool:
         """Whether it may call what is for these roles; what names none is for every caller."""
@@ -50,6 +54,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     freshness: Freshness | None = None
     """How fresh the data of reads must be; None: as fresh as the group's."""
+    quotas: Sequence[Quota] = ()
+    """Where the caller stands with its limits, this call included."""
     applied: str = ""
     """The preferences that its answer has kept, as ``Preference-Applied`` says them (RFC 7240)."""
 

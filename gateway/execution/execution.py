@@ -6,6 +6,7 @@ from gateway.catalogue.query import Query
 from gateway.errors import CatalogueStale, QueryBroken
 from gateway.execution.call import Answer, SingleCall, TransactionCall, on_primary
 from gateway.execution.committing import Committer
+from gateway.execution.concurrency import Concurrency
 from gateway.execution.plans import Plans
 from gateway.execution.results import encode
 from gateway.execution.running import Runner
@@ -40,8 +41,10 @@ class Execution:
         max_result_bytes: int,
         share: Share = unshared,
         run: RunPlan = single.run,
+        concurrency: Concurrency | None = None,
     ) -> None:
-        """``run`` runs a plan on a connection."""
+        """``run`` runs a plan on a connection; ``concurrency``: None where no query has a limit to how many run."""
+        self._concurrency = concurrency
         self._run_plan = run
         self._plans = plans
         self._runner = runner
@@ -51,6 +54,9 @@ class Execution:
 
     def run(self, call: SingleCall | TransactionCall) -> Answer:
         """Run the call; raises a GatewayError, with the outcome where it writes."""
+        return self._run_any(call) if self._concurrency is None else self._concurrency.run(call, self._run_any)
+
+    def _run_any(self, call: SingleCall | TransactionCall) -> Answer:
         try:
             return self._answer(call) if isinstance(call, SingleCall) else self._committer.run(call)
         except (QueryBroken, CatalogueStale) as error:

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.settings.model import Key
 from gateway.settings.sources import Given, Source
-from gateway.settings.units import seconds, size
+from gateway.settings.units import rate, seconds, size
 
 _TRUE = frozenset({"true", "on", "yes", "1"})
 _FALSE = frozenset({"false", "off", "no", "0"})
@@ -40,6 +40,10 @@ def _parsed(value: Any, key: Key, *, is_text: bool) -> Any:
         if not isinstance(value, str):
             raise ValueError('must be a duration in quotes, such as "250ms" or "5s"')
         return seconds(value)
+    if key.kind == "rate":
+        if not isinstance(value, str):
+            raise ValueError('must be a rate in quotes, such as "10/s" or "10/s burst=20"')
+        return rate(value)
     if key.kind == "size":
         return size(value) if isinstance(value, str) else value
     if plain is tuple and isinstance(value, str):

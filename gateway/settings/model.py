@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from msgspec import Meta, Struct
 
 from gateway.settings.dsn import HIDDEN, masked
-from gateway.settings.units import seconds, size
+from gateway.settings.units import Rate, rate, seconds, size
 
 LONGEST_TIMEOUT = 2_147_483.0
 """Seconds; PostgreSQL counts ``statement_timeout`` in milliseconds, in an int4."""
@@ -22,6 +22,7 @@ Timeout = Annotated[float, Meta(ge=0.001, le=LONGEST_TIMEOUT, extra={"kind": "du
 """A duration that PostgreSQL accepts as a time-out, too."""
 Duration = Annotated[float, Meta(ge=0.001, le=LONGEST, extra={"kind": "duration"})]
 Size = Annotated[int, Meta(ge=1, le=2**40, extra={"kind": "size"})]
+Often = Annotated[Rate, Meta(extra={"kind": "rate"})]
 File = Annotated[str, Meta(extra={"kind": "file"})]
 """A path; a relative one counts from the folder of ``gateway.toml``. Empty: none."""
 Paths = Annotated[tuple[str, ...], Meta(min_length=1, extra={"kind": "paths"})]
@@ -256,6 +257,9 @@ class AuthSettings(Struct, frozen=True, kw_only=True):
     leeway: Annotated[
         float, Meta(ge=0, le=3600, extra={"kind": "duration"}, description="by which the issuer's clock may differ")
     ] = seconds("30s")
+    failure_rate: Annotated[
+        Often, Meta(description="from one address; beyond it, credentials that are no good are answered with 429")
+    ] = rate("10/s")
     settings: Annotated[
         dict[str, str],
         Meta(description='in front of statements: {"request.jwt.claims" = "claims", "app.tenant" = "claim:tenant_id"}'),
@@ -312,7 +316,7 @@ class Key(Struct, frozen=True):
     hint: Any
     """Its type, with everything that is annotated to it."""
     kind: str
-    """``duration``, ``size``, ``file``, ``paths`` or ``secret``; empty for a plain type."""
+    """``duration``, ``size``, ``file``, ``paths``, ``rate`` or ``secret``; empty for a plain type."""
     description: str | None
     examples: tuple[Any, ...]
 

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.settings.model import NAMED_SECTIONS, SECTIONS, GroupSettings, Key, Settings, keys_of
-from gateway.settings.units import duration_text, size_text
+from gateway.settings.units import duration_text, rate_text, size_text
 
 _PREFACE = """\
 # pg-query-gateway. Every line that begins with "# " and a key shows that key's default.
@@ -75,6 +75,8 @@ def _toml(value: Any, key: Key) -> str:
     match key.kind:
         case "duration":
             return f'"{duration_text(value)}"'
+        case "rate":
+            return f'"{rate_text(value)}"'
         case "size":
             return f'"{size_text(value)}"'
         case _ if key.plain is tuple and len(value) == 1 and not key.examples:

@@ -1,10 +1,10 @@
 """From an answer to a response: every header that tells how a call was served is written here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import falcon
 
-from gateway.errors import Served
+from gateway.errors import Quota, Served
 from gateway.execution.call import Answer, Call
 
 
@@ -19,6 +19,8 @@ def write(response: falcon.Response, call: Call, answer: Answer) -> None:
         write_served(response, answer.served)
     if answer.replayed:
         response.set_header("Idempotency-Replayed", "true")
+    if call.quotas:
+        write_quotas(response, call.quotas)
     if call.applied:
         response.set_header("Preference-Applied", call.applied)
 
@@ -34,6 +36,12 @@ def write_served(response: falcon.Response, served: Served) -> None:
         response.set_header("Gateway-Lag-Ms", str(int(served.lag_ms)))
     if served.token is not None:
         response.set_header("Gateway-Consistency-Token", served.token)
+
+
+def write_quotas(response: falcon.Response, quotas: Sequence[Quota]) -> None:
+    """Tell where the caller stands with its limits, as draft-ietf-httpapi-ratelimit-headers has it."""
+    response.set_header("RateLimit-Policy", ", ".join([f'"{one.name}";q={one.burst};w={one.window}' for one in quotas]))
+    response.set_header("RateLimit", ", ".join([f'"{one.name}";r={one.left};t={one.rest}' for one in quotas]))
 
 
 class _Sent:

@@ -7,6 +7,7 @@ import falcon
 
 from gateway.auth.certificates import forwarded_names, names_in
 from gateway.auth.identities import Identities
+from gateway.auth.limits import Limits
 from gateway.auth.proxies import Proxies
 from gateway.errors import Forbidden, Unauthenticated
 from gateway.execution.call import ANONYMOUS, Caller
@@ -29,13 +30,21 @@ class Authentication:
     """Finds out who makes a request, where anybody is asked."""
 
     def __init__(
-        self, identities: Identities, *, operator: Caller | None, identity_header: str = "", proxies: Proxies
+        self,
+        identities: Identities,
+        *,
+        operator: Caller | None,
+        identity_header: str = "",
+        proxies: Proxies,
+        limits: Limits | None = None,
     ) -> None:
         """``operator``: who comes over the operators' listener; None: it is asked who comes, as anywhere else.
 
         ``identity_header``: in which ``proxies`` name the certificates that they have seen; empty: there is none.
+        ``limits`` count credentials that are no good.
         """
         self._identities = identities
+        self._limits = limits
         self._operator = operator
         self._identity_header = f"HTTP_{identity_header.upper().replace('-', '_')}" if identity_header else None
         self._proxies = proxies
@@ -43,7 +52,8 @@ class Authentication:
     def caller_of(self, request: falcon.Request) -> Caller:
         """Return who makes the request.
 
-        Raises Unauthenticated, and Forbidden where the route is for roles that this caller does not have.
+        Raises Unauthenticated, or RateLimited where that happens too often, and Forbidden where the route is for roles
+        that this caller does not have.
         """
         env = request.env
         if "gateway.admin" in env and self._operator is not None:
@@ -54,8 +64,12 @@ class Authentication:
         try:
             caller = self._identify(env)
         except Unauthenticated:
-            if path in _OPEN and "HTTP_AUTHORIZATION" not in env:
-                return ANONYMOUS
+            if "HTTP_AUTHORIZATION" not in env:
+                if path in _OPEN:
+                    return ANONYMOUS
+            elif self._limits is not None:
+                # After the look at them: good credentials pass however many bad ones came from the same address.
+                self._limits.charge_failure(env.get("REMOTE_ADDR", ""))
             raise
         if path.startswith(_RESTRICTED):
             _require(caller, path)

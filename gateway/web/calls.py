@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 
 import falcon
 
+from gateway.auth.limits import Limits
 from gateway.catalogue.json_text import begins_list, split_list, split_object
 from gateway.catalogue.query import Access, Catalogue, Query
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, UnknownQuery
@@ -44,11 +45,14 @@ class Calls:
         max_body: int,
         max_batch: int,
         asking: Collection[str] = (),
+        limits: Limits | None = None,
     ) -> None:
         """``timeout``: seconds for a transaction of no queries; ``max_batch``: most elements of a list.
 
         ``asking``: groups whose statements want to know their caller (``[groups.NAME] settings``).
+        ``limits``: None where nobody's calls are counted.
         """
+        self._limits = limits
         self._asking = frozenset(asking)
         self._queries = catalogue.queries
         self._left_out = catalogue.left_out
@@ -171,12 +175,16 @@ class Calls:
     ) -> K:
         """The call, with all that calls have in common. ``seconds``: how long its queries may take.
 
-        It is left as ``context.call`` for whoever reports the request.
+        It is counted with its caller's (raises RateLimited), and left as ``context.call`` for whoever reports the
+        request.
         """
         wishes = asked.preferences
         context = request.context
         if self._asking:
             what["settings"] = self._settings_of(context.caller, group, what)
+        if self._limits is not None:
+            queries = what["queries"] if "queries" in what else (what["query"],)
+            what["quotas"] = self._limits.charge(queries, context.caller, address_of(request))
         context.call = call = kind(
             group=group,
             deadline=deadline_of(request, seconds, wishes),
@@ -232,6 +240,12 @@ def _asked(request: falcon.Request) -> _Asked:
 
 
 _NOTHING_ASKED = _Asked(NONE, None)
+
+
+def address_of(request: falcon.Request) -> str:
+    """The address of whoever calls, or of the proxy that does not say; empty over a unix socket."""
+    address: str = request.env.get("REMOTE_ADDR", "")
+    return address
 
 
 def client_of(request: falcon.Request) -> Client | None:

@@ -56,6 +56,9 @@ class CatalogueResource:
             "timeout_ms": round(query.timeout * 1000),
             "roles": query.roles,
             "max_rows": query.max_rows,
+            "rate": query.rate
+            and {"events": query.rate.events, "seconds": query.rate.seconds, "burst": query.rate.burst},
+            "concurrency": query.concurrency,
             "deprecated": query.deprecated,
             "parameters": [
                 _describe_parameter(parameter, type_) for parameter, type_ in zip(query.parameters, types, strict=True)

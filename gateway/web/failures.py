@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 import falcon
 
-from gateway.errors import GatewayError, InternalError
+from gateway.errors import GatewayError, InternalError, RateLimited
 from gateway.events import BugFound, Observer, RequestFailed
 from gateway.web import answers
 from gateway.web.problem import RETRY_AFTER, error_of, phrase_of, problem, status_of
@@ -48,6 +49,11 @@ class Failures:
         self._failed(request, error, status)
         if status == HTTPStatus.UNAUTHORIZED:
             response.set_header("WWW-Authenticate", "Bearer")
+        elif isinstance(error, RateLimited):
+            if error.quotas:
+                answers.write_quotas(response, error.quotas)
+            if error.after is not None:
+                response.set_header("Retry-After", str(ceil(error.after)))
         elif status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.set_header("Retry-After", RETRY_AFTER)
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:

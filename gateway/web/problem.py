@@ -25,6 +25,7 @@ STATUS: dict[type[GatewayError], int] = {
     errors.UnsupportedMediaType: 415,
     errors.InvalidArguments: 422,
     errors.IdempotencyMismatch: 422,
+    errors.RateLimited: 429,
     errors.HeadersTooLarge: 431,
     errors.ClientGone: 499,
     errors.GatewayError: 500,

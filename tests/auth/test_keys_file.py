@@ -53,6 +53,7 @@ def test_a_key_is_read_with_all_that_belongs_to_it() -> None:
         (f"{ONE}expires = '2027-01-01'", "keys.toml:1: key 1: expires must be a time with its offset"),
         (f"{ONE}expires = 2027-01-01T00:00:00", "keys.toml:1: key 1: expires must be a time with its offset"),
         (f"{ONE}rate = 3", "keys.toml:1: key 1: rate must be text"),
+        (f'{ONE}rate = "3"', "keys.toml:1: key 1: rate must be a rate such as"),
         (f"{ONE}parameters = {{ a = {{ b = 1 }} }}", "keys.toml:1: key 1: parameters must be a table"),
         (f"{ONE}parameters = {{ a = nan }}", "keys.toml:1: key 1: parameters must be a table"),
         (f"{ONE}parameters = {{ sub = 'x' }}", "keys.toml:1: key 1: sub cannot be a parameter"),

@@ -5,6 +5,7 @@ import pytest
 
 from gateway.catalogue.annotations import ANNOTATIONS, Annotations, Comment, declared_names, read_annotations
 from gateway.catalogue.query import Access, Page, Parameter, Query
+from gateway.settings.units import Rate
 
 
 def read(*lines: str) -> tuple[Annotations, list[tuple[int, str]]]:
@@ -31,6 +32,8 @@ def test_every_annotation_is_read() -> None:
         "@batch off",
         "@coalesce",
         "@page key(placed_at, id) size=50",
+        "@rate 100/s burst=200",
+        "@concurrency 4",
         "@deprecated use that instead",
         "@sqlc-vet-disable",
         "  More of it.",
@@ -51,6 +54,8 @@ def test_every_annotation_is_read() -> None:
             "batch": False,
             "coalesce": True,
             "page": Page(("placed_at", "id"), 50),
+            "rate": Rate(100, 1, 200),
+            "concurrency": 4,
             "deprecated": "use that instead",
         },
         parameters=((15, Parameter("a", "int4", "1", {}, "first")), (16, Parameter("b"))),
@@ -105,6 +110,9 @@ def test_what_is_no_duration_is_a_fault(text: str) -> None:
         ("@page key(a, a) size=5", "@page is written `key(column, ...) size=N`"),
         ("@page key(a) size=0", "@page is written `key(column, ...) size=N`"),
         ("@page size=5", "@page is written `key(column, ...) size=N`"),
+        ("@rate 0/s", '@rate must be a rate such as "100/s", "100/s burst=200" or "30/min", not "0/s"'),
+        ("@rate 1/d burst=400", '@rate must have a burst that is back after a year at most, not "1/d burst=400"'),
+        ("@concurrency 0", '@concurrency is a number of calls from 1 to 999999, not "0"'),
         ("@deprecated", "@deprecated says what to use instead"),
         ("@param", "@param: names no parameter"),
     ],

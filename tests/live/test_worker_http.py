@@ -278,20 +278,19 @@ def test_several_addresses_are_served_at_once(cluster: Cluster, tmp_path: Path) 
             assert wire.get("/query/one").status == 200
 
 
-def test_a_hundred_half_done_handshakes_hold_up_nobody(safe: Node) -> None:
+def test_a_hundred_half_done_handshakes_hold_up_nobody(cluster: Cluster, tmp_path: Path) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
         trusting().wrap_bio(incoming, outgoing).do_handshake()
     greeting = outgoing.read()
-    with ExitStack() as stack:
-        halves = [stack.enter_context(safe.connect()) for _ in range(100)]
+    settings = {"server": {**TLS, "head_timeout": "1m"}}
+    with serving(cluster, tmp_path, settings, context=trusting()) as node, ExitStack() as stack:
+        halves = [stack.enter_context(node.connect()) for _ in range(100)]
         for number, half in enumerate(halves):
-            # Some never send a byte, some a part of their greeting, some leave the server's answer unanswered.
+            # Some send nothing, some a part of their greeting, some leave the server's answer to it unanswered.
             half.sendall(greeting[: number % 3 * len(greeting) // 2])
-        began = time.monotonic()
-        assert safe.get("/query/one").status == 200
-        assert time.monotonic() - began < 0.4
-        assert all(Wire(half).is_closed(within=5) for half in halves)
+        assert node.get("/query/one").status == 200
+        assert not any(Wire(half).is_closed(within=0.001) for half in halves[::3])
 
 
 @pytest.mark.parametrize("worker", ["gateway", "gthread"])

@@ -81,7 +81,10 @@ def test_only_configured_proxies_are_believed(tmp_path: Path) -> None:
 
 
 def test_client_certificates_are_asked_for_where_their_authority_is_configured(tmp_path: Path) -> None:
-    files = {"certfile": str(CERTIFICATES / "certificate.pem"), "keyfile": str(CERTIFICATES / "key.pem")}
+    files: dict[str, Any] = {
+        "certfile": str(CERTIFICATES / "certificate.pem"),
+        "keyfile": str(CERTIFICATES / "key.pem"),
+    }
     cfg = config(tmp_path, **files)
     assert cfg.is_ssl
     assert ssl_context(cfg).verify_mode == ssl.CERT_NONE

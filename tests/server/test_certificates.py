@@ -48,7 +48,7 @@ def shown(files: Files, context: ssl.SSLContext) -> str:
             continue
     found = client.getpeercert()
     assert found is not None
-    name = found["subjectAltName"][0][1]  # type: ignore[index]  # typeshed has one type for all members
+    name = found["subjectAltName"][0][1]
     assert isinstance(name, str)
     return name
 

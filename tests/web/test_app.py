@@ -170,6 +170,8 @@ def test_the_catalogue_is_told_without_types(client: falcon.testing.TestClient) 
         "timeout_ms": 250,
         "roles": ["sales"],
         "max_rows": 500,
+        "rate": None,
+        "concurrency": None,
         "deprecated": "use orders_of_customer",
         "parameters": [
             {"name": "customer", "type": None, "required": True, "description": ""},

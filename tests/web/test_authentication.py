@@ -12,6 +12,7 @@ from gateway.auth import keys, keys_file
 from gateway.auth.keys import Key
 from gateway.catalogue.query import Catalogue
 from gateway.settings import AuthSettings, EndpointSettings, GroupSettings, ServerSettings, Settings
+from gateway.settings.units import rate
 from tests.execution.samples import query
 
 QUERIES = [query("open"), query("sold", roles=("sales", "support"))]
@@ -21,6 +22,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "watcher": ("monitor",),
     "operator": ("admin",),
 }
+UNLIMITED = rate("1000000/s")
 
 
 class Site:
@@ -40,7 +42,9 @@ class Site:
             server=ServerSettings(workers=1),
             endpoints={"one": EndpointSettings(dsn="host=127.0.0.1 port=1 dbname=none user=none")},
             groups=groups,
-            auth=AuthSettings(**{"mode": ("keys",), "keys_file": str(folder / "keys.toml"), **auth}),
+            auth=AuthSettings(
+                **{"mode": ("keys",), "keys_file": str(folder / "keys.toml"), "failure_rate": UNLIMITED, **auth}
+            ),
         )
         self.app = create_app(settings, catalogue, None, observe=lambda _: None)
         self.client = falcon.testing.TestClient(self.app)
@@ -175,3 +179,17 @@ def test_whom_nobody_knows_may_be_served_with_roles_of_their_own(tmp_path: Path)
         assert site.client.simulate_get("/queries", headers={"Authorization": "Bearer x"}).status_code == 401
     finally:
         site.app.close()
+
+
+def test_credentials_that_are_no_good_are_limited_by_address_and_good_ones_always_pass(tmp_path: Path) -> None:
+    site = Site(tmp_path, failure_rate=rate("1/h burst=3"))
+    wrong = {"Authorization": f"Bearer {keys.make()}"}
+    answers = [site.ask("GET", "/queries", headers=wrong) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+    assert answers[-1].json["code"] == "rate_limited"
+    assert 3500 < int(answers[-1].headers["Retry-After"]) <= 3600
+    assert site.ask("GET", "/queries").status_code == 401  # without any there is nothing to guess
+    assert site.ask("GET", "/queries", "seller").status_code == 200
+    elsewhere = {"REMOTE_ADDR": "192.0.2.7"}
+    assert site.ask("GET", "/queries", headers=wrong, extras=elsewhere).status_code == 401
+    site.app.close()

@@ -9,7 +9,7 @@ import falcon.testing
 import pytest
 
 from gateway import errors
-from gateway.errors import ArgumentFault, GatewayError, Outcome
+from gateway.errors import ArgumentFault, GatewayError, Outcome, Quota
 from gateway.events import BugFound, Event, RequestFailed
 from gateway.server.response import refusal
 from gateway.web.browsers import Browsers
@@ -30,6 +30,7 @@ CONTRACT = {
     413: {"body_too_large"},
     415: {"unsupported_media_type"},
     422: {"invalid_arguments", "idempotency_mismatch"},
+    429: {"rate_limited"},
     431: {"headers_too_large"},
     499: {"client_closed_request"},
     500: {"query_broken", "internal_error"},
@@ -173,9 +174,18 @@ def test_the_servers_words_are_shown_only_where_that_is_asked_for(front: Front) 
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-def test_a_503_and_nothing_else_says_when_to_come_again(kind: type[GatewayError], front: Front) -> None:
+def test_a_503_and_a_429_and_nothing_else_say_when_to_come_again(kind: type[GatewayError], front: Front) -> None:
     answer = front.fail(kind())
-    assert answer.headers.get("Retry-After") == ("1" if answer.status_code == 503 else None)
+    assert answer.headers.get("Retry-After") == ("1" if answer.status_code in (429, 503) else None)
+
+
+def test_who_calls_too_often_is_told_where_it_stands(front: Front) -> None:
+    quotas = [Quota(name="orders", burst=200, window=2, left=3, rest=2)]
+    answer = front.fail(errors.RateLimited("too often", after=1.2, quotas=quotas))
+    assert answer.headers["Retry-After"] == "2"
+    assert answer.headers["RateLimit-Policy"] == '"orders";q=200;w=2'
+    assert answer.headers["RateLimit"] == '"orders";r=3;t=2'
+    assert "Retry-After" not in front.fail(errors.RateLimited("never", after=None)).headers
 
 
 @pytest.mark.parametrize(

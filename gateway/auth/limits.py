@@ -1,0 +1,125 @@
+"""How often somebody may call: ``@rate`` of queries, and how often one peer may fail to say who it is."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv6Address
+from typing import NamedTuple
+
+from gateway.catalogue.query import Catalogue, Query
+from gateway.errors import Quota, RateLimited
+from gateway.execution.call import Caller
+from gateway.node.cells import Cells
+from gateway.settings.units import Rate
+
+_SECOND = 1_000_000_000
+_KNOWN = 4096
+"""Callers whose bucket each process keeps for each policy."""
+
+
+class _Policy:
+    """A rate in the terms of buckets, one for each of those it is for."""
+
+    def __init__(self, cells: Cells, kind: str, name: str, rate: Rate) -> None:
+        """``kind`` tells its buckets from those of other policies; those of a changed rate are others too."""
+        self.name = name
+        prefix = f"{kind}\0{name}\0{rate.events}/{rate.seconds}/{rate.burst}\0"
+        self.bucket = lru_cache(_KNOWN)(lambda whose: cells.bucket(prefix + _network(whose)))
+        self.burst = rate.burst
+        self.cost = max(1, rate.seconds * _SECOND // rate.events)
+        self.depth = rate.burst * self.cost
+        self.window = -(-self.depth // _SECOND)
+
+    def quota(self, level: int) -> Quota:
+        """Where somebody stands whose bucket will be full after so many nanoseconds."""
+        left = (self.depth - level) // self.cost
+        return Quota(name=self.name, burst=self.burst, window=self.window, left=left, rest=-(-level // _SECOND))
+
+
+class _Charge(NamedTuple):
+    policy: _Policy
+    whose: str
+    calls: int
+
+
+class Limits:
+    """Charges calls to their callers, on all workers together."""
+
+    def __init__(self, cells: Cells, *, catalogue: Catalogue, failure_rate: Rate | None = None) -> None:
+        """``failure_rate``: how often credentials from one address may be no good."""
+        self._of_queries = {
+            query.name: _Policy(cells, "query", query.name, query.rate)
+            for query in catalogue.queries.values()
+            if query.rate is not None
+        }
+        self._of_caller = lru_cache(_KNOWN)(lambda name, rate: _Policy(cells, "caller", name, rate))
+        self._of_failures = None
+        if failure_rate is not None:
+            self._of_failures = _Policy(cells, "failure", "authentication", failure_rate)
+
+    def charge(self, queries: Sequence[Query], caller: Caller, address: str) -> Sequence[Quota]:
+        """Count calls of these queries, all or none of them; raises RateLimited if there may not be so many now.
+
+        ``address``: of the peer, by which strangers are counted.
+        """
+        if len(queries) != 1 or caller.rate is not None:
+            return self._charge_several(queries, caller, address)
+        # PERF: the same for one query, in half the time.
+        policy = self._of_queries.get(queries[0].name)
+        if policy is None:
+            return ()
+        level = policy.bucket(_whose(caller, address)).take(policy.cost, policy.depth)
+        if level < 0:
+            raise _refusal(policy, 1, wait=-level)
+        return (policy.quota(level),)
+
+    def charge_failure(self, address: str) -> None:
+        """Count a request whose credentials were no good; raises RateLimited if there were too many from there."""
+        if self._of_failures is not None:
+            _take([_Charge(self._of_failures, f"@{address}", 1)])
+
+    def _charge_several(self, queries: Sequence[Query], caller: Caller, address: str) -> Sequence[Quota]:
+        counts = Counter(query.name for query in queries if query.name in self._of_queries)
+        whose = _whose(caller, address)
+        charges = [_Charge(self._of_queries[name], whose, calls) for name, calls in counts.items()]
+        if caller.rate is not None and queries:
+            charges.append(_Charge(self._of_caller(caller.name, caller.rate), whose, len(queries)))
+        return _take(charges)
+
+
+def _take(charges: Sequence[_Charge]) -> Sequence[Quota]:
+    quotas = []
+    for index, (policy, whose, calls) in enumerate(charges):
+        level = policy.bucket(whose).take(policy.cost * calls, policy.depth)
+        if level < 0:
+            for before in charges[:index]:
+                before.policy.bucket(before.whose).give_back(before.policy.cost * before.calls)
+            raise _refusal(policy, calls, wait=-level)
+        quotas.append(policy.quota(level))
+    return quotas
+
+
+def _refusal(policy: _Policy, count: int, *, wait: int) -> RateLimited:
+    if count > policy.burst:
+        sentence = f"{count} calls of {policy.name} at once are more than the {policy.burst} that are ever allowed"
+        return RateLimited(sentence, after=None).but(retryable=False)
+    # What is left is less than what this call takes: as much as the bucket holds beyond what must flow back first.
+    level = policy.depth - policy.cost * count + wait
+    return RateLimited(
+        f"{policy.name}: more often than the caller may", after=wait / _SECOND, quotas=[policy.quota(level)]
+    )
+
+
+def _whose(caller: Caller, address: str) -> str:
+    return caller.name or f"@{address}"
+
+
+def _network(whose: str) -> str:
+    """Who counts as one: of IPv6 addresses, of which everybody has as many as he likes, the network of 64 bits."""
+    if not whose.startswith("@") or ":" not in whose:
+        return whose
+    try:
+        peer = IPv6Address(whose[1:].partition("%")[0])
+    except ValueError:
+        return whose
+    return f"@{peer.ipv4_mapped or f'{int(peer) >> 64:x}::'}"
