@@ -58,9 +58,13 @@ chaos-short: $(VENV)/.installed-test ## its short form, as CI runs it: some four
 bench: $(VENV)/.installed-test ## requests a second, next to other programs', into docs/measured.md; needs wrk; ARGS="--rounds 7"
 	@exec $(BIN)/python -m tests.bench --save $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.installed-test ## input that means harm to everything that reads input; ARGS="--seed 7 --only heads"
+	@exec $(BIN)/python -m tests.fuzz $(ARGS)
+
 .PHONY: clean
 clean: ## remove .venv and what the tools left
-	rm -rf $(VENV) .bench build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	rm -rf $(VENV) .bench .fuzz build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
 	find gateway tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: touched last, so that an installation that broke off is begun again, and a second run installs nothing.

@@ -81,7 +81,7 @@ def _list(text: str) -> Any:
 def _toml_or_json(text: str, message: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         pass
     try:
         return json.loads(text)

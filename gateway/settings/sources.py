@@ -68,6 +68,10 @@ def read_file(path: Path) -> Reading:
         at = _AT_LINE.search(str(error))
         message = f"not valid TOML: {_AT_LINE.sub('', str(error))}"
         return Reading([], {}, [Fault(str(path), int(at[1]) if at else 0, message)], is_readable=False)
+    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
+        return Reading(
+            [], {}, [Fault(str(path), 0, "holds a value that is too long or nested too deep")], is_readable=False
+        )
     reading = Reading([], {}, [])
     lines = _lines(text)
     _walk(content, (), lambda key: Source(str(path), _line(lines, key), str(path.parent)), reading)
