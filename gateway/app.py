@@ -148,7 +148,6 @@ class _Worker:
         self._catalogue = catalogue
         self._directory = directory
         self._is_draining = is_draining
-        self._directory = directory
         views, self._election = _shared(settings, directory, observe)
         self._rotation = Rotation(
             views=Announced(views, observe),

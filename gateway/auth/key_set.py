@@ -35,6 +35,10 @@ class VerifyingKey(NamedTuple):
     algorithms: frozenset[str]
     key: Any
 
+    def __repr__(self) -> str:
+        """Show what it is for, and never a secret."""
+        return f"VerifyingKey({self.id!r}, {sorted(self.algorithms)})"
+
 
 class KeySet:
     """Keys in force together. Two sets are equal if they verify the same tokens."""

@@ -18,6 +18,7 @@ from gateway.postgres.session import Session
 from gateway.postgres.waiting import DeadlinePassed
 from gateway.rotation.endpoint import Reason
 from gateway.settings import EndpointSettings
+from gateway.settings.dsn import masked
 
 PINNED = {
     "DateStyle": "ISO, MDY",
@@ -84,6 +85,10 @@ class Address(msgspec.Struct, frozen=True):
     prepare: bool = True
     allow_insecure: bool = False
     """Whether what goes to a server off this machine may be read or answered by others."""
+
+    def __repr__(self) -> str:
+        """Show the address without its secrets."""
+        return f"Address({masked(self.dsn)!r})"
 
 
 def addresses(endpoints: Mapping[str, EndpointSettings]) -> dict[str, Address]:

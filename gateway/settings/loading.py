@@ -201,7 +201,10 @@ class _Loading:
         return GroupSettings.defaults_of(path[1], given and given.value) if path[0] == "groups" else {}
 
     def _unlocked(self, name: str, endpoint: EndpointSettings) -> EndpointSettings:
-        """Put the content of its secret files in the place of the endpoint's secrets."""
+        """Put the content of its ``dsn_file`` in the place of the dsn.
+
+        A password's file is only looked at: it is read for each connection, so nothing else needs to hold its content.
+        """
         read = {}
         for key in ("dsn", "password"):
             if self._with_secrets and (file := getattr(endpoint, f"{key}_file")):
@@ -210,7 +213,7 @@ class _Loading:
                 except ValueError as error:
                     path = ("endpoints", name, f"{key}_file")
                     self.faults.append(self._source_of(*path).fault(f"{'.'.join(path)}: {error}"))
-        return msgspec.structs.replace(endpoint, **read)
+        return msgspec.structs.replace(endpoint, dsn=read.get("dsn", endpoint.dsn))
 
 
 def _groups(groups: dict[str, GroupSettings], endpoints: tuple[str, ...]) -> dict[str, GroupSettings]:

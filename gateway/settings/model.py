@@ -123,9 +123,9 @@ class EndpointSettings(Struct, frozen=True, kw_only=True):
     dsn: Annotated[Secret, Meta(examples=["host=127.0.0.1 dbname=postgres user=postgres"], description="")] = ""
     """URI or key=value pairs; what ``dsn_file`` holds, if that is given."""
     password: Annotated[Secret, Meta(description="better: password_file")] = ""
-    """Takes the place of a password in the dsn; what ``password_file`` held when the settings were loaded."""
+    """Takes the place of a password in the dsn."""
     password_file: Annotated[File, Meta(description="a file with nothing but the password")] = ""
-    """Kept, so that a changed password can be read again."""
+    """Read for each connection, and beats the other two."""
     dsn_file: Annotated[File, Meta(description="or the whole dsn in a file, instead of dsn")] = ""
     prepare: Annotated[bool, Meta(description="false behind a transaction pooler such as PgBouncer")] = True
     allow_insecure: Annotated[
