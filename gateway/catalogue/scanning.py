@@ -172,9 +172,10 @@ class _Scan:
     def _entry(self, found: Sequence[Token], end: int, broken_at: int | None) -> None:
         head, rest = found[0], found[1:]
         first = next((index for index, token in enumerate(rest) if not token.is_comment), len(rest))
-        lead = _lines_below(head) if head.kind == "C_COMMENT" else []
+        lead = _block_lines(head)[1:] if head.kind == "C_COMMENT" else []
         lead += [(token.start, _content(token)) for token in rest[:first] if token.kind == "SQL_COMMENT"]
         statement = rest[first:]
+        self._misplaced([token for token in rest[:first] if token.kind == "C_COMMENT"])
         self._misplaced(statement)
         start, stop, second = self._span([token for token in statement if not token.is_comment], head.end)
         too_long = len(self._text[head.start : end].encode()) > LARGEST
@@ -209,9 +210,11 @@ class _Scan:
     def _misplaced(self, found: Sequence[Token]) -> None:
         """Report annotations where they have no effect: a role that silently guards nothing would be worse."""
         for token in found:
-            word = annotation_of(_content(token)) if token.kind == "SQL_COMMENT" else None
-            if word is not None:
+            if token.kind == "SQL_COMMENT" and (word := annotation_of(_content(token))):
                 self._report(token.start, f"@{word} must stand between the header and the statement")
+            for start, text in _block_lines(token) if token.kind == "C_COMMENT" else ():
+                if word := annotation_of(text):
+                    self._report(start, f"@{word} must stand in a line of its own, as `-- @{word}`, below the header")
 
     def _hides_header(self, token: Token) -> bool:
         return not token.is_comment and "\n" in token.text and _HEADER_LINE.search(token.text) is not None
@@ -224,12 +227,11 @@ def _moved(found: list[Token], by: int) -> list[Token]:
     return found if by == 0 else [token._replace(start=token.start + by, end=token.end + by) for token in found]
 
 
-def _lines_below(head: Token) -> list[tuple[int, str]]:
-    """The lines of a block comment that begins with a header, without the first one; each with its offset."""
-    text = head.text.removesuffix("*/")
-    starts = [match.end() for match in _LINE_END.finditer(text)]
-    lines = [text[start:end].strip(" \t\r\n*") for start, end in pairwise([*starts, len(text)])]
-    return [(head.start + start, line) for start, line in zip(starts, lines, strict=True)]
+def _block_lines(token: Token) -> list[tuple[int, str]]:
+    """The lines of a block comment, without what frames them; each with the offset where it begins."""
+    text = token.text.removesuffix("*/")
+    starts = [0, *(match.end() for match in _LINE_END.finditer(text))]
+    return [(token.start + start, text[start:end].strip(" \t\r\n/*")) for start, end in pairwise([*starts, len(text)])]
 
 
 def _content(token: Token) -> str:

@@ -1,7 +1,10 @@
 """Names for parameters that are only numbered: as sqlc names them, as far as the text alone tells."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gateway.catalogue.headers import is_parameter
 from gateway.catalogue.naming import named
 from gateway.catalogue.placeholders import find_parameters
 from gateway.catalogue.statements import analyse
@@ -120,3 +123,21 @@ def test_a_name_of_the_text_is_never_given_to_a_number() -> None:
 
 def test_a_declared_number_keeps_the_name_it_was_declared_with() -> None:
     assert names("SELECT id FROM boat WHERE length > $1 AND sold = $2", "arg1") == ("arg1", "sold")
+
+
+COLUMNS = ["length", "length_2", "arg1", '"limit"', '"Order"', '"no name"', "lower(name)", "a + b"]
+NUMBERED = st.tuples(st.sampled_from(COLUMNS), st.integers(1, 4).map("${}".format))
+NAMED = st.tuples(st.sampled_from(COLUMNS), st.sampled_from([":length", "@length_2", "sqlc.arg(arg1)", ":x"]))
+
+
+@given(st.lists(NUMBERED | NAMED, min_size=1, max_size=12))
+def test_names_are_usable_and_differ_and_those_of_the_text_stay(conditions: list[tuple[str, str]]) -> None:
+    numbers = [1, 2, 3, 4]  # all of them, so that there is no gap
+    written = [f"{column} > {parameter}" for column, parameter in conditions]
+    body = "SELECT 1 FROM boat WHERE " + " AND ".join([*written, *(f"${number} > 0" for number in numbers)])
+    given_names = names(body)
+    assert len({*given_names}) == len(given_names)
+    assert all(map(is_parameter, given_names))
+    own = {parameter.strip(":@").removeprefix("sqlc.arg(").rstrip(")") for _, parameter in conditions}
+    assert {name for name in own if not name.startswith("$")} <= {*given_names}
+    assert given_names == names(body)

@@ -98,6 +98,18 @@ def test_an_annotation_where_it_has_no_effect_is_a_fault(text: str, line: int) -
     assert cut(text)[1] == [(line, "@role must stand between the header and the statement")]
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("-- name: a\n/* @role admin */\nSELECT 1", 2),
+        ("/* name: a */ /*\n * Who may.\n * @role admin\n */\nSELECT 1", 3),
+        ("-- name: a\nSELECT 1 /* x */ /* @role admin */", 2),
+    ],
+)
+def test_an_annotation_in_a_block_comment_is_never_passed_over(text: str, line: int) -> None:
+    assert cut(text)[1] == [(line, "@role must stand in a line of its own, as `-- @role`, below the header")]
+
+
 def test_other_at_signs_in_comments_are_nobodys_business() -> None:
     assert cut("-- name: a\nSELECT 1 -- @todo later\n-- mail @role.example\n-- @sqlc-vet-disable")[1] == []
 

@@ -23,7 +23,8 @@ QUERIES = [query(), query("pay", write=True), query("tracked", write=True, track
 
 
 def calls() -> Calls:
-    catalogue = Catalogue(queries={asked.name: asked for asked in QUERIES}, hash="h")
+    left_out = {"load": "a.sql:1: result kind :copyfrom cannot be served"}
+    catalogue = Catalogue(queries={asked.name: asked for asked in QUERIES}, hash="h", left_out=left_out)
     plans = Plans(catalogue)
     for name in catalogue.queries:
         plans.learnt(name, SIGNATURE, at=0.0)
@@ -149,6 +150,12 @@ class TestTransactionCalls:
     def test_an_empty_list_is_a_transaction_without_steps(self, body: str) -> None:
         call = transaction(request(body))
         assert (call.work.steps, call.work.encode(())) == ([], b'{"results":[]}')
+
+
+def test_a_query_that_was_left_out_is_unknown_and_says_where_the_reason_is() -> None:
+    with pytest.raises(errors.UnknownQuery) as caught:
+        calls().of_body(request("{}"), "load")
+    assert caught.value.detail.endswith("the gateway said why when it started")
 
 
 REFUSED: list[tuple[falcon.Request, str, type[GatewayError]]] = [
