@@ -4,22 +4,14 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from gateway.execution.call import claim_of
+
 NO_ROLE = "none"
 """With which ``SET ROLE`` gives back the role that the gateway connects as."""
 
 
 class UnfitClaims(Exception):
     """Claims hold what PostgreSQL's text cannot: NUL, or half of a surrogate pair."""
-
-
-def claim_of(claims: Mapping[str, Any], path: str) -> Any:
-    """Return the claim of this name, or else the one that its dots lead to, through objects; None: there is none."""
-    if path in claims:
-        return claims[path]
-    found: Any = claims
-    for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
 
 
 def roles_of(claims: Mapping[str, Any], path: str) -> frozenset[str]:

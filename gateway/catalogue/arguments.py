@@ -4,8 +4,11 @@ One quoted, untyped literal serves every type inside EXECUTE; a bare number woul
 (``EXECUTE q(1.6)`` on an int4 becomes 2).
 """
 
+import copy
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from contextlib import suppress
+from typing import Any, Final, Self, TypeVar, cast
 
 import msgspec
 
@@ -14,7 +17,7 @@ from gateway.catalogue.constraints import Check, checks
 from gateway.catalogue.query import Parameter
 from gateway.catalogue.types import Family, Type
 from gateway.catalogue.values import Pause, Reader, Refused, array_text, no_pause, reader, shortened, suggestion
-from gateway.errors import ArgumentFault, InvalidArguments, InvalidJSON
+from gateway.errors import ArgumentFault, Forbidden, InvalidArguments, InvalidJSON
 
 NULL: Final = "NULL"
 
@@ -45,6 +48,34 @@ def literal(text: str) -> str:
     return f"'{text}'"
 
 
+def _as_it_is(given: Any) -> str:
+    """A literal that has been written."""
+    written: str = given
+    return written
+
+
+class _Bound(msgspec.Struct, frozen=True):
+    """A parameter whose value is the caller's."""
+
+    source: str
+    from_json: _FromJSON
+    from_text: _FromTexts
+    has_default: bool
+
+    def literal_of(self, value: Any) -> str | None:
+        """The literal of a value; None if it does not fit."""
+        try:
+            raw = json_text.value(json.dumps(value, ensure_ascii=False))
+        except (InvalidJSON, ValueError):
+            return None
+        with suppress(Refused):
+            return self.from_json(raw)
+        if isinstance(value, str):
+            with suppress(Refused):
+                return self.from_text([value])
+        return None
+
+
 class Binder:
     """Binds requests to one query's parameters, whose readers and checks it has composed beforehand.
 
@@ -56,6 +87,9 @@ class Binder:
     """
 
     def __init__(self, parameters: Sequence[Parameter], types: Sequence[Type], pause: Pause = no_pause) -> None:
+        self._bound: dict[str, _Bound] = {}
+        self._given: Mapping[str, str] = {}
+        self._lacking: Sequence[str] = ()
         from_json: list[tuple[str, _FromJSON, str | None]] = []
         from_texts: list[tuple[str, _FromTexts, str | None]] = []
         for parameter, type_ in zip(parameters, types, strict=True):
@@ -65,17 +99,48 @@ class Binder:
                 default = _default(parameter, convert)
             except ValueError as error:
                 raise ValueError(f"parameter {parameter.name}: {error}") from None
-            from_json.append((parameter.name, convert, default))
-            from_texts.append((parameter.name, _text_converter(type_, convert, checked=bool(constraints)), default))
+            from_text = _text_converter(type_, convert, checked=bool(constraints))
+            if parameter.bound is None:
+                from_json.append((parameter.name, convert, default))
+                from_texts.append((parameter.name, from_text, default))
+            else:
+                self._bound[parameter.name] = _Bound(parameter.bound, convert, from_text, default is not None)
+                from_json.append((parameter.name, _as_it_is, default))
+                from_texts.append((parameter.name, _as_it_is, default))
         self._pause = pause
         self._from_json = tuple(from_json)
         self._from_texts = tuple(from_texts)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the caller decides on some of the values."""
+        return bool(self._bound)
+
+    def filled(self, value_of: Callable[[str], Any]) -> Self:
+        """Return a binder for one caller, ``value_of`` whom gives what ``claim:PATH`` and ``key:NAME`` are (or None).
+
+        A value fits as JSON, or as text in the type's own PostgreSQL form. Where a caller lacks one, and where it
+        does not fit, the default takes its place if there is one, else every call is refused with Forbidden.
+        """
+        given, lacking = {}, []
+        for name, bound in self._bound.items():
+            value = value_of(bound.source)
+            literal_of = None if value is None else bound.literal_of(value)
+            if literal_of is not None:
+                given[name] = literal_of
+            elif value is not None or not bound.has_default:
+                lacking.append(name)
+        made = copy.copy(self)
+        vars(made).update(_given=given, _lacking=lacking)
+        return made
 
     def bind_json(self, raw: Mapping[str, msgspec.Raw]) -> list[str]:
         """Literals (or ``NULL``) in the order of ``$1``, ``$2`` …, from JSON texts that ``json_text`` has checked.
 
         Raises :class:`InvalidArguments` with a fault for every argument that does not fit.
         """
+        if self._bound:
+            return _bind(self._from_json, self._completed(self._from_json, raw), self._pause)
         return _bind(self._from_json, raw, self._pause)
 
     def bind_text(self, pairs: Mapping[str, Sequence[str]]) -> list[str]:
@@ -85,7 +150,30 @@ class Binder:
 
         Raises :class:`InvalidArguments` with a fault for every argument that does not fit.
         """
+        if self._bound:
+            return _bind(self._from_texts, self._completed(self._from_texts, pairs), self._pause)
         return _bind(self._from_texts, pairs, self._pause)
+
+    def _completed(
+        self, plan: "Sequence[tuple[str, Callable[[_T], str], str | None]]", arguments: Mapping[str, _T]
+    ) -> Mapping[str, _T]:
+        """The arguments with the caller's values among them. Raises InvalidArguments where any was sent, or Forbidden.
+
+        NOTE: those are literals already, which is what ``_as_it_is`` makes of them.
+        """
+        given = cast("Mapping[str, _T]", self._given)
+        if sent := [name for name in self._bound if name in arguments]:
+            faults = [ArgumentFault(name, "is set by the gateway") for name in sent]
+            others = [each for each in plan if each[0] not in self._bound]
+            rest = {name: value for name, value in arguments.items() if name not in self._bound}
+            try:
+                _bind(others, rest, self._pause)
+            except InvalidArguments as error:
+                faults += error.faults
+            raise _all(faults)
+        if self._lacking:
+            raise Forbidden(f"the caller has no {', '.join(self._lacking)} that fits")
+        return {**arguments, **given}
 
 
 def _bind(
@@ -130,6 +218,10 @@ def _invalid(
         except Refused as refused:
             faults.append(ArgumentFault(name, str(refused)))
     faults += _unknown(arguments, [name for name, _, _ in plan], pause)
+    return _all(faults)
+
+
+def _all(faults: Sequence[ArgumentFault]) -> InvalidArguments:
     shown = [f"{fault.parameter or ''} {fault.message}".lstrip() for fault in faults[:_MOST_IN_DETAIL]]
     rest = len(faults) - len(shown)
     return InvalidArguments("; ".join(shown) + (f"; and {rest} more" if rest else ""), faults=faults)

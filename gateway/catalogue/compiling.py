@@ -1,8 +1,9 @@
 """Compiles query files to one catalogue, or reports every fault in them."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,15 +26,36 @@ def compile_project(settings: Settings) -> Catalogue:
         groups={name: group.access for name, group in settings.groups.items()},
         timeout=settings.server.timeout,
         skip=settings.catalogue.unservable == "skip",
+        callers=Callers(
+            are_known=settings.auth.is_on,
+            roles=settings.auth.anonymous_roles if not settings.auth.is_on and settings.auth.allow_anonymous else None,
+        ),
     )
 
 
+class Callers(NamedTuple):
+    """Who will call, as far as query files depend on it."""
+
+    are_known: bool = False
+    roles: Collection[str] | None = None
+    """Where nobody is asked who they are: what everybody may call; None: everything."""
+
+
+NOBODY_KNOWN = Callers()
+
+
 def compile_catalogue(
-    paths: Sequence[Path], *, groups: Mapping[str, str], timeout: float, skip: bool = False
+    paths: Sequence[Path],
+    *,
+    groups: Mapping[str, str],
+    timeout: float,
+    skip: bool = False,
+    callers: Callers = NOBODY_KNOWN,
 ) -> Catalogue:
     """Compile all query files below ``paths``.
 
-    ``groups`` are the configured groups with their access, ``timeout`` is that of a query without one of its own.
+    ``groups`` are the configured groups with their access, ``timeout`` is that of a query without one of its own,
+    ``callers`` says who will call.
     With ``skip``, an entry with nothing wrong but that its kind of result or of statement cannot be served is left out.
 
     Raises FaultsFound with every fault of every file, in order of file and line. The same files give the same
@@ -55,7 +77,7 @@ def compile_catalogue(
     left_out: dict[str, str] = {}
     notes: list[str] = []
     for entry in entries:
-        compiler = _Compiler(entry, groups, timeout)
+        compiler = _Compiler(entry, groups, timeout, callers)
         query = compiler.run()
         name = compiler.name
         if name in places:
@@ -91,8 +113,9 @@ _NOTHING = Marked("", (), (), frozenset())
 class _Compiler:
     """Makes one query of one entry, collecting what is wrong with it."""
 
-    def __init__(self, entry: Entry, groups: Mapping[str, str], timeout: float) -> None:
+    def __init__(self, entry: Entry, groups: Mapping[str, str], timeout: float, callers: Callers) -> None:
         self._entry = entry
+        self._callers = callers
         self._timeout = timeout
         self._groups = groups
         self.name = ""
@@ -205,13 +228,18 @@ class _Compiler:
             if parameter.name not in marked.names and not self.unserved:
                 there = f"; it has {', '.join(marked.names)}" if marked.names else ""
                 self.report(f"@param {parameter.name}: the statement has no such parameter{there}", line)
-        parameters = [declared.get(name, Parameter(name)) for name in marked.names]
         return tuple(
-            msgspec.structs.replace(parameter, default="null")
-            if parameter.default is None and parameter.name in marked.nullable
-            else parameter
-            for parameter in parameters
+            self._with_default(declared.get(name, Parameter(name)), nullable=name in marked.nullable)
+            for name in marked.names
         )
+
+    def _with_default(self, parameter: Parameter, *, nullable: bool) -> Parameter:
+        """NULL where the statement says so. A bound one's counts only where no caller is known."""
+        if parameter.bound is not None:
+            return msgspec.structs.replace(parameter, default=None) if self._callers.are_known else parameter
+        if parameter.default is None and nullable:
+            return msgspec.structs.replace(parameter, default="null")
+        return parameter
 
     def _access(self, analysis: Analysis, annotations: Annotations) -> Access:
         line = annotations.lines.get("access", 0)
@@ -233,9 +261,29 @@ class _Compiler:
             )
         if "page" in annotations.lines and header is not None and header.kind is not Kind.MANY:
             self.report("@page is for queries with many rows", annotations.lines["page"])
+        self._check_callers(annotations)
         for line, parameter in annotations.parameters:
             if parameter.type is not None and not is_type(parameter.type):
                 self.report(f'@param {parameter.name}: "{parameter.type}" is not a type', line)
+
+    def _check_callers(self, annotations: Annotations) -> None:
+        """Find what nobody could call, or anybody."""
+        if self._callers.are_known:
+            return
+        for line, parameter in annotations.parameters:
+            if parameter.bound is not None and parameter.default is None:
+                self.report(
+                    f'@param {parameter.name}: is bound to its caller, and with auth.mode = "none" nobody is known: '
+                    "give it a default, or switch authentication on",
+                    line,
+                )
+        roles = annotations.values.get("roles", ())
+        if roles and self._callers.roles is not None and not set(roles) & set(self._callers.roles):
+            self.report(
+                f"@role {', '.join(roles)}: with allow_anonymous everybody is served, and auth.anonymous_roles has "
+                "none of them",
+                annotations.lines["role"],
+            )
 
     def _check_kind(self, kind: Kind, analysis: Analysis, annotations: Annotations) -> None:
         statement = analysis.statement

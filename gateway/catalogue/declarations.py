@@ -1,4 +1,4 @@
-"""What ``@param`` declares of one parameter: ``NAME [TYPE] [= JSON] [key=JSON ...] [-- text]``."""
+"""What ``@param`` declares of one parameter: ``NAME [TYPE] [= JSON] [from=SOURCE] [key=JSON ...] [-- text]``."""
 
 import json
 import re
@@ -15,6 +15,8 @@ from gateway.errors import InvalidJSON
 
 _TYPE_WORD = re.compile(r'(?:"(?:[^"]|"")*"|\([^()]*\)|\[\d*\]|[^\W\d][\w$]*|\.(?=[\w"]))+')
 _KEY = re.compile(r"(?:(" + "|".join(CONSTRAINTS) + r")\s*|([A-Za-z_]\w*))=")
+_SOURCE = re.compile(r"from=(\S*)")
+_KNOWN_SOURCE = re.compile(r"claim:\S+|key:[^\s.]+")
 _SPACE = re.compile(r"\s*")
 _ORDERED = (("minimum", "maximum"), ("minLength", "maxLength"))
 
@@ -33,7 +35,7 @@ def read_parameter(text: str) -> tuple[Parameter | None, list[str]]:
     faults = [f"@param {reader.name}: {message}" if reader.name else f"@param: {message}" for message in reader.faults]
     if faults:
         return None, faults
-    return Parameter(reader.name, reader.type, reader.default, reader.constraints, reader.description), []
+    return Parameter(reader.name, reader.type, reader.default, reader.constraints, reader.description, reader.bound), []
 
 
 class _Reader:
@@ -47,6 +49,7 @@ class _Reader:
         self.default: str | None = None
         self.constraints: dict[str, Any] = {}
         self.description = ""
+        self.bound: str | None = None
         self.faults: list[str] = []
         self._checks: list[Check] = []
 
@@ -59,7 +62,10 @@ class _Reader:
         self._read_type()
         while not self._ended():
             key = _KEY.match(self._text, self._at)
-            if key:
+            if source := _SOURCE.match(self._text, self._at):
+                self._at = source.end()
+                self._read_source(source[1])
+            elif key:
                 self._at = key.end()
                 self._read_constraint(key[1] or key[2])
             elif self._text[self._at] == "=" and self.default is None:
@@ -80,6 +86,14 @@ class _Reader:
             if not self._at_gap():
                 raise _Wrong(f'cannot read the type "{self._text[start:]}"')
         self.type = self._text[start:end] or None
+
+    def _read_source(self, source: str) -> None:
+        if self.bound is not None:
+            self.faults.append("from is given twice")
+        elif not _KNOWN_SOURCE.fullmatch(source):
+            self.faults.append(f'from is claim:PATH or key:NAME, not "{source}"')
+        else:
+            self.bound = source
 
     def _read_constraint(self, key: str) -> None:
         value, _ = self._json()

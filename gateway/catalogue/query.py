@@ -101,6 +101,8 @@ class Parameter(msgspec.Struct, frozen=True, gc=False):
     constraints: dict[str, Any] = {}
     """Any of minimum, maximum, minLength, maxLength, pattern, enum (JSON values)."""
     description: str = ""
+    bound: str | None = None
+    """``claim:PATH`` or ``key:NAME``: its value is what is known of the caller, and no argument; None: an argument."""
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):

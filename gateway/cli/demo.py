@@ -9,7 +9,8 @@ import click
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any that is free.")
 @click.option("--replicas", type=click.IntRange(0, 8), default=2, show_default=True, help="Streaming replicas.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes.  [default: one a processor]")
-def demo(port: int, replicas: int, workers: int | None) -> None:
+@click.option("--auth", is_flag=True, help="Ask callers for API keys, and print some.")
+def demo(port: int, replicas: int, workers: int | None, auth: bool) -> None:
     """Start PostgreSQL, a primary with replicas, a sample shop and the gateway over it.
 
     Everything is in a folder of its own that is gone after Ctrl-C.
@@ -17,7 +18,8 @@ def demo(port: int, replicas: int, workers: int | None) -> None:
     \b
     gateway demo
     gateway demo --port 9000 --replicas 3
+    gateway demo --auth
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
     from gateway.demo.run import run
 
-    sys.exit(run(port, replicas, workers))
+    sys.exit(run(port, replicas, workers, auth=auth))

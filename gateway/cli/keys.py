@@ -139,7 +139,7 @@ def _made(
     """A new key, and what is kept of it."""
     made, now = keys.make(), int(time.time())
     return made, Key(
-        id=made[len(keys.PREFIX) :][:8],
+        id=keys.id_of(made) or "",
         sha256=keys.digest_of(made).hex(),
         name=name,
         roles=tuple(dict.fromkeys(roles)),

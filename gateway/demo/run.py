@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -28,13 +28,14 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SERVE = (sys.executable, "-m", "gateway", "serve")
 
 
-def run(port: int, replicas: int, workers: int | None) -> int:
+def run(port: int, replicas: int, workers: int | None, *, auth: bool = False) -> int:
     """Serve the demo on this port (0: a free one) until it is told to end; the command's exit status.
 
     Ended by SIGINT, SIGTERM, SIGHUP or the death of the process that started it. Whatever ends it, SIGKILL
-    included, neither process nor directory stays behind. Faults are told in a sentence on standard error.
+    included, neither process nor directory stays behind. Faults are told in a sentence on standard error. With
+    ``auth`` callers are asked for API keys.
     """
-    return Demo(port=port, replicas=replicas, workers=workers).run()
+    return Demo(port=port, replicas=replicas, workers=workers, auth=auth).run()
 
 
 class _Interrupted(BaseException):
@@ -54,11 +55,13 @@ class Demo:
         port: int,
         replicas: int,
         workers: int | None,
+        auth: bool = False,
         serve: Sequence[str] = _SERVE,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self._port = port or find_port()
         self._workers = workers or min(len(os.sched_getaffinity(0)), _WORKERS)
+        self._auth = auth
         self._serve = serve
         self._say = say or _print
         self._parent = os.getppid()
@@ -86,7 +89,8 @@ class Demo:
         self._progress("the shop: 400 products, 10,000 customers, 50,000 orders")
         directory = self._cluster.make_directory()
         settings = directory / "gateway.toml"
-        settings.write_text(self._settings(directory / "runtime"))
+        keys = shop.make_keys(directory / "keys.toml") if self._auth else {}
+        settings.write_text(self._settings(directory / "runtime", directory / "keys.toml"))
         log = directory / "gateway.log"
         command = [*self._serve, "-c", str(settings)]
         program = self._cluster.launch(command, log=log, environment=_environment())
@@ -95,7 +99,7 @@ class Demo:
                 return self._fail(f"the gateway did not come up; it said:\n{tail(log)}")
             self._progress("the gateway: ready")
             self._serving = True
-            self._say(self._invitation(log))
+            self._say(self._invitation(log, keys))
             if not self._attend(program):
                 return self._fail(f"the gateway ended by itself (exit status {program.returncode}):\n{tail(log)}")
             self._say("The process that started the demo is gone: ending.")
@@ -139,7 +143,7 @@ class Demo:
             print(f"gateway demo: {why}", file=sys.stderr, flush=True)
         return 1
 
-    def _settings(self, runtime: Path) -> str:
+    def _settings(self, runtime: Path, keys: Path) -> str:
         """The gateway's settings; strings as JSON writes them are strings in TOML."""
         lines = [
             "[server]",
@@ -149,6 +153,8 @@ class Demo:
             "[catalogue]",
             f"paths = [{json.dumps(str(shop.QUERIES))}]",
         ]
+        if self._auth:
+            lines += ["[auth]", 'mode = "keys"', f"keys_file = {json.dumps(str(keys))}"]
         for server in self._cluster.servers:
             lines += [f"[endpoints.{server.name}]", f"dsn = {json.dumps(shop.dsn(server))}"]
         if self._workers > _SMALLEST_DEFAULT_GROUP:
@@ -156,9 +162,11 @@ class Demo:
                 lines += [f"[groups.{group}]", f'access = "{group}"', f"size = {2 * self._workers}"]
         return "\n".join(lines) + "\n"
 
-    def _invitation(self, log: Path) -> str:
+    def _invitation(self, log: Path, keys: Mapping[str, str]) -> str:
         address = f"http://127.0.0.1:{self._port}"
-        post = f"curl -s -H 'Content-Type: application/json' {address}"
+        curl = f"curl -s -H 'Authorization: Bearer {keys['sales']}'" if keys else "curl -s"
+        operator = f"curl -s -H 'Authorization: Bearer {keys['operator']}'" if keys else "curl -s"
+        post = f"{curl} -H 'Content-Type: application/json' {address}"
         steps = (
             '{"steps": [{"query": "create_order", "arguments": {"customer_id": 7}},'
             ' {"query": "orders_of_customer", "arguments": {"customer_id": {"$ref": "/0/row/customer_id"}}}]}'
@@ -166,19 +174,27 @@ class Demo:
         servers = ", ".join(f"{server.name} on port {server.port}" for server in self._cluster.servers)
         return f"""
 Serving {address}
-
+{_told(keys)}
 Try these:
   {post}/query/orders_of_customer -d '{{"customer_id": 7, "max_rows": 3}}'
   {post}/query/create_order -d '{{"customer_id": 7, "note": "Ring twice"}}'
-  curl -s '{address}/query/products_tagged?tags=garden&tags=wood'
+  {curl} '{address}/query/products_tagged?tags=garden&tags=wood'
   {post}/transaction -d '{steps}'
 
-All queries: curl -s {address}/queries
-How its servers are: curl -s {address}/health
+All queries: {curl} {address}/queries
+How its servers are: {operator} {address}/health
 PostgreSQL {self._cluster.version}: {servers} (database {shop.DATABASE}, user {shop.ROLE})
 The gateway's log: {log}
 
 Ctrl-C ends it and removes everything."""
+
+
+def _told(keys: Mapping[str, str]) -> str:
+    """What is printed of the keys, between empty lines."""
+    if not keys:
+        return ""
+    lines = [f"  {name.ljust(8)}  {key}  {', '.join(shop.KEYS[name]) or 'no role'}" for name, key in keys.items()]
+    return "\n".join(["", "Keys, and their roles:", *lines, ""])
 
 
 @contextmanager

@@ -16,6 +16,16 @@ from gateway.settings.units import Rate
 from gateway.waiting import Client
 
 
+def claim_of(claims: Mapping[str, Any], path: str) -> Any:
+    """Return the claim of this name, or else the one that its dots lead to, through objects; None: there is none."""
+    if path in claims:
+        return claims[path]
+    found: Any = claims
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who makes a call. One value for all calls of one identity, made when it was verified."""
 
@@ -30,6 +40,13 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     rate: Rate | None = None
     """How often it may call, all queries together; None: as often as it likes."""
+
+    def value_of(self, source: str) -> Any:
+        """Return what ``claim:PATH`` or ``key:NAME`` is of this caller, None where it has no such thing."""
+        kind, _, path = source.partition(":")
+        if kind == "key":
+            return self.claims.get(path) if self.name.startswith("key:") else None
+        return claim_of(self.claims, path)
 
     def has_any(self, roles: Collection[str]) -> bool:
         """Whether it may call what is for these roles; what names none is for every caller."""

@@ -9,6 +9,7 @@ from gateway.catalogue.query import Catalogue, Query
 from gateway.catalogue.types import Signature
 from gateway.catalogue.values import Pause, no_pause
 from gateway.errors import BackendUnavailable, CatalogueStale, QueryBroken
+from gateway.execution.call import ANONYMOUS, Caller
 from gateway.postgres.statement import Plan
 
 AGAIN_AFTER = 1.0
@@ -98,14 +99,15 @@ class Plans:
         """Whether a server was asked about every query, and what it said is known to hold."""
         return self.confirmed and self._seen == len(self._known)
 
-    def get(self, query: Query, *, bigint_as_string: bool = False) -> Ready:
-        """The plan and binder of a query.
+    def get(self, query: Query, caller: Caller = ANONYMOUS, *, bigint_as_string: bool = False) -> Ready:
+        """The plan and binder of a query; what the caller decides on is bound already.
 
         Raises BackendUnavailable before they are known, QueryBroken if the server does not take the query, and
         CatalogueStale while it has to be learnt anew.
         """
         known = self._known[query.name]
-        return known.ready.get(bigint_as_string) or self._make(known, bigint_as_string=bigint_as_string)
+        ready = known.ready.get(bigint_as_string) or self._make(known, bigint_as_string=bigint_as_string)
+        return ready._replace(binder=ready.binder.filled(caller.value_of)) if ready.binder.is_bound else ready
 
     def doubt(self, query: Query) -> None:
         """Have a query learnt once more: the server now refuses what it took before."""

@@ -91,7 +91,7 @@ class Transactions:
         faults: list[ArgumentFault] = []
         shapes: list[Shape] = []
         for step, (query, arguments) in enumerate(named):
-            ready = self._plans.get(query, bigint_as_string=bigint_as_string)
+            ready = self._plans.get(query, caller, bigint_as_string=bigint_as_string)
             given, references, wrong = _resolved(arguments, shapes)
             literals: Sequence[str] = ()
             try:
@@ -99,6 +99,8 @@ class Transactions:
                 literals = ready.binder.bind_json(given)
             except InvalidArguments as error:
                 wrong += error.faults
+            except Forbidden as error:
+                raise error.but(step=step) from error
             faults += of_step(wrong, step)
             asked.append(Asked(query, ready, given, references, literals))
             shapes.append(Shape(query.kind, [column.name for column in ready.plan.columns]))

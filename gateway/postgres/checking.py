@@ -11,6 +11,7 @@ from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.learning import briefly, fault, learn
 from gateway.postgres.objects import Book
+from gateway.postgres.policies import asked_per_row
 from gateway.postgres.session import Session
 from gateway.postgres.statement import explained
 from gateway.rotation.endpoint import Role
@@ -49,6 +50,11 @@ def _check_endpoint(
     """Check every query on one endpoint; ``by_caller`` are groups whose queries run with a role of the caller's."""
     if connection.ask(_SEES_REPLICATION, monotonic() + QUERY_TIMEOUT)[0][0] != "true":
         report(f"{name}: warning: the role is no member of pg_monitor, so a replica's timeline cannot be seen")
+    for table, policy in asked_per_row(connection, monotonic() + QUERY_TIMEOUT):
+        report(
+            f"{name}: warning: policy {policy} on {table} calls current_setting for every row:"
+            " write (SELECT current_setting(...))"
+        )
     book = Book()
     faults = []
     for query in catalogue.queries.values():

@@ -316,15 +316,24 @@ class Session(psycopg2.extensions.connection):
     def preface(self, plans: Sequence[Plan]) -> list[str]:
         """Return the statements that must come first in a transaction of these plans."""
         parts = [] if self.prepares else self._pins("SET LOCAL")
-        if self.run.settings:
-            parts += [
-                f"SELECT pg_catalog.set_config({literal(name)}, {literal(value)}, true)"
-                for name, value in self.run.settings.items()
-            ]
         if self.sequences_stale and self.prepares and not all(plan.harmless for plan in plans):
             parts.append("DISCARD SEQUENCES")
             self.sequences_stale = False
         return parts
+
+    def settings(self) -> list[str]:
+        """Return the statement that sets what holds for this use, until the end of its transaction.
+
+        Behind what is the gateway's own: ``role`` may be among them, with which that might not be allowed.
+        """
+        if not self.run.settings:
+            return []
+        # PERF: one statement for all, each further one costs the server 10 µs.
+        calls = [
+            f"pg_catalog.set_config({literal(name)}, {literal(value)}, true)"
+            for name, value in self.run.settings.items()
+        ]
+        return [f"SELECT {', '.join(calls)}"]
 
     def guards(self, plans: Iterable[Plan]) -> list[str]:
         """Return the statements that run these plans' guards, each once, which are prepared already.

@@ -297,10 +297,8 @@ def _encoded(plan: Plan, cursor: Any) -> list[bytes]:
 
 def _head(session: Session, plan: Plan) -> str:
     """What must be set for this message alone, in front of the statement."""
-    if session.prepares and not session.run.settings and (plan.harmless or not session.sequences_stale):
-        parts = []  # PERF: preface() would say so too
-    else:
-        parts = session.preface([plan])
+    is_ready = session.prepares and (plan.harmless or not session.sequences_stale)
+    parts = [] if is_ready else session.preface([plan])  # PERF: preface() would say nothing either
     if plan.write:
         left = session.run.deadline - monotonic()
         if left <= 0:
@@ -313,4 +311,6 @@ def _head(session: Session, plan: Plan) -> str:
     elif not plan.harmless and session.role is Role.PRIMARY:
         # SECURITY: a read-only session can be switched off by a plain SELECT of an earlier use.
         parts.append("SET LOCAL transaction_read_only = on")
+    if session.run.settings:
+        parts += session.settings()
     return "; ".join([*parts, ""]) if parts else ""

@@ -77,7 +77,9 @@ class Calls:
         ):
             return self._of_transaction_of_one(request, query, body)
         asked = _asked(request)
-        plan, binder, _ = self._plans.get(query, bigint_as_string=asked.preferences.bigint_as_string)
+        plan, binder, _ = self._plans.get(
+            query, request.context.caller, bigint_as_string=asked.preferences.bigint_as_string
+        )
         literals = binder.bind_json(split_object(body))
         return self._made(
             SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
@@ -91,7 +93,9 @@ class Calls:
         arguments = query_string(request.query_string)
         require_json(request)
         asked = _asked(request)
-        plan, binder, _ = self._plans.get(query, bigint_as_string=asked.preferences.bigint_as_string)
+        plan, binder, _ = self._plans.get(
+            query, request.context.caller, bigint_as_string=asked.preferences.bigint_as_string
+        )
         literals = binder.bind_text(arguments)
         return self._made(
             SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
@@ -121,7 +125,7 @@ class Calls:
         """Each object of a list: all or nothing. To track the transaction costs next to nothing here."""
         asked = _asked(request)
         claim = _claim_of(request, body) if query.access is Access.WRITE else None
-        ready = self._plans.get(query, bigint_as_string=asked.preferences.bigint_as_string)
+        ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.preferences.bigint_as_string)
         elements = split_list(body)
         if len(elements) > self._max_batch:
             raise InvalidRequest(f"{len(elements)} objects in the list, at most {self._max_batch} are run at once")
@@ -150,7 +154,7 @@ class Calls:
         """A write whose COMMIT is a message of its own: because it is tracked, has a key, or may be repeated."""
         asked = _asked(request)
         claim = _claim_of(request, body)
-        ready = self._plans.get(query, bigint_as_string=asked.preferences.bigint_as_string)
+        ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.preferences.bigint_as_string)
         work = Work(
             steps=[Step(ready.plan, constant(ready.binder.bind_json(split_object(body))))],
             encode=lambda results: encode(query, results[0], committed=True),

@@ -88,10 +88,12 @@ def _describe_parameter(parameter: Parameter, type_: Type | None) -> dict[str, A
     described: dict[str, Any] = {
         "name": parameter.name,
         "type": type_.name if type_ else None,
-        "required": parameter.default is None,
+        "required": parameter.default is None and parameter.bound is None,
         "description": parameter.description,
     }
-    if parameter.default is not None:
+    if parameter.bound is not None:
+        described["bound"] = parameter.bound
+    elif parameter.default is not None:
         described["default"] = orjson.Fragment(parameter.default)
     if type_ is not None and type_.labels and "enum" not in parameter.constraints:
         described["enum"] = type_.labels

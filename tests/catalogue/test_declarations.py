@@ -42,6 +42,12 @@ def good(text: str) -> Parameter:
         ("a numeric = 0.10000000000000000000000000001", Parameter("a", "numeric", "0.10000000000000000000000000001")),
         ("a numeric = 1e999999999", Parameter("a", "numeric", "1e999999999")),
         ("a minimum=0.1 = 0.1", Parameter("a", None, "0.1", {"minimum": 0.1})),
+        ("a uuid from=claim:tenant_id", Parameter("a", "uuid", bound="claim:tenant_id")),
+        (
+            "a from=claim:https://x/y.z = null -- t",
+            Parameter("a", None, "null", {}, "t", bound="claim:https://x/y.z"),
+        ),
+        ("a int4 from=key:t minimum=1", Parameter("a", "int4", None, {"minimum": 1}, bound="key:t")),
     ],
 )
 def test_lines_are_read(text: str, expected: Parameter) -> None:
@@ -54,6 +60,10 @@ def test_lines_are_read(text: str, expected: Parameter) -> None:
         ("", ["@param: names no parameter"]),
         (":a int4", ['@param: ":a" cannot be a parameter\'s name']),
         ("a int4;", ['@param a: cannot read the type "int4;"']),
+        ("a from=tenant", ['@param a: from is claim:PATH or key:NAME, not "tenant"']),
+        ("a from=claim:", ['@param a: from is claim:PATH or key:NAME, not "claim:"']),
+        ("a from=key:a.b", ['@param a: from is claim:PATH or key:NAME, not "key:a.b"']),
+        ("a from=claim:a from=claim:b", ["@param a: from is given twice"]),
         ("a int4 = ", ['@param a: no JSON value can be read from ""']),
         ("a int4 = five", ['@param a: no JSON value can be read from "five"']),
         ("a int4 = 5x", ['@param a: cannot read from "5x" on']),
