@@ -65,14 +65,15 @@ class _Bound(msgspec.Struct, frozen=True):
     def literal_of(self, value: Any) -> str | None:
         """The literal of a value; None if it does not fit."""
         try:
-            raw = json_text.value(json.dumps(value, ensure_ascii=False))
+            text = json.dumps(value, ensure_ascii=False)
+            raw = json_text.value(text)
         except (InvalidJSON, ValueError):
             return None
         with suppress(Refused):
             return self.from_json(raw)
-        if isinstance(value, str):
+        if isinstance(value, str | int | float):
             with suppress(Refused):
-                return self.from_text([value])
+                return self.from_text([value if isinstance(value, str) else text])
         return None
 
 

@@ -41,6 +41,7 @@ def test_its_value_is_the_callers() -> None:
     [
         (INT4, "7", "'7'"),
         (TEXT, "it's", "'it''s'"),
+        (TEXT, 7, "'7'"),
         (UUID, SOME, f"'{SOME}'"),
         (JSONB, {"a": [1]}, """'{"a": [1]}'"""),
         (JSONB, "x", """'"x"'"""),

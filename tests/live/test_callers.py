@@ -27,7 +27,7 @@ GRANT tenant TO gateway;
 GRANT USAGE ON SCHEMA rooms TO gateway, tenant;
 CREATE TABLE rooms.notes (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant int NOT NULL DEFAULT ((SELECT current_setting('request.jwt.claims'))::jsonb ->> 'tenant_id')::int,
+    tenant int NOT NULL DEFAULT (current_setting('request.jwt.claims')::jsonb ->> 'tenant_id')::int,
     text text NOT NULL
 );
 INSERT INTO rooms.notes (tenant, text) VALUES (1, 'one'), (2, 'two'), (2, 'too');
