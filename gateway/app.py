@@ -57,6 +57,7 @@ from gateway.web.authentication import OPERATORS, Authentication
 from gateway.web.browsers import Browsers
 from gateway.web.calls import Calls
 from gateway.web.catalogue import CatalogueResource
+from gateway.web.document import DocumentResource
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource, membership
 from gateway.web.metrics import MetricsResource, add_states
@@ -279,6 +280,14 @@ class _Worker:
             "/transaction", TransactionResource(calls=calls, execution=execution, answered=self._reporting.answered)
         )
         app.add_route("/outcome/{mark}", OutcomeResource(outcomes=outcomes, timeout=server.timeout))
+        typed = DocumentResource(
+            catalogue=catalogue,
+            plans=plans,
+            big_as_text=False,
+            knows_callers=self._settings.auth.is_on,
+            turns=Turns(self._waits),
+        )
+        app.add_route("/openapi.json", typed)
         app.add_route("/queries", described)
         app.add_route("/queries/{name}", described, suffix="one")
 

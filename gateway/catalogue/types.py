@@ -44,6 +44,11 @@ class Type(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Of an ENUM, in order."""
     oid: int = 0
 
+    @property
+    def is_big(self) -> bool:
+        """Whether its numbers may have more digits than a double keeps: ``Prefer: bigint=string`` is about these."""
+        return self.family is Family.NUMERIC or (self.family is Family.INTEGER and self.size == 8)
+
 
 class Column(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One column of a result."""

@@ -91,6 +91,8 @@ class Plans:
         """When a query was last asked for, by ``time.monotonic``."""
         self.faults = 0
         """How many queries cannot be served."""
+        self.revision = 0
+        """Grows whenever something else is known of a query."""
         self.confirmed = True
         """Whether the database was looked at since this process runs, if it began with what another one had learnt."""
 
@@ -177,6 +179,7 @@ class Plans:
             known.doubted = False  # the doubt was right, so the next one may be
             known.signature, known.epoch = signature, epoch
             known.ready = {}
+            self.revision += 1
         elif known.stale_at is not None:
             known.ready = {}
         known.learnt_at, known.stale_at = at, None
@@ -187,6 +190,7 @@ class Plans:
         known = self._known[name]
         if not waits:
             known.signature, known.stale_at, known.ready = None, None, {}
+            self.revision += 1
         self._tried(known, fault, waits=waits)
         if waits:
             self.ask(known)

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.catalogue.arguments import NULL
 from gateway.catalogue.query import Access, Kind, Query, Text
-from gateway.catalogue.types import Column, Expectation, Family, Form, Signature, Type
+from gateway.catalogue.types import Column, Expectation, Form, Signature, Type
 from gateway.catalogue.wrapping import accumulate, quoted, wrap
 
 NAME = re.compile(r"\bgw_[0-9a-f]{16}\b")
@@ -210,13 +210,8 @@ def _casts(signature: Signature) -> list[tuple[str, str]]:
 
 
 def _cast(column: Type) -> str:
-    if _is_big(column):
+    if column.is_big:
         return "::pg_catalog.text"
-    if column.element is not None and _is_big(column.element):
+    if column.element is not None and column.element.is_big:
         return "::pg_catalog.text[]"
     return ""
-
-
-def _is_big(type_: Type) -> bool:
-    """Whether ``Prefer: bigint=string`` makes a string of it."""
-    return type_.family is Family.NUMERIC or (type_.family is Family.INTEGER and type_.size == 8)

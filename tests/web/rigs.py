@@ -20,6 +20,7 @@ from gateway.web.admin import EndpointAdminResource, LearningAdminResource
 from gateway.web.authentication import OPERATORS
 from gateway.web.browsers import Browsers
 from gateway.web.catalogue import CatalogueResource
+from gateway.web.document import DocumentResource
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource, Membership, membership
 from gateway.web.middleware import RequestIdentity
@@ -85,6 +86,10 @@ class HealthRig:
         )
         learning = LearningAdminResource(learn_now=self.learn_now, plans=self.plans, longest_wait=30.0)
         described = CatalogueResource(catalogue=catalogue, plans=self.plans, verbose=False)
+        document = DocumentResource(
+            catalogue=catalogue, plans=self.plans, big_as_text=False, knows_callers=False, turns=lambda: None
+        )
+        app.add_route("/openapi.json", document)
         app.add_route("/admin/learn", learning)
         app.add_route("/queries", described)
         app.add_route("/queries/{name}", described, suffix="one")

@@ -1,0 +1,1 @@
+"""JSON Schemas of what queries take and answer, and the OpenAPI document made of them."""

@@ -1,0 +1,52 @@
+"""The typed description of a catalogue holds what the gateway takes and answers, and generated clients call it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+
+from gateway.demo import shop
+from gateway.demo.cluster import Cluster
+from tests.live.gateways import Gateway, serving
+
+
+@pytest.fixture(scope="module")
+def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with serving(cluster, tmp_path_factory.mktemp("document"), paths=[shop.QUERIES]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def document(node: Gateway) -> dict[str, Any]:
+    described: dict[str, Any] = node.client.get("/openapi.json").json()
+    return described
+
+
+def schema_of(document: dict[str, Any], schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator({**schema, "components": document["components"]})
+
+
+def test_every_query_is_described(node: Gateway, document: dict[str, Any]) -> None:
+    names = [query["name"] for query in node.client.get("/queries").json()["queries"]]
+    assert list(document["paths"]) == [f"/query/{name}" for name in names]
+    assert {path["post"]["tags"][0] for path in document["paths"].values()} == {"queries", "reports"}
+
+
+def test_examples_run_and_what_is_answered_is_as_described(node: Gateway, document: dict[str, Any]) -> None:
+    answered = 0
+    for path, item in document["paths"].items():
+        operation = item["post"]
+        content = operation["requestBody"]["content"]["application/json"]
+        if "example" not in content:
+            continue
+        schema_of(document, content["schema"]).validate(content["example"])
+        answer = node.client.post(path, json=content["example"])
+        assert answer.status_code in (200, 409) or answer.json()["code"] == "raised", (path, answer.text)
+        described = operation["responses"].get(str(answer.status_code))
+        if described is None:
+            schema_of(document, {"$ref": "#/components/schemas/Problem"}).validate(answer.json())
+        else:
+            answered += 1
+            schema_of(document, described["content"]["application/json"]["schema"]).validate(answer.json())
+    assert answered >= len(document["paths"]) / 2
