@@ -5,6 +5,7 @@ import click
 from gateway import __version__
 from gateway.cli.checking import check
 from gateway.cli.demo import demo
+from gateway.cli.describing import openapi
 from gateway.cli.keys import key
 from gateway.cli.operating import drain, learn, resume
 from gateway.cli.preparing import init, init_db
@@ -22,5 +23,5 @@ def main() -> None:
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
 
 
-for command in (serve, check, init, init_db, demo, drain, resume, learn, key):
+for command in (serve, check, init, init_db, demo, drain, resume, learn, key, openapi):
     main.add_command(command)

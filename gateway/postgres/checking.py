@@ -44,6 +44,31 @@ def check(settings: Settings, catalogue: Catalogue, report: Callable[[str], None
     return list(faults)
 
 
+def learn_all(settings: Settings, catalogue: Catalogue) -> tuple[dict[str, Signature], list[Fault]]:
+    """Return the signature of every query by the first endpoint that answers, and the faults of those without one."""
+    driver = Driver(addresses(settings.endpoints), read_only=True, time_zone=settings.server.time_zone)
+    signatures: dict[str, Signature] = {}
+    faults = []
+    for name in settings.endpoints:
+        try:
+            connection = driver.connect(name, monotonic() + CONNECT_TIMEOUT)
+        except ConnectError as error:
+            faults.append(Fault(f"endpoints.{name}", 0, f"cannot connect: {error.message}"))
+            continue
+        faults, book = [], Book()
+        try:
+            with briefly(connection, QUERY_TIMEOUT):
+                for query in catalogue.queries.values():
+                    try:
+                        signatures[query.name] = learn(connection, query, book, monotonic() + QUERY_TIMEOUT)
+                    except (CannotLearn, TryLater) as error:
+                        faults.append(fault(query, error))
+        finally:
+            connection.close()
+        break
+    return signatures, faults
+
+
 def _check_endpoint(
     name: str, connection: Session, catalogue: Catalogue, report: Callable[[str], None], by_caller: Collection[str]
 ) -> list[Fault]:

@@ -1,6 +1,9 @@
 """The typed description of a catalogue holds what the gateway takes and answers, and generated clients call it."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -8,7 +11,7 @@ import pytest
 
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
-from tests.live.gateways import Gateway, serving
+from tests.live.gateways import Gateway, environment, serving
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +53,11 @@ def test_examples_run_and_what_is_answered_is_as_described(node: Gateway, docume
             answered += 1
             schema_of(document, described["content"]["application/json"]["schema"]).validate(answer.json())
     assert answered >= len(document["paths"]) / 2
+
+
+def test_the_command_writes_the_same_without_a_node(node: Gateway, tmp_path: Path) -> None:
+    told = node.client.get("/openapi.json").content
+    command = [sys.executable, "-m", "gateway", "openapi", "-c", str(node.folder / "gateway.toml")]
+    for more, written in (([], None), (["--output", "openapi.json"], tmp_path / "openapi.json")):
+        done = subprocess.run([*command, *more], cwd=tmp_path, env=environment(), capture_output=True, check=True)  # noqa: S603 -- our own words
+        assert (written.read_bytes() if written else done.stdout.rstrip(b"\n")) == told
