@@ -6,7 +6,7 @@ lexed, what stands before the fault and after the next header is still looked at
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -148,17 +148,24 @@ class _Scan:
 
     def _cut(self, found: Sequence[Token], start: int, broken_at: int | None, end: int) -> None:
         """Make entries of tokens: one from each header to the next."""
-        heads = [index for index, token in enumerate(found) if self._is_header(token)]
+        heads = list(self._headers(found))
         self._before_the_first(found[: heads[0]] if heads else found, broken_at if not heads else None, first=not start)
         for head, following in pairwise([*heads, len(found)]):
             last = following == len(found)
             until = end if last else found[following].start
             self._entry(found[head:following], until, broken_at if last else None)
 
-    def _is_header(self, token: Token) -> bool:
-        if not token.is_comment or not HEADER.match(token.text):
-            return False
-        return not self._text[self._lines.start(token.start) : token.start].strip()
+    def _headers(self, found: Sequence[Token]) -> Iterator[int]:
+        """Where the headers are: comments that begin their lines; block comments only where no statement is open."""
+        is_open = False
+        for index, token in enumerate(found):
+            if not token.is_comment:
+                is_open = token.kind != ";"
+                continue
+            before = self._text[self._lines.start(token.start) : token.start]
+            if HEADER.match(token.text) and not before.strip() and (token.kind == "SQL_COMMENT" or not is_open):
+                is_open = False
+                yield index
 
     def _before_the_first(self, found: Sequence[Token], broken_at: int | None, *, first: bool) -> None:
         statement = next((token for token in found if not token.is_comment), None)

@@ -61,6 +61,7 @@ def test_lines_are_counted_whatever_ends_them(end: str) -> None:
         "SELECT 1 /* /* */\n-- name: b\n*/ + 1",
         "SELECT 1 -- name: b",
         "/*\n-- name: b\nSELECT 2;\n*/ SELECT 1",
+        "SELECT 1,\n/* name: b */\n2",
     ],
 )
 def test_what_only_looks_like_a_header_is_none(body: str) -> None:
