@@ -19,6 +19,7 @@ from gateway.auth.proxies import Proxies
 from gateway.catalogue.query import Catalogue
 from gateway.errors import FaultsFound
 from gateway.events import Event, NodeNotShared, Observer
+from gateway.execution.bulking import Bulks
 from gateway.execution.call import Caller
 from gateway.execution.committing import Committer
 from gateway.execution.concurrency import Concurrency
@@ -26,6 +27,7 @@ from gateway.execution.execution import Execution
 from gateway.execution.outcomes import Outcomes
 from gateway.execution.plans import Plans
 from gateway.execution.running import Runner
+from gateway.execution.streaming import Streams
 from gateway.execution.transactions import Transactions
 from gateway.metrics import Metrics
 from gateway.node.announcing import Announced
@@ -57,6 +59,7 @@ from gateway.web.authentication import OPERATORS, Authentication
 from gateway.web.browsers import Browsers
 from gateway.web.calls import Calls
 from gateway.web.catalogue import CatalogueResource
+from gateway.web.compression import Compression
 from gateway.web.document import DocumentResource
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource, membership
@@ -235,14 +238,15 @@ class _Worker:
         router = Routes(knows_callers=self._settings.auth.is_on)
         app = GatewayApp(close=self.close, observe=self._observe, middleware=[self._identity], router=router)
         app.req_options.strip_url_path_trailing_slash = False
-        Failures(
+        failures = Failures(
             verbose=self._settings.server.verbose_errors, observe=self._observe, failed=self._reporting.failed
-        ).register(app)
-        self._serve_queries(app)
+        )
+        failures.register(app)
+        self._serve_queries(app, failures)
         self._serve_operators(app)
         return app
 
-    def _serve_queries(self, app: "falcon.App[Any, Any]") -> None:
+    def _serve_queries(self, app: "falcon.App[Any, Any]", failures: Failures) -> None:
         server, pool, plans, catalogue = self._settings.server, self._pool, self._plans, self._catalogue
         runner = Runner(
             pool=pool,
@@ -253,12 +257,15 @@ class _Worker:
         )
         outcomes = Outcomes(pool=pool, waits=self._waits)
         rooms = self._rooms()
+        committer = Committer(
+            runner=runner, outcomes=outcomes, max_result_bytes=server.max_result_bytes, waits=self._waits
+        )
         execution = Execution(
             plans=plans,
             runner=runner,
-            committer=Committer(
-                runner=runner, outcomes=outcomes, max_result_bytes=server.max_result_bytes, waits=self._waits
-            ),
+            committer=committer,
+            streams=Streams(pool=pool, runner=runner, waits=self._waits, most=_streams(self._settings)),
+            bulks=Bulks(runner=runner, committer=committer, waits=self._waits),
             max_result_bytes=server.max_result_bytes,
             concurrency=Concurrency(rooms) if rooms else None,
         )
@@ -266,19 +273,20 @@ class _Worker:
             catalogue=catalogue,
             plans=plans,
             transactions=Transactions(catalogue=catalogue, plans=plans, pool=pool, max_batch=server.max_batch),
-            timeout=server.timeout,
-            max_body=server.max_body,
-            max_batch=server.max_batch,
+            server=server,
             asking=[name for name, group in self._settings.groups.items() if group.settings],
             limits=self._limits,
         )
         described = CatalogueResource(catalogue=catalogue, plans=plans, verbose=server.verbose_errors)
-        app.add_route(
-            "/query/{name}", QueryResource(calls=calls, execution=execution, answered=self._reporting.answered)
-        )
-        app.add_route(
-            "/transaction", TransactionResource(calls=calls, execution=execution, answered=self._reporting.answered)
-        )
+        calling: dict[str, Any] = {
+            "calls": calls,
+            "execution": execution,
+            "answered": self._reporting.answered,
+            "failures": failures,
+            "compression": Compression(Turns(self._waits)),
+        }
+        app.add_route("/query/{name}", QueryResource(**calling))
+        app.add_route("/transaction", TransactionResource(**calling))
         app.add_route("/outcome/{mark}", OutcomeResource(outcomes=outcomes, timeout=server.timeout))
         typed = DocumentResource(
             catalogue=catalogue,
@@ -434,6 +442,12 @@ def _all_of(*observers: Observer) -> Observer:
             each(event)
 
     return observe
+
+
+def _streams(settings: Settings) -> dict[str, int]:
+    """How many streams each group may have at a time in one worker."""
+    workers = settings.server.workers
+    return {name: max(1, (group.max_streams or group.size // 2) // workers) for name, group in settings.groups.items()}
 
 
 def _shared(settings: Settings, directory: Path | None, observe: Observer) -> tuple[Views, Election]:

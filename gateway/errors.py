@@ -164,6 +164,13 @@ class NotFound(GatewayError):
     title = "Not found"
 
 
+class NoRow(GatewayError):
+    """There is no value that could be answered without JSON around it."""
+
+    code = "no_row"
+    title = "There is no such row"
+
+
 class MethodNotAllowed(GatewayError):
     """The route exists, the method is not for it."""
 

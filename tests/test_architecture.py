@@ -64,12 +64,12 @@ def test_the_layers_are_those_that_the_imports_are_held_to() -> None:
 
 
 def test_every_dependency_has_earned_its_line() -> None:
-    names = re.compile(r"^[\w-]+")
+    names = re.compile(r"^[\w.-]+")
     extras = [
         line for name, lines in PROJECT["project"]["optional-dependencies"].items() if name != "test" for line in lines
     ]
     lines = [*PROJECT["project"]["dependencies"], *extras]
     needed = {match[0] for line in lines if (match := names.match(line))}
-    rows = re.findall(r"^\| ([\w, -]+?)(?: \(extra `\w+`\))? \| ", TEXT, re.MULTILINE)
+    rows = re.findall(r"^\| ([\w., -]+?)(?: \(extra `\w+`\))? \| ", TEXT, re.MULTILINE)
     listed = {name for row in rows for name in row.split(", ")} - {"package", "room"}
     assert needed == listed

@@ -11,6 +11,9 @@ from gateway.settings.units import Rate, rate, seconds
 
 _PAGE = re.compile(r"key\s*\(([^()]*)\)\s+size\s*=\s*([1-9][0-9]{0,5})")
 _COLUMN = re.compile(r"[A-Za-z_\x80-\uffff][\w$]*")
+_MEDIA = re.compile(r"[A-Za-z0-9][\w!#$&^.+-]{0,63}/[A-Za-z0-9][\w!#$&^.+-]{0,63}", re.ASCII)
+_LINES = frozenset({"application/json", "application/x-ndjson", "text/csv"})
+"""Media types that are the gateway's to write."""
 _ROLE = re.compile(r"[^\s,]+")
 _ANNOTATION = re.compile(r"@(?P<word>[A-Za-z]\S*)\s*(?P<value>.*)", re.DOTALL)
 _NAME = re.compile(r"\w*")
@@ -179,6 +182,14 @@ def _calls(value: str) -> int:
     return int(value)
 
 
+def _media(value: str) -> str:
+    if not _MEDIA.fullmatch(value):
+        raise Misread(f'is a media type such as image/png, without parameters, not "{value}"')
+    if value.lower() in _LINES:
+        raise Misread("names what no value is without more around it")
+    return value.lower()
+
+
 def _text(value: str) -> str:
     if not value:
         raise Misread("says what to use instead")
@@ -199,6 +210,7 @@ ANNOTATIONS: Final[Mapping[str, Annotation]] = {
     "page": Annotation("page", _page),
     "rate": Annotation("rate", _rate),
     "concurrency": Annotation("concurrency", _calls),
+    "media": Annotation("media", _media, Access.READ),
     "deprecated": Annotation("deprecated", _text),
 }
 """Every annotation but ``@param`` by its word."""

@@ -147,7 +147,7 @@ class Binder:
     def bind_text(self, pairs: Mapping[str, Sequence[str]]) -> list[str]:
         """The same from a query string, each name with all its values as text in the type's own PostgreSQL form.
 
-        ``{…}`` given once, or any other number of values, is an array; JSON types take JSON.
+        ``{…}`` given once, or any other number of values, is an array; JSON types take JSON. No value at all is NULL.
 
         Raises :class:`InvalidArguments` with a fault for every argument that does not fit.
         """
@@ -263,6 +263,8 @@ def _text_converter(type_: Type, convert: _FromJSON, *, checked: bool) -> _FromT
     """``checked``: there are constraints, so nothing may go to the server as it is, unread."""
 
     def one(texts: Sequence[str]) -> str:
+        if not texts:
+            return NULL
         if len(texts) != 1:
             raise Refused("must be given once")
         if type_.family is Family.COMPOSITE and not checked:
@@ -270,6 +272,8 @@ def _text_converter(type_: Type, convert: _FromJSON, *, checked: bool) -> _FromT
         return convert(msgspec.Raw(text_forms.to_json(texts[0], type_)))
 
     def many(texts: Sequence[str]) -> str:
+        if not texts:
+            return NULL
         if len(texts) == 1 and text_forms.is_array_form(texts[0]):
             if checked:
                 return convert(msgspec.Raw(text_forms.to_json(texts[0], type_)))

@@ -208,6 +208,7 @@ class _Compiler:
             {"timeout": self._timeout}
             | annotations.values
             | {"access": access, "group": self._group(access, annotations)}
+            | {"has_timeout": "timeout" in annotations.lines}
         )
         return Query(
             name=self.name,
@@ -262,6 +263,8 @@ class _Compiler:
         if "page" in annotations.lines and header is not None and header.kind is not Kind.MANY:
             self.report("@page is for queries with many rows", annotations.lines["page"])
         self._check_callers(annotations)
+        if "media" in annotations.lines and header is not None and header.kind is not Kind.SCALAR:
+            self.report("@media is for queries with one value: use `$`", annotations.lines["media"])
         for line, parameter in annotations.parameters:
             if parameter.type is not None and not is_type(parameter.type):
                 self.report(f'@param {parameter.name}: "{parameter.type}" is not a type', line)

@@ -121,6 +121,8 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     statement: Statement
     timeout: float
     """Seconds in which a call must have been answered."""
+    has_timeout: bool = False
+    """Whether its file says so; a stream must be over by then only in that case."""
     parameters: tuple[Parameter, ...] = ()
     """In the order of ``$1``, ``$2`` …."""
     group: str = ""
@@ -138,6 +140,8 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     """How often each caller may run it on a node."""
     concurrency: int | None = None
     """How many calls of it may run at once on a node."""
+    media: str = ""
+    """The media type of a scalar that may be asked for without JSON; empty: none."""
     deprecated: str | None = None
     file: str = ""
     line: int = 0

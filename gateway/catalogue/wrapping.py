@@ -15,6 +15,8 @@ ALIAS = "_gw"
 
 ACCUMULATOR = "gateway.acc"
 """A setting of the transaction in which results pile up."""
+TOTAL = "gateway.total"
+"""One in which the rows are counted that were touched."""
 AFTER_COUNT = b"\x1f"
 AFTER_RESULT = b"\x1e"
 
@@ -98,6 +100,19 @@ def accumulate(
     before = f"pg_catalog.current_setting('{ACCUMULATOR}')"
     left = f"{before}{_CONCAT}{_COUNT}::pg_catalog.text{_CONCAT}{ends[0]}{added}{_CONCAT}{ends[1]}"
     return joined(*lead, "SELECT ", f"pg_catalog.set_config('{ACCUMULATOR}', {left}, true)", " FROM ", source)
+
+
+def total(statement: Statement) -> Text | None:
+    """The statement that adds the number of the rows it touches to the setting ``TOTAL``; None where it cannot.
+
+    Of several statements in one message only the last one's result comes back.
+    """
+    lead = statement.counted or statement.prelude
+    if lead is None:
+        return None
+    before = f"pg_catalog.current_setting('{TOTAL}')::pg_catalog.int8"
+    added = f"({before} OPERATOR(pg_catalog.+) {_COUNT})::pg_catalog.text"
+    return joined(lead, " SELECT ", f"pg_catalog.set_config('{TOTAL}', {added}, true)", " FROM ", ALIAS)
 
 
 def _within(max_rows: int | None, max_bytes: int | None) -> str:

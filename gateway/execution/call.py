@@ -1,19 +1,23 @@
 """A call goes in, an answer comes out: what somebody wants run, and what came of it, as values without HTTP."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
+from gateway.catalogue.exporting import Format
 from gateway.catalogue.query import Query
 from gateway.errors import Quota, Served
 from gateway.execution.freshness import Freshness
+from gateway.postgres.idempotency import Claim
 from gateway.postgres.statement import Plan
 from gateway.postgres.work import Work
 from gateway.settings.units import Rate
 from gateway.waiting import Client
+
+JSON: Final = "application/json"
 
 
 def claim_of(claims: Mapping[str, Any], path: str) -> Any:
@@ -89,6 +93,14 @@ class SingleCall(Call, frozen=True, kw_only=True):
     """In the order of ``$1`` …"""
 
 
+class RawCall(Call, frozen=True, kw_only=True):
+    """One read of a value that is answered as it is, without JSON."""
+
+    query: Query
+    plan: Plan
+    literals: Sequence[str]
+
+
 class TransactionCall(Call, frozen=True, kw_only=True):
     """Queries in one transaction whose COMMIT is a message of its own: a list, several steps, a write with a key."""
 
@@ -97,6 +109,39 @@ class TransactionCall(Call, frozen=True, kw_only=True):
     work: Work
     retries: bool = False
     """Whether serialization failures and deadlocks are the gateway's to repeat."""
+
+
+class StreamCall(Call, frozen=True, kw_only=True):
+    """One read with many rows, to be sent line by line."""
+
+    query: Query
+    plan: Plan
+    literals: Sequence[str]
+    wanted: Format
+    ends: bool = False
+    """Whether its deadline is that of the whole, and not of the first rows alone."""
+
+
+class BulkCall(Call, frozen=True, kw_only=True):
+    """One write with records that are still coming."""
+
+    query: Query
+    plan: Plan
+    summing: Plan | None
+    """How it runs where the rows it touches are summed up by the server; None: where nothing can be put around it."""
+    records: Iterator[Sequence[str]]
+    """The literals of each; raises a GatewayError for one that is none, and where no more can be read."""
+    drain: Callable[[], object]
+    """Reads what is left, of which nothing is run. Raises a GatewayError."""
+    claim: Claim | None = None
+    """Without a hash, which is known at the end."""
+    digest: Callable[[], str]
+    """The request's hash, once all has been read."""
+    ends: bool = False
+    """Whether its deadline is that of the whole, and not of its beginning and of each message alone."""
+
+
+AnyCall = SingleCall | TransactionCall | StreamCall | RawCall | BulkCall
 
 
 def on_primary(call: C) -> C:
@@ -108,7 +153,10 @@ class Answer(msgspec.Struct, kw_only=True):
     """What came of a call that succeeded."""
 
     body: bytes
-    """JSON."""
+    """All of it, or what comes before ``pieces``."""
+    pieces: Iterator[bytes] = iter(())
+    """What follows while it comes; raises a GatewayError where it breaks off."""
+    media: str = JSON
     served: Served | None = None
     """How it was run; None where nothing had to be."""
     replayed: bool = False

@@ -15,7 +15,7 @@ from time import monotonic
 from msgspec.structs import replace
 
 from gateway.errors import ConnectionLost, GatewayError, IdempotencyMismatch, Outcome, SerializationFailure, Served
-from gateway.execution.call import Answer, TransactionCall, on_primary
+from gateway.execution.call import Answer, Call, TransactionCall, on_primary
 from gateway.execution.outcomes import Outcomes
 from gateway.execution.running import Runner
 from gateway.pool.lease import Lease
@@ -88,7 +88,7 @@ class Committer:
                 done, served = self._runner.write(call, attempts.run)
             except Unresolved as lost:
                 if call.work.claim is None:
-                    return self._resolve(call, lost)
+                    return self.resolve(call, lost)
                 attempts.lost(lost)
             except KeyInUse as error:
                 attempts.waited(error)
@@ -99,8 +99,8 @@ class Committer:
             self._waits.pause(attempts.pause())
             self._runner.repeated(call, attempts.failure)
 
-    def _resolve(self, call: TransactionCall, lost: Unresolved) -> Answer:
-        """Ask the servers what became of it: committed is a success like any other."""
+    def resolve(self, call: Call, lost: Unresolved) -> Answer:
+        """Ask the servers what became of it: committed is a success like any other. Raises a GatewayError."""
         error, mark = lost.error, lost.mark
         if mark is None:
             raise error

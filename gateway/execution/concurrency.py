@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from gateway.errors import RateLimited
-from gateway.execution.call import Answer, SingleCall, TransactionCall
+from gateway.execution.call import Answer, AnyCall, TransactionCall
 
-Run = Callable[[SingleCall | TransactionCall], Answer]
+Run = Callable[[AnyCall], Answer]
 
 
 class Room(Protocol):
@@ -27,12 +27,12 @@ class Concurrency:
         """``rooms``: by the name of their query."""
         self._rooms = rooms
 
-    def run(self, call: SingleCall | TransactionCall, run: Run) -> Answer:
+    def run(self, call: AnyCall, run: Run) -> Answer:
         """Run the call; raises RateLimited where there is no room, and what ``run`` raises.
 
         A call takes room once for each query that it runs, from here until its answer is closed or sent.
         """
-        queries = [call.query] if isinstance(call, SingleCall) else call.queries
+        queries = call.queries if isinstance(call, TransactionCall) else [call.query]
         names = {query.name for query in queries if query.name in self._rooms}
         if not names:
             return run(call)

@@ -3,13 +3,25 @@
 from collections.abc import Callable, Sequence
 
 from gateway.catalogue.query import Query
-from gateway.errors import CatalogueStale, QueryBroken
-from gateway.execution.call import Answer, SingleCall, TransactionCall, on_primary
+from gateway.catalogue.types import Family
+from gateway.errors import CatalogueStale, NoRow, NotAcceptable, QueryBroken
+from gateway.execution.bulking import Bulks
+from gateway.execution.call import (
+    Answer,
+    AnyCall,
+    BulkCall,
+    RawCall,
+    SingleCall,
+    StreamCall,
+    TransactionCall,
+    on_primary,
+)
 from gateway.execution.committing import Committer
 from gateway.execution.concurrency import Concurrency
 from gateway.execution.plans import Plans
 from gateway.execution.results import encode
 from gateway.execution.running import Runner
+from gateway.execution.streaming import Streams
 from gateway.postgres import single
 from gateway.postgres.session import Session
 from gateway.postgres.single import Result
@@ -38,6 +50,8 @@ class Execution:
         plans: Plans,
         runner: Runner,
         committer: Committer,
+        streams: Streams,
+        bulks: Bulks,
         max_result_bytes: int,
         share: Share = unshared,
         run: RunPlan = single.run,
@@ -49,16 +63,24 @@ class Execution:
         self._plans = plans
         self._runner = runner
         self._committer = committer
+        self._streams = streams
+        self._bulks = bulks
         self._max_result_bytes = max_result_bytes
         self._answer = share(self._alone)
 
-    def run(self, call: SingleCall | TransactionCall) -> Answer:
+    def run(self, call: AnyCall) -> Answer:
         """Run the call; raises a GatewayError, with the outcome where it writes."""
         return self._run_any(call) if self._concurrency is None else self._concurrency.run(call, self._run_any)
 
-    def _run_any(self, call: SingleCall | TransactionCall) -> Answer:
+    def _run_any(self, call: AnyCall) -> Answer:
         try:
-            return self._answer(call) if isinstance(call, SingleCall) else self._committer.run(call)
+            if isinstance(call, SingleCall):
+                return self._answer(call)
+            if isinstance(call, TransactionCall):
+                return self._committer.run(call)
+            if isinstance(call, BulkCall):
+                return self._bulks.run(call)
+            return self._streams.run(call) if isinstance(call, StreamCall) else self._raw(call)
         except (QueryBroken, CatalogueStale) as error:
             for query in _blamed(call, error.step):
                 self._plans.doubt(query)
@@ -70,6 +92,27 @@ class Execution:
         else:
             body, served = self._runner.read(on_primary(call) if call.plan.only_primary else call, self._run)
         return Answer(body=body, served=served)
+
+    def _raw(self, call: RawCall) -> Answer:
+        family = call.plan.columns[0].type.family
+        if family not in (Family.BYTEA, Family.TEXT):
+            raise NotAcceptable("a value that is neither bytea nor text is answered as JSON only")
+        result, served = self._runner.read(on_primary(call) if call.plan.only_primary else call, self._run_raw)
+        if not result.row_count:
+            raise NoRow("the query has no value for these arguments").but(served=served)
+        body = bytes.fromhex(result.text.decode()) if family is Family.BYTEA else result.text
+        return Answer(body=body, media=call.query.media, served=served)
+
+    def _run_raw(self, call: RawCall, connection: Session, guard: str) -> Result:
+        return self._run_plan(
+            connection,
+            call.plan.raw(call.query, self._max_result_bytes),
+            call.literals,
+            deadline=call.deadline,
+            client=call.client,
+            guard=guard,
+            settings=call.settings,
+        )
 
     def _run(self, call: SingleCall, connection: Session, guard: str = "") -> bytes:
         result = self._run_plan(
@@ -85,8 +128,8 @@ class Execution:
         return encode(call.query, result, committed=call.plan.write)
 
 
-def _blamed(call: SingleCall | TransactionCall, step: int | None) -> Sequence[Query]:
+def _blamed(call: AnyCall, step: int | None) -> Sequence[Query]:
     """The queries that the server may have refused."""
-    if isinstance(call, SingleCall):
+    if not isinstance(call, TransactionCall):
         return [call.query]
     return call.queries if step is None else call.queries[step : step + 1]

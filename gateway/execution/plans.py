@@ -111,6 +111,11 @@ class Plans:
         ready = known.ready.get(bigint_as_string) or self._make(known, bigint_as_string=bigint_as_string)
         return ready._replace(binder=ready.binder.filled(caller.value_of)) if ready.binder.is_bound else ready
 
+    def summing(self, query: Query) -> Plan | None:
+        """The plan of a write that adds the rows it touches to a setting; None where nothing can be put around it."""
+        known = self._known[query.name]
+        return None if known.signature is None else Plan.summing(query, known.signature, epoch=known.epoch)
+
     def doubt(self, query: Query) -> None:
         """Have a query learnt once more: the server now refuses what it took before."""
         known = self._known[query.name]

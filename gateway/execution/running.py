@@ -5,9 +5,10 @@ Reads that ask for fresh data wait for an endpoint that has it (``freshness``). 
 again here, and nowhere else, with how it was served.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from time import monotonic
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -23,8 +24,9 @@ from gateway.pool.pool import Pool
 from gateway.postgres.positions import token_after_commit
 from gateway.postgres.session import Session
 from gateway.postgres.work import Unresolved
+from gateway.rotation.choosing import Candidates
 from gateway.rotation.endpoint import EndpointView, Role
-from gateway.waiting import Waits
+from gateway.waiting import Client, Waits
 
 C = TypeVar("C", bound=Call)
 T = TypeVar("T")
@@ -51,6 +53,23 @@ TOKEN_TIMEOUT = 0.25
 """Seconds that a committed write's answer waits for its token at most."""
 
 
+class Leasing(Protocol):
+    """What a read needs of its group."""
+
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """Names of all its endpoints."""
+
+    @property
+    def candidates(self) -> Candidates:
+        """The endpoints that may be given work now."""
+
+    def lease(
+        self, deadline: float, request: LeaseRequest, client: Client | None
+    ) -> AbstractContextManager[Lease[Session]]:
+        """Return a lease, as ``Group.lease`` does."""
+
+
 class Runner:
     """Runs reads and writes in the groups of a pool."""
 
@@ -73,9 +92,13 @@ class Runner:
 
     # --- reads -------------------------------------------------------------------------------------------------
 
-    def read(self, call: C, work: ReadWork[C, T]) -> tuple[T, Served]:
-        """Do ``work``; what it returned, and how it was served. Raises a GatewayError."""
-        group = self._pool.groups[call.group]
+    def read(self, call: C, work: ReadWork[C, T], group: Leasing | None = None) -> tuple[T, Served]:
+        """Do ``work``; what it returned, and how it was served. Raises a GatewayError.
+
+        ``group``: what stands for the call's group, where its leases are to be held for longer than this.
+        """
+        if group is None:
+            group = self._pool.groups[call.group]
         budget = self._budgets[call.group]
         budget.note(monotonic())
         try:
@@ -99,7 +122,7 @@ class Runner:
             raise
 
     def _attempt(
-        self, group: Group[Session], call: C, work: ReadWork[C, T], requested: LeaseRequest = ANY, *, number: int = 1
+        self, group: Leasing, call: C, work: ReadWork[C, T], requested: LeaseRequest = ANY, *, number: int = 1
     ) -> tuple[T, Served]:
         with group.lease(call.deadline, requested, call.client) as lease:
             started = monotonic()
@@ -122,7 +145,7 @@ class Runner:
 
     def _read_fresh(
         self,
-        group: Group[Session],
+        group: Leasing,
         call: C,
         work: ReadWork[C, T],
         asked: Freshness,
@@ -166,7 +189,7 @@ class Runner:
             pause = min(pause * 1.5, LONGEST_PAUSE)
 
     def _request(
-        self, group: Group[Session], asked: Freshness, *, patient: bool, late: frozenset[str], now: float
+        self, group: Leasing, asked: Freshness, *, patient: bool, late: frozenset[str], now: float
     ) -> LeaseRequest | None:
         candidates = group.candidates
         if not candidates.serving:

@@ -65,9 +65,15 @@ def claiming(claim: Claim) -> str:
     return f"INSERT INTO {TABLE} (caller, key, request_hash) VALUES ({values})"
 
 
-def keeping(claim: Claim, body: bytes) -> str:
-    """The statement that notes the answer, just before the COMMIT; fails where the key's row cannot be found."""
-    update = f"UPDATE {TABLE} SET status = 200, answer = {literal(body.decode())} WHERE {_is(claim)} RETURNING 1"
+def keeping(claim: Claim, body: bytes, *, digest: str | None = None) -> str:
+    """The statement that notes the answer, just before the COMMIT; fails where the key's row cannot be found.
+
+    ``digest``: the request's hash, where it was not known when the key was taken.
+    """
+    hashed = "" if digest is None else f", request_hash = {literal(digest)}"
+    update = (
+        f"UPDATE {TABLE} SET status = 200, answer = {literal(body.decode())}{hashed} WHERE {_is(claim)} RETURNING 1"
+    )
     found = f"CASE WHEN n OPERATOR(pg_catalog.=) 1 THEN 1 ELSE pg_catalog.format('{_GONE} %s', n)::int END"
     return f"WITH kept AS ({update}) SELECT {found} FROM (SELECT pg_catalog.count(*) FROM kept) AS found(n)"
 

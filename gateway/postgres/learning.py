@@ -9,7 +9,7 @@ import psycopg2
 from gateway.catalogue.arguments import Binder, literal
 from gateway.catalogue.dependencies import Dependencies
 from gateway.catalogue.query import Access, Kind, Query, Verb
-from gateway.catalogue.types import Column, Form, Signature
+from gateway.catalogue.types import Column, Family, Form, Signature
 from gateway.catalogue.wrapping import quoted, wrap
 from gateway.errors import Fault, GatewayError
 from gateway.postgres.describing import Undescribed, rewritten
@@ -58,6 +58,8 @@ def learn(connection: Session, query: Query, book: Book, deadline: float) -> Sig
         raise _unlearnt(error.sqlstate, f"{error.server_message or error.detail} [{error.sqlstate}]") from error
     except (psycopg2.Error, DeadlinePassed) as error:
         raise connection.explained(error) from error
+    if query.media and (value := signature.columns[0].type).family not in (Family.BYTEA, Family.TEXT):
+        raise CannotLearn(f"@media is for a value of bytea or text, not of {value.name}")
     try:
         Binder(query.parameters, signature.parameters)
     except ValueError as error:

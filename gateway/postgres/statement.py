@@ -11,10 +11,11 @@ from typing import Self
 
 import msgspec
 
+from gateway.catalogue import exporting
 from gateway.catalogue.arguments import NULL
 from gateway.catalogue.query import Access, Kind, Query, Text
 from gateway.catalogue.types import Column, Expectation, Form, Signature, Type
-from gateway.catalogue.wrapping import accumulate, quoted, wrap
+from gateway.catalogue.wrapping import accumulate, quoted, total, wrap
 
 NAME = re.compile(r"\bgw_[0-9a-f]{16}\b")
 """Names of what we prepare, as they appear in the server's messages."""
@@ -150,6 +151,15 @@ class Plan(msgspec.Struct, frozen=True):
         plain = cls.of(query, signature, bigint_as_string=bigint_as_string, epoch=epoch)
         return msgspec.structs.replace(plain, name=_name(text, signature, epoch), text=text, form=Form.WRAPPED)
 
+    @classmethod
+    def summing(cls, query: Query, signature: Signature, *, epoch: int = 0) -> Self | None:
+        """The plan that adds the rows it touches to ``wrapping.TOTAL``; None where nothing can be put around it."""
+        text = total(query.statement)
+        if signature.form is Form.CALL or text is None:
+            return None
+        plain = cls.of(query, signature, epoch=epoch)
+        return msgspec.structs.replace(plain, name=_name(text, signature, epoch), text=text, form=Form.WRAPPED)
+
     @property
     def transaction(self) -> bool:
         """Whether the statement needs an explicit transaction, with its COMMIT in a second message.
@@ -170,9 +180,21 @@ class Plan(msgspec.Struct, frozen=True):
         arguments = f"({', '.join(literals)})" if literals else ""
         return f"{self.tag}EXECUTE {self.name}{arguments}"
 
-    def inline(self, literals: Sequence[str]) -> str:
-        """The statement itself with typed literals in place: for CALL, and where nothing may stay prepared."""
-        return self.tag + self.text.render(lambda _, index: f"({literals[index]}::{self.types[index].sql})")
+    def inline(self, literals: Sequence[str], text: Text | None = None) -> str:
+        """The statement itself with typed literals in place: for CALL, and where nothing may stay prepared.
+
+        ``text``: another one of the same parameters.
+        """
+        return self.tag + (text or self.text).render(lambda _, index: f"({literals[index]}::{self.types[index].sql})")
+
+    def raw(self, query: Query, max_bytes: int) -> Self:
+        """The plan that answers the query's value as text, or in hex; of at most so many bytes."""
+        if query.statement.source is None:
+            raise ValueError(f"{query.name} cannot be selected from")
+        text = exporting.raw(query.statement.source, self.columns[0].type, max_bytes)
+        identity = f"{self.name}\0{text.render()}"
+        name = f"gw_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+        return msgspec.structs.replace(self, name=name, text=text, max_bytes=max_bytes)
 
     def encode_rows(self, rows: Sequence[Sequence[str]]) -> str:
         """The statement with which the server writes the JSON of rows that came as text (literals or NULL).
@@ -207,6 +229,11 @@ def _has_names(query: Query, signature: Signature) -> bool:
 def _casts(signature: Signature) -> list[tuple[str, str]]:
     """All columns with the cast that makes a string of a big number."""
     return [(column.name, _cast(column.type)) for column in signature.columns]
+
+
+def casts_of(columns: Sequence[Column]) -> list[str]:
+    """What to cast each column by, so that big numbers become strings."""
+    return [_cast(column.type) for column in columns]
 
 
 def _cast(column: Type) -> str:

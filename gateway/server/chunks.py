@@ -37,6 +37,12 @@ class ChunkedBody:
         self._trailers: int | None = None
         """Bytes of trailers seen; None before the last chunk."""
 
+    def take(self) -> bytes:
+        """Return what has been read of the body and not been taken yet; ``feed`` then returns what comes behind it."""
+        taken = bytes(self._body)
+        self._body.clear()
+        return taken
+
     def feed(self, buffer: bytearray) -> bytes | None:
         """Take what belongs to the body out of ``buffer``; the whole body when it is complete, else None.
 

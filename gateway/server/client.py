@@ -7,7 +7,6 @@ a moment, so that the answer arrives.
 
 import io
 from collections.abc import Iterable
-from enum import Enum
 from math import inf
 from select import POLLRDHUP, poll  # NOTE: at import, before gevent's poll takes its place: this one never waits
 from time import monotonic
@@ -16,10 +15,11 @@ from typing import Any
 from gateway.events import BugFound, ClientTooSlow
 from gateway.server.head import BadRequest, Head
 from gateway.server.intake import Heads, Intake, Stage
-from gateway.server.response import LAST_CHUNK, Answer, chunk, close, refusal, report_of
+from gateway.server.response import Answer, close, refusal, report_of
 from gateway.server.sending import LEAST_RATE, Sending
-from gateway.server.service import Service
+from gateway.server.service import Phase, Service
 from gateway.server.transport import Gone, Plain
+from gateway.server.upload import Upload
 from gateway.waiting import HALF_CLOSE_GRACE
 
 PIPELINED = 65536
@@ -29,17 +29,6 @@ LINGER_BYTES = 1 << 20
 SMALL = 16384
 """Bytes of a client's that are kept however much the node holds for others."""
 READ = 1
-
-
-class Phase(Enum):
-    """What a connection is doing."""
-
-    READING = "waiting for a request, or in one"
-    BUSY = "a request is in flight"
-    STREAMING = "a request is in flight, and its answer has begun"
-    SENDING = "an answer does not fit into the socket"
-    LINGERING = "answered and closing, while the other side may still be sending"
-    CLOSED = "closed"
 
 
 class Client:
@@ -59,6 +48,7 @@ class Client:
         "_service",
         "_stage",
         "_transport",
+        "_upload",
         "_watcher",
         "deadline",
         "gone_at",
@@ -81,6 +71,8 @@ class Client:
         self._has_ended = False
         self._is_paused = False
         self._is_scheduled = False
+        self._upload: Upload | None = None
+        """The body of the request in flight, where that reads it while it arrives."""
         self.phase = Phase.READING
         self.deadline = monotonic() + service.head_timeout
         """When the sweep ends the present phase; of an answer on its way ``_sending`` knows."""
@@ -119,11 +111,12 @@ class Client:
             self._forgotten += len(data)
             if self._forgotten > LINGER_BYTES:
                 self.close()
+        elif self._upload is not None and not self._upload.is_complete:
+            self._upload.receive(data)
         else:
             self._intake.feed(data)
             if not self._hold(len(data)) or len(self._intake.buffer) >= PIPELINED:
-                self._watcher.stop()
-                self._is_paused = True
+                self._pause()
 
     def _on_gone(self) -> None:
         """The client has reset the connection: nothing can be sent to it any more."""
@@ -133,6 +126,7 @@ class Client:
             self._has_ended = True
             self.gone_at = monotonic()
             self.is_last = True
+            self._end_upload()
             self._sending.give_up("the client has left")
         else:
             self.close()
@@ -141,8 +135,9 @@ class Client:
         """The client sends no more. An ended socket stays readable for ever, so nobody looks at it again."""
         self._watcher.stop()
         self._has_ended = True
-        if self.phase is Phase.BUSY:
+        if self.phase in (Phase.BUSY, Phase.STREAMING):
             self.gone_at = monotonic() + HALF_CLOSE_GRACE
+            self._end_upload()
         elif self.phase is Phase.LINGERING or (self.phase is Phase.READING and not self._is_scheduled):
             self.close()
 
@@ -154,6 +149,8 @@ class Client:
     def sweep(self, now: float) -> None:
         """Called by the worker again and again: end what takes too long."""
         if self.phase is Phase.BUSY:
+            if self._upload is not None:
+                self._upload.sweep(now)
             if self._is_paused and self.gone_at is None:
                 self._look_for_end()
         elif self.phase in (Phase.STREAMING, Phase.SENDING):
@@ -171,6 +168,8 @@ class Client:
         """Allow that much longer for what is under way: the process stood still."""
         self.deadline += seconds
         self._sending.postpone(seconds)
+        if self._upload is not None:
+            self._upload.postpone(seconds)
 
     def _end_slow_reader(self) -> None:
         if self.phase is Phase.STREAMING:
@@ -278,6 +277,8 @@ class Client:
         try:
             environ = self._environ(head, body)
             result = service.wsgi(environ, answer.start)
+            if self._upload is not None:
+                self._close_upload(self._upload)
             if not head.keep_alive or service.is_draining or (self._has_ended and not self._intake.buffer):
                 self.is_last = True
             if isinstance(result, list):
@@ -285,7 +286,9 @@ class Client:
                 data = answer.encode(result, date=service.date(), keep_alive=not self.is_last, is_head=is_head)
             else:
                 data = self._stream(answer, result, head)
-        except Gone:
+        except (Gone, BrokenPipeError):  # the application raises the latter where a stream of its own broke off
+            if not head.http_1_1:
+                self._transport.reset_on_close()  # nothing else tells that end from a good one
             self.close()
             data = b""
         except BaseException as error:  # noqa: BLE001 - SystemExit too: whatever it is, this client shall not wait for ever
@@ -301,18 +304,44 @@ class Client:
 
     def _environ(self, head: Head, body: bytes) -> dict[str, Any]:
         environ = head.environ | self._remote
-        environ["wsgi.input"] = io.BytesIO(body)
-        environ["gateway.body"] = body
         environ["gateway.client"] = self
         if (certificate := self._transport.certificate) is not None:
             environ["gateway.certificate"] = certificate
+        if head.is_upload:
+            pause, resume = self._pause, self._go_on
+            environ["wsgi.input"] = self._upload = Upload(head, self._intake, self._service, pause=pause, resume=resume)
+        else:
+            environ["wsgi.input"] = io.BytesIO(body)
+            environ["gateway.body"] = body
         if head.is_forwarded:
             self._service.proxies.unwrap(environ)
         if self._service.is_draining:
             environ["gateway.draining"] = True
-        if head.chunked:
+        if head.chunked and not head.is_upload:
             environ["CONTENT_LENGTH"] = str(len(body))
         return environ
+
+    def _go_on(self) -> None:
+        """The application waits for more of the body."""
+        if self._has_ended:
+            self._end_upload()
+            return
+        if self._intake.wants_continue:
+            self._intake.wants_continue = False
+            self._say_continue()
+        if self._is_paused:
+            self._resume()
+
+    def _end_upload(self) -> None:
+        if self._upload is not None:
+            self._upload.fail(ConnectionResetError("the client left before the end of the body"))
+
+    def _close_upload(self, upload: Upload) -> None:
+        """The application has answered. What is still to come of the body would be read as the next request."""
+        upload.close()
+        self._upload = None
+        self._intake.wants_continue = False
+        self.is_last = self.is_last or not upload.is_complete
 
     def _after_answer(self) -> None:
         if self.phase is Phase.CLOSED:
@@ -341,21 +370,12 @@ class Client:
         Raises Gone, and what the application raises.
         """
         self.phase = Phase.STREAMING
-        self.gone_at = None
         self.is_last = self.is_last or not head.http_1_1
         out = answer.stream_head(date=self._service.date(), keep_alive=not self.is_last, chunked=head.http_1_1)
-        try:
-            if head.environ["REQUEST_METHOD"] == "HEAD":
-                return out
-            for piece in pieces:
-                if self.phase is Phase.CLOSED:
-                    raise Gone("the connection is closed")
-                if piece:
-                    self._sending.put(out + (chunk(piece) if head.http_1_1 else piece))
-                    out = b""
-        finally:
+        if head.environ["REQUEST_METHOD"] == "HEAD":
             close(pieces)
-        return out + LAST_CHUNK if head.http_1_1 else out
+            return out
+        return self._sending.put_all(out, pieces, chunked=head.http_1_1)
 
     def _refuse(self, error: BadRequest) -> None:
         """Answer with a problem, and close."""
@@ -393,6 +413,11 @@ class Client:
         self.deadline = monotonic() + LINGER
         if self._is_paused:
             self._resume()
+
+    def _pause(self) -> None:
+        """Leave what comes with the kernel, and so with the client."""
+        self._is_paused = True
+        self._watcher.stop()
 
     def _resume(self) -> None:
         """Read on, after there was too much behind a request."""

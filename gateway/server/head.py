@@ -19,6 +19,8 @@ MAX_HEAD = 32768
 MAX_FIELDS = 100
 
 _ONCE = frozenset({b"host", b"content-length", b"content-type", b"authorization", b"transfer-encoding", b"expect"})
+_RECORDS = (b"application/x-ndjson", b"text/csv")
+"""Media types of which a body may be longer than is held in memory."""
 _LINE = re.compile(rb"([A-Z][A-Z-]{2,19}) ([!-~]+) HTTP/([0-9]\.[0-9])")
 _TOKEN = re.compile(rb"[!#$%&'*+.^`|~0-9A-Za-z-]+")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
@@ -46,6 +48,8 @@ class Head(msgspec.Struct, frozen=True):
     keep_alive: bool
     expects_continue: bool
     http_1_1: bool
+    is_upload: bool
+    """Whether the body holds records that the application reads while it arrives."""
     is_forwarded: bool
     """A proxy (or somebody who says so) named the client behind it."""
 
@@ -173,6 +177,10 @@ def _checked(line: Line, fields: list[tuple[bytes, bytes]]) -> Head:
         keep_alive=line.http_1_1 and b"close" not in connection,
         expects_continue=expects is not None and line.http_1_1,  # RFC 9110 §10.1.1: of HTTP/1.0 it is ignored
         http_1_1=line.http_1_1,
+        is_upload=(chunked or length > 0)
+        and line.method == b"POST"
+        and line.path.startswith(b"/query/")
+        and seen.get(b"content-type", b"").partition(b";")[0].strip().lower() in _RECORDS,
         is_forwarded=not FORWARDED.isdisjoint(environ),
     )
 

@@ -85,7 +85,13 @@ class Intake:
             return None
         end = data.find(b"\r\n\r\n") + 4
         head = self._heads.known(data[:end])
-        if head is None or head.chunked or head.length != len(data) - end or head.length > self._max_body:
+        if (
+            head is None
+            or head.chunked
+            or head.is_upload
+            or head.length != len(data) - end
+            or head.length > self._max_body
+        ):
             return None
         return head, data[end:]
 
@@ -95,13 +101,15 @@ class Intake:
         self._judged = 0
 
     def next(self) -> tuple[Head, bytes] | None:
-        """The next request, if it has arrived as a whole. Raises BadRequest."""
+        """The next request, if it has arrived as a whole, or its head of an upload. Raises BadRequest."""
         head = self._head
         if head is None:
             head = self._head = self._take_head()
             if head is None:
                 return None
-        body = self._take_body(head)
+        if head.is_upload:
+            self.wants_continue = head.expects_continue and not self.buffer
+        body = b"" if head.is_upload else self._take_body(head)
         if body is None:
             return None
         self._head = None

@@ -1,12 +1,13 @@
 """Sends answers to one client: whole ones at once, streams as fast as the client takes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from time import monotonic
 from typing import Any
 
 from greenlet import getcurrent, greenlet
 
+from gateway.server.response import LAST_CHUNK, chunk, close
 from gateway.server.service import Service
 from gateway.server.transport import Gone, Plain
 
@@ -26,6 +27,7 @@ class Sending:
 
     __slots__ = (
         "_fd",
+        "_is_closed",
         "_on_broken",
         "_on_sent",
         "_service",
@@ -52,6 +54,7 @@ class Sending:
         self._on_broken = on_broken
         self._watcher: Any = None
         self._waiting: greenlet | None = None
+        self._is_closed = False
         self._until = inf
         self.deadline = inf
         """When the client has taken too little for too long."""
@@ -73,6 +76,22 @@ class Sending:
             self._service.sleep()
         finally:
             self._waiting = None
+
+    def put_all(self, head: bytes, pieces: Iterable[bytes], *, chunked: bool) -> bytes:
+        """Send a stream as it comes, behind its head, and close it; what is left to send is its end.
+
+        Raises Gone, and what the application raises.
+        """
+        try:
+            for piece in pieces:
+                if self._is_closed:
+                    raise Gone("the connection is closed")
+                if piece:
+                    self.put(head + (chunk(piece) if chunked else piece))
+                    head = b""
+        finally:
+            close(pieces)
+        return head + LAST_CHUNK if chunked else head
 
     def limit(self, deadline: float, seconds: float | None = None) -> None:
         """Give what is not out yet until shortly after ``deadline``, and no longer than ``seconds`` without progress.
@@ -96,6 +115,7 @@ class Sending:
     def close(self) -> None:
         """Send no more, and let go of the connection that this belongs to."""
         self._on_sent = self._on_broken = _nothing
+        self._is_closed = True
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher.close()

@@ -1,10 +1,22 @@
 """What a client's connection needs of the worker it belongs to."""
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, Protocol
 
 from gateway.auth.proxies import Proxies
 from gateway.events import Observer
+
+
+class Phase(Enum):
+    """What a connection is doing."""
+
+    READING = "waiting for a request, or in one"
+    BUSY = "a request is in flight"
+    STREAMING = "a request is in flight, and its answer has begun"
+    SENDING = "an answer does not fit into the socket"
+    LINGERING = "answered and closing, while the other side may still be sending"
+    CLOSED = "closed"
 
 
 class Service(Protocol):

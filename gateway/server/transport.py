@@ -2,6 +2,7 @@
 
 import _socket
 import ssl
+import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -76,6 +77,11 @@ class Plain:
         """Say that nothing more will be sent."""
         with suppress(OSError):
             self._sock.shutdown(_socket.SHUT_WR)
+
+    def reset_on_close(self) -> None:
+        """Have the close tell the other side that what it has is not all."""
+        with suppress(OSError):
+            self._sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
         """Close the socket."""

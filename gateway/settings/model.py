@@ -66,6 +66,8 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
         Size, Meta(description="requests in progress in all processes; beyond it bodies are refused with 503")
     ] = size("256MB")
     """Bytes of requests that are arriving or being answered."""
+    max_bulk: Annotated[Size, Meta(description="a longer body of records (NDJSON, CSV) is refused")] = size("1GB")
+    max_bulk_rows: Annotated[int, Meta(ge=0, le=2**40, description="records in one; 0: no limit")] = 0
     max_result_bytes: Annotated[Size, Meta(description="a longer answer is refused")] = size("64MB")
     timeout: Annotated[Timeout, Meta(description="deadline of a query without @timeout")] = seconds("5s")
     max_batch: Annotated[
@@ -158,6 +160,10 @@ class GroupSettings(Struct, frozen=True, kw_only=True):
     ] = 16
     queue: Annotated[int, Meta(ge=0, le=1_000_000, description="requests that may wait for a connection")] = 4096
     max_lag: Annotated[Duration, Meta(description="a replica that lags further behind serves no read")] = seconds("10s")
+    max_streams: Annotated[
+        int,
+        Meta(ge=0, le=100_000, description="streamed answers at a time; 0: half of the size, at least one a process"),
+    ] = 0
     balance: Annotated[Literal["least_busy", "round_robin"], Meta(description='or "round_robin"')] = "least_busy"
     settings: Annotated[bool, Meta(description="true: send [auth] settings in front of every statement")] = False
 

@@ -1,6 +1,6 @@
 """From an answer to a response: every header that tells how a call was served is written here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import falcon
 
@@ -9,12 +9,9 @@ from gateway.execution.call import Answer, Call
 
 
 def write(response: falcon.Response, call: Call, answer: Answer) -> None:
-    """Write an answer, which is closed once it has been sent."""
-    response.content_type = falcon.MEDIA_JSON
-    if answer.held is None:
-        response.data = answer.body
-    else:
-        response.stream = _Sent(answer)
+    """Write an answer that is there as a whole; ``streams.write`` is for those of which more comes."""
+    response.content_type = answer.media
+    response.data = answer.body
     if answer.served is not None:
         write_served(response, answer.served)
     if answer.replayed:
@@ -42,16 +39,3 @@ def write_quotas(response: falcon.Response, quotas: Sequence[Quota]) -> None:
     """Tell where the caller stands with its limits, as draft-ietf-httpapi-ratelimit-headers has it."""
     response.set_header("RateLimit-Policy", ", ".join([f'"{one.name}";q={one.burst};w={one.window}' for one in quotas]))
     response.set_header("RateLimit", ", ".join([f'"{one.name}";r={one.left};t={one.rest}' for one in quotas]))
-
-
-class _Sent:
-    """A body whose answer is closed by the server that sends it, when it has been sent or cannot be (PEP 3333)."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._answer.body
-
-    def close(self) -> None:
-        self._answer.close()

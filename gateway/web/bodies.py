@@ -1,5 +1,6 @@
 """Reads a request's body within the limit, from whatever server we run under."""
 
+from collections.abc import Callable
 from typing import Any
 
 import falcon
@@ -26,9 +27,8 @@ def read_json(request: falcon.Request, limit: int) -> bytes:
             _require_json(media)
         elif ("HTTP_ORIGIN" in env or "HTTP_SEC_FETCH_SITE" in env) and _has_body(env):
             raise UnsupportedMediaType("a body from a browser needs Content-Type: application/json")
-    coding = env.get("HTTP_CONTENT_ENCODING")
-    if coding is not None and coding.lower() != "identity":
-        raise UnsupportedMediaType("compressed bodies are not read")
+    if "HTTP_CONTENT_ENCODING" in env:
+        require_plain(request)
     whole: bytes | None = env.get("gateway.body")
     if whole is not None:
         if len(whole) > limit:
@@ -48,6 +48,22 @@ def read_json(request: falcon.Request, limit: int) -> bytes:
     return body
 
 
+def require_plain(request: falcon.Request) -> None:
+    """Raise UnsupportedMediaType for a body that is compressed."""
+    if request.env.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+        raise UnsupportedMediaType("compressed bodies are not read")
+
+
+def read_piece(read: Callable[[int], bytes], size: int) -> bytes:
+    """Some bytes of a body that is read while it arrives, none at its end; raises RequestTimeout or InvalidRequest."""
+    try:
+        return read(size)
+    except (TimeoutError, BlockingIOError) as error:  # what SO_RCVTIMEO ends a blocking read with
+        raise RequestTimeout("the body stopped coming before its end") from error
+    except Exception as error:
+        raise InvalidRequest("the body could not be read to its end") from error
+
+
 def _read_unannounced(stream: object, limit: int) -> bytes:
     """A chunked body: its length is known at its end only."""
     pieces, total = [], 0
@@ -59,14 +75,8 @@ def _read_unannounced(stream: object, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def _read(stream: object, size: int) -> bytes:
-    try:
-        piece: bytes = stream.read(size)  # type: ignore[attr-defined]  # wsgi.input is a file by PEP 3333
-    except (TimeoutError, BlockingIOError) as error:  # what SO_RCVTIMEO ends a blocking read with
-        raise RequestTimeout("the body stopped coming before its end") from error
-    except Exception as error:
-        raise InvalidRequest("the body could not be read to its end") from error
-    return piece
+def _read(stream: Any, size: int) -> bytes:
+    return read_piece(stream.read, size)
 
 
 def _require_json(media: str) -> None:

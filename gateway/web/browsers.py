@@ -19,7 +19,7 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:@/,\[\]]+))(?::[0-9]*)?")
 _KEPT = 256
 """Host headers that are remembered as admitted; more are possible only with many ports."""
 
-_METHODS = "GET, HEAD, POST, DELETE"
+_METHODS = "GET, HEAD, POST, DELETE, QUERY"
 _REQUEST_HEADERS = (
     "Authorization, Content-Type, Gateway-Consistency-Token, Idempotency-Key, Prefer, traceparent, X-Request-Id"
 )

@@ -3,33 +3,48 @@
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from math import inf
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs
 
 import falcon
 
 from gateway.auth.limits import Limits
+from gateway.catalogue.exporting import Format
 from gateway.catalogue.json_text import begins_list, split_list, split_object
 from gateway.catalogue.query import Access, Catalogue, Query
-from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, UnknownQuery
+from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, UnknownQuery, UnsupportedMediaType
 from gateway.execution import freshness
-from gateway.execution.call import Call, Caller, SingleCall, TransactionCall
+from gateway.execution.call import (
+    JSON,
+    AnyCall,
+    BulkCall,
+    Call,
+    Caller,
+    RawCall,
+    SingleCall,
+    StreamCall,
+    TransactionCall,
+)
 from gateway.execution.freshness import Freshness
 from gateway.execution.plans import Plans
 from gateway.execution.results import encode, encode_all
 from gateway.execution.steps import bind_all, constant
 from gateway.execution.transactions import Transactions
 from gateway.postgres.idempotency import Claim
+from gateway.postgres.statement import Plan
 from gateway.postgres.work import Step, Work
+from gateway.settings import ServerSettings
 from gateway.waiting import Client, ClientSocket
-from gateway.web import bodies, preferences
+from gateway.web import bodies, bulk, formats, preferences
+from gateway.web.bulk import Records
 from gateway.web.preferences import NONE, Preferences
 
 K = TypeVar("K", bound=Call)
 
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
-_LONGEST_ACCEPT = 1024
-"""Characters: the time to parse a media type grows with the square of its length."""
+_ANY_JSON = frozenset({"*/*", JSON})
+"""What nearly all requests accept."""
 
 
 class Calls:
@@ -41,13 +56,11 @@ class Calls:
         catalogue: Catalogue,
         plans: Plans,
         transactions: Transactions,
-        timeout: float,
-        max_body: int,
-        max_batch: int,
+        server: ServerSettings,
         asking: Collection[str] = (),
         limits: Limits | None = None,
     ) -> None:
-        """``timeout``: seconds for a transaction of no queries; ``max_batch``: most elements of a list.
+        """``server``: the limits; its ``timeout`` is that of a transaction of no queries.
 
         ``asking``: groups whose statements want to know their caller (``[groups.NAME] settings``).
         ``limits``: None where nobody's calls are counted.
@@ -58,19 +71,25 @@ class Calls:
         self._left_out = catalogue.left_out
         self._plans = plans
         self._transactions = transactions
-        self._timeout = timeout
-        self._max_body = max_body
-        self._max_batch = max_batch
+        self._server = server
+        self._timeout = server.timeout
+        self._max_body = server.max_body
+        self._max_batch = server.max_batch
 
-    def of_body(self, request: falcon.Request, name: str) -> SingleCall | TransactionCall:
+    def of_body(self, request: falcon.Request, name: str) -> AnyCall:
         """The call of a query with the arguments in the body, or with each object of the list in it.
 
         Raises a GatewayError with everything that is wrong.
         """
         query = self._find(name, request.context.caller)
+        media = request.env.get("CONTENT_TYPE")
+        if media is not None and media != JSON and (records := bulk.format_of(media)) is not None:
+            return self._of_records(request, query, records)
         body = bodies.read_json(request, self._max_body)
-        require_json(request)
+        wanted = _wanted(request, query)
         if begins_list(body):
+            if wanted is not None:
+                raise NotAcceptable("what a list answers is application/json")
             return self._of_list(request, query, body)
         if query.access is Access.WRITE and (
             query.tracked or query.retry_serialization or "HTTP_IDEMPOTENCY_KEY" in request.env
@@ -81,25 +100,39 @@ class Calls:
             query, request.context.caller, bigint_as_string=asked.preferences.bigint_as_string
         )
         literals = binder.bind_json(split_object(body))
+        if wanted is not None:
+            return self._of_format(request, query, asked, plan, literals, wanted)
         return self._made(
             SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
         )
 
-    def of_query_string(self, request: falcon.Request, name: str) -> SingleCall:
+    def of_query_string(self, request: falcon.Request, name: str) -> AnyCall:
         """The call of a read with the arguments in the query string. Raises a GatewayError, MethodNotAllowed too."""
         query = self._find(name, request.context.caller)
         if query.access is Access.WRITE:
-            raise falcon.HTTPMethodNotAllowed(["POST"], description=f"{name} writes: use POST")
+            raise _writes(name)
         arguments = query_string(request.query_string)
-        require_json(request)
+        wanted = _wanted(request, query)
         asked = _asked(request)
         plan, binder, _ = self._plans.get(
             query, request.context.caller, bigint_as_string=asked.preferences.bigint_as_string
         )
         literals = binder.bind_text(arguments)
+        if wanted is not None:
+            return self._of_format(request, query, asked, plan, literals, wanted)
         return self._made(
             SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
         )
+
+    def require_read(self, request: falcon.Request, name: str) -> None:
+        """Raise MethodNotAllowed for a query that writes, or a GatewayError where the caller may not call it."""
+        if self._find(name, request.context.caller).access is Access.WRITE:
+            raise _writes(name)
+
+    def methods(self, request: falcon.Request, name: str) -> Sequence[str]:
+        """By which methods a query may be called; raises a GatewayError where the caller may not call it."""
+        is_write = self._find(name, request.context.caller).access is Access.WRITE
+        return ("POST",) if is_write else ("GET", "HEAD", "POST", "QUERY")
 
     def of_transaction(self, request: falcon.Request) -> TransactionCall:
         """The call of the steps in the body. Raises a GatewayError with everything that is wrong."""
@@ -174,6 +207,64 @@ class Calls:
             retries=query.retry_serialization,
         )
 
+    def _of_records(self, request: falcon.Request, query: Query, written: Format) -> BulkCall:
+        """A write that is run for each record of the body, which is read while it runs."""
+        if query.access is not Access.WRITE:
+            raise UnsupportedMediaType(f"{query.name} reads, and takes its arguments as {JSON}")
+        require_json(request)
+        bodies.require_plain(request)
+        asked, server = _asked(request), self._server
+        ready = self._plans.get(query)
+        claim = _claim_of(request, b"")
+        records = Records(
+            request.env["wsgi.input"].read,
+            written,
+            query,
+            ready.binder,
+            prefix=_asked_for(request),
+            announced=request.content_length,
+            longest=server.max_body,
+            most=(server.max_bulk, server.max_bulk_rows),
+        )
+        ends = query.has_timeout or asked.preferences.wait is not None
+        call = self._made(
+            BulkCall,
+            request,
+            asked,
+            query.group,
+            query.timeout,
+            query=query,
+            plan=ready.plan,
+            summing=self._plans.summing(query),
+            records=records.literals(),
+            drain=records.drain,
+            digest=records.digest,
+            claim=None if claim is None else claim._replace(request_hash=""),
+            ends=ends,
+        )
+        if not ends:
+            request.env["gateway.deadline"] = inf
+        return call
+
+    def _of_format(
+        self,
+        request: falcon.Request,
+        query: Query,
+        asked: "_Asked",
+        plan: Plan,
+        literals: Sequence[str],
+        wanted: Format | str,
+    ) -> StreamCall | RawCall:
+        """The call of a read that is answered as something other than JSON."""
+        what = {"query": query, "plan": plan, "literals": literals}
+        if not isinstance(wanted, Format):
+            return self._made(RawCall, request, asked, query.group, query.timeout, **what)
+        ends = query.has_timeout or asked.preferences.wait is not None
+        call = self._made(StreamCall, request, asked, query.group, query.timeout, wanted=wanted, ends=ends, **what)
+        if not ends:
+            request.env["gateway.deadline"] = inf
+        return call
+
     def _made(
         self, kind: type[K], request: falcon.Request, asked: "_Asked", group: str, seconds: float, **what: Any
     ) -> K:
@@ -222,6 +313,10 @@ class Calls:
         if query.roles and not caller.has_any(query.roles):
             raise Forbidden(f"{name} is for callers with another role")
         return query
+
+
+def _writes(name: str) -> falcon.HTTPMethodNotAllowed:
+    return falcon.HTTPMethodNotAllowed(["POST"], description=f"{name} writes: use POST")
 
 
 class _Asked(NamedTuple):
@@ -281,8 +376,12 @@ def _claim_of(request: falcon.Request, body: bytes) -> Claim | None:
         return None
     if not _KEY.fullmatch(key):
         raise InvalidRequest("Idempotency-Key must be 1 to 255 printable ASCII characters")
-    asked = b"\0".join([request.method.encode(), request.path.encode("utf-8", "surrogateescape"), body])
-    return Claim(request.context.caller.name, key, hashlib.sha256(asked).hexdigest())
+    return Claim(request.context.caller.name, key, hashlib.sha256(_asked_for(request) + body).hexdigest())
+
+
+def _asked_for(request: falcon.Request) -> bytes:
+    """What goes before the body into the hash of a request."""
+    return b"\0".join([request.method.encode(), request.path.encode("utf-8", "surrogateescape"), b""])
 
 
 def query_string(text: str) -> Mapping[str, Sequence[str]]:
@@ -300,8 +399,11 @@ def query_string(text: str) -> Mapping[str, Sequence[str]]:
 def require_json(request: falcon.Request) -> None:
     """Raise NotAcceptable unless the caller takes ``application/json``."""
     accept = request.env.get("HTTP_ACCEPT")
-    if accept and accept not in ("*/*", "application/json"):
-        if len(accept) > _LONGEST_ACCEPT:
-            raise NotAcceptable(f"an Accept header of more than {_LONGEST_ACCEPT} characters")
-        if not request.client_accepts_json:
-            raise NotAcceptable("this version answers application/json")
+    if accept and accept not in _ANY_JSON and not formats.accepts_json(accept):
+        raise NotAcceptable("what this answers is application/json")
+
+
+def _wanted(request: falcon.Request, query: Query) -> Format | str | None:
+    """What ``formats.wanted`` says, None for JSON."""
+    accept = request.env.get("HTTP_ACCEPT")
+    return formats.wanted(accept, query) if accept and accept not in _ANY_JSON else None

@@ -59,6 +59,7 @@ class CatalogueResource:
             "rate": query.rate
             and {"events": query.rate.events, "seconds": query.rate.seconds, "burst": query.rate.burst},
             "concurrency": query.concurrency,
+            "media": query.media or None,
             "deprecated": query.deprecated,
             "parameters": [
                 _describe_parameter(parameter, type_) for parameter, type_ in zip(query.parameters, types, strict=True)

@@ -7,10 +7,15 @@ from typing import Any
 
 import falcon
 
-from gateway.errors import GatewayError, InternalError, RateLimited
+from gateway.errors import ClientGone, GatewayError, InternalError, RateLimited
 from gateway.events import BugFound, Observer, RequestFailed
+from gateway.execution.call import JSON
 from gateway.web import answers
 from gateway.web.problem import RETRY_AFTER, error_of, phrase_of, problem, status_of
+
+_QUERY = "/query/{name}"
+_TELLS_MEDIA = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+"""Where an answer says what a QUERY's content may be (RFC 10008)."""
 
 Failed = Callable[[falcon.Request, GatewayError, int], None]
 """Takes a request, what it ended with, and the status."""
@@ -47,6 +52,8 @@ class Failures:
         if error.served is not None:
             answers.write_served(response, error.served)
         self._failed(request, error, status)
+        if status in _TELLS_MEDIA and request.uri_template == _QUERY:
+            response.set_header("Accept-Query", JSON)
         if status == HTTPStatus.UNAUTHORIZED:
             response.set_header("WWW-Authenticate", "Bearer")
         elif isinstance(error, RateLimited):
@@ -59,6 +66,14 @@ class Failures:
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             detail = f"{error.detail} [{error.sqlstate}]" if error.sqlstate else error.detail
             self._observe(RequestFailed(request_id=request_id, status=status, code=error.code, detail=detail))
+
+    def tell(self, request_id: str, error: GatewayError) -> bytes:
+        """Report an error that ends an answer which has begun, and return it as a problem's JSON."""
+        status = status_of(error)
+        if not isinstance(error, ClientGone):
+            detail = f"{error.detail} [{error.sqlstate}]" if error.sqlstate else error.detail
+            self._observe(RequestFailed(request_id=request_id, status=status, code=error.code, detail=detail))
+        return problem(error, status=status, request_id=request_id, verbose=self._verbose)
 
     def on_falcon(
         self, request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, params: Any

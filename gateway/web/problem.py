@@ -15,6 +15,7 @@ STATUS: dict[type[GatewayError], int] = {
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.UnknownQuery: 404,
+    errors.NoRow: 404,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.NotAcceptable: 406,

@@ -86,6 +86,7 @@ def test_the_contracts_example_compiles_whole(compiled: Compile) -> None:
         group="read",
         description="The customer's orders, newest first.",
         timeout=2.0,
+        has_timeout=True,
         roles=("sales", "support"),
         file=str(compiled.folder / "a.sql"),
         line=1,
@@ -207,6 +208,10 @@ def test_numbered_parameters_can_be_declared(compiled: Compile) -> None:
             [(2, "a write cannot run in the group reporting, whose access is read")],
         ),
         ("-- name: a^\n-- @page key(a) size=2\nSELECT 1", [(2, "@page is for queries with many rows")]),
+        (
+            "-- name: a^\n-- @media image/png\nSELECT 1",
+            [(2, "@media is for queries with one value: use `$`")],
+        ),
         ("-- name: a!\n-- @cache 1s\nDELETE FROM t", [(2, "@cache is for reads, and this query is a write")]),
         ("-- name: a!\n-- @coalesce\nDELETE FROM t", [(2, "@coalesce is for reads, and this query is a write")]),
         ("-- name: a\n-- @outcome tracked\nSELECT 1", [(2, "@outcome is for writes, and this query is a read")]),

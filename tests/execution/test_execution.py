@@ -50,7 +50,15 @@ class Scripted:
 
 
 def execution(scripted: Any, share: Share = unshared) -> Execution:
-    return Execution(plans=scripted, runner=scripted, committer=scripted, max_result_bytes=100, share=share)
+    return Execution(
+        plans=scripted,
+        runner=scripted,
+        committer=scripted,
+        streams=scripted,
+        bulks=scripted,
+        max_result_bytes=100,
+        share=share,
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,9 @@ class TestWhatReachesTheConnection:
                 return work(call, None), Served(endpoint="a")
 
         runs: Any = Runs()
-        execution = Execution(plans=runs, runner=runs, committer=runs, max_result_bytes=100, run=run)
+        execution = Execution(
+            plans=runs, runner=runs, committer=runs, streams=runs, bulks=runs, max_result_bytes=100, run=run
+        )
         answer = execution.run(single(asked, ("'1'",), settings={"app.tenant": "7"}))
         assert answer.body == (b'{"affected":1,"outcome":"committed"}' if asked is WRITE else b'{"affected":1}')
         (how,) = ran

@@ -272,10 +272,14 @@ def serving_queries(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     servers: tuple[Server, ...] | None = None,
+    endpoints: Mapping[str, str] | None = None,
 ) -> Iterator[Gateway]:
-    """A gateway over these servers (of the cluster: all) that serves the queries of this text and no others."""
+    """A gateway over these servers (of the cluster: all) that serves the queries of this text and no others.
+
+    ``endpoints``: their names and DSNs, where these are to be others.
+    """
     (folder / "queries").mkdir()
     (folder / "queries" / "q.sql").write_text(text)
-    endpoints = {server.name: shop.dsn(server) for server in servers or cluster.servers}
+    endpoints = endpoints or {server.name: shop.dsn(server) for server in servers or cluster.servers}
     with serving(cluster, folder, settings, endpoints=endpoints, paths=[folder / "queries"]) as running:
         yield running

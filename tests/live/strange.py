@@ -21,6 +21,7 @@ import msgspec
 from gateway.catalogue.query import Catalogue
 from gateway.demo.launching import tail
 from gateway.demo.ports import find_port
+from gateway.events import Observer
 from gateway.server import options
 from gateway.server.application import serve
 from gateway.server.artefact import Compiled, write
@@ -58,7 +59,8 @@ class Pieces:
 class Strange:
     """The application, and what it runs beside requests: nothing but a wait for the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, observe: Observer) -> None:
+        self.observe = observe
         self._ended = threading.Event()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -160,7 +162,7 @@ def main(address: str, folder: str, settings: str) -> None:
     compiled = Compiled.of(Settings(server=server), Catalogue({}, "hash"))
     write(Path(folder), compiled)
     options.GRACE = 3  # of 30 seconds nobody wants to wait for the end
-    serve(Runtime(Path(folder), lock=-1, is_private=False), lambda *_: Strange())
+    serve(Runtime(Path(folder), lock=-1, is_private=False), lambda *given: Strange(given[-1]))
 
 
 if __name__ == "__main__":

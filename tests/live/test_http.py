@@ -253,8 +253,8 @@ class TestRoutes:
     @pytest.mark.parametrize(
         ("method", "path", "allowed"),
         [
-            ("PUT", "/query/series", {"GET", "HEAD", "POST", "OPTIONS"}),
-            ("DELETE", "/query/series", {"GET", "HEAD", "POST", "OPTIONS"}),
+            ("PUT", "/query/series", {"GET", "HEAD", "POST", "QUERY", "OPTIONS"}),
+            ("DELETE", "/query/series", {"GET", "HEAD", "POST", "QUERY", "OPTIONS"}),
             ("POST", "/queries", {"GET", "HEAD", "OPTIONS"}),
             ("POST", "/queries/series", {"GET", "HEAD", "OPTIONS"}),
             ("PATCH", "/health", {"GET", "HEAD", "OPTIONS"}),
@@ -269,8 +269,39 @@ class TestRoutes:
         problem(answer, 405, "method_not_allowed")
         assert set(answer.headers["Allow"].split(", ")) == allowed
 
-    def test_options_are_told(self, node: Gateway) -> None:
-        assert "POST" in node.client.options("/query/series").headers["Allow"]
+    @pytest.mark.parametrize(
+        ("path", "allowed"),
+        [
+            ("/query/series", "GET, HEAD, POST, QUERY, OPTIONS"),
+            ("/query/rename_thing", "POST, OPTIONS"),
+            ("/queries", "GET, HEAD, OPTIONS"),
+            ("/queries/series", "GET, HEAD, OPTIONS"),
+            ("/transaction", "POST, OPTIONS"),
+            ("/health", "GET, HEAD, OPTIONS"),
+            ("/metrics", "GET, HEAD, OPTIONS"),
+        ],
+    )
+    def test_options_are_told(self, node: Gateway, path: str, allowed: str) -> None:
+        answer = node.client.options(path)
+        assert (answer.status_code, answer.headers["Allow"], answer.content) == (200, allowed, b"")
+        assert answer.headers.get("Accept-Query") == ("application/json" if path.startswith("/query/") else None)
+
+    @pytest.mark.parametrize("path", ["/queries", "/queries/series", "/health", "/health/live", "/metrics"])
+    def test_a_head_has_the_headers_of_a_get_and_no_body(self, node: Gateway, path: str) -> None:
+        head, get = node.client.head(path), node.client.get(path)
+        assert (head.status_code, head.content) == (get.status_code, b"")
+        assert head.headers["Content-Type"] == get.headers["Content-Type"]
+
+    def test_a_query_is_a_post_that_only_reads(self, node: Gateway) -> None:
+        asked = node.client.request("QUERY", "/query/series", json={"n": 2})
+        assert asked.json() == node.run("series", n=2).json()
+        assert len(node.client.request("QUERY", "/query/series", json=[{"n": 1}, {"n": 2}]).json()["results"]) == 2
+        written = node.client.request("QUERY", "/query/rename_thing", json={})
+        problem(written, 405, "method_not_allowed")
+        assert (written.headers["Allow"], written.headers["Accept-Query"]) == ("POST", "application/json")
+        misread = node.client.request("QUERY", "/query/series", content="n=2", headers={"Content-Type": "text/plain"})
+        problem(misread, 415, "unsupported_media_type")
+        assert misread.headers["Accept-Query"] == "application/json"
 
 
 class TestCatalogue:

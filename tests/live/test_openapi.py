@@ -26,6 +26,7 @@ from gateway.demo.cluster import Cluster
 from gateway.demo.ports import find_port
 from gateway.errors import GatewayError
 from gateway.settings import load_settings
+from tests.execution.samples import query
 from tests.live.gateways import Gateway, serving, with_tables
 from tests.web.description import FILE, Description
 
@@ -66,7 +67,7 @@ def test_the_file_is_valid_openapi_of_this_version() -> None:
 
 def test_the_routes_of_the_app_are_those_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text('[endpoints.primary]\ndsn = "host=127.0.0.1 port=1"\n')
-    app = create_app(load_settings(tmp_path / "gateway.toml", environ={}), Catalogue({}, "hash"), None)
+    app = create_app(load_settings(tmp_path / "gateway.toml", environ={}), Catalogue({"x": query("x")}, "hash"), None)
     routes = {}
     for path in DESCRIPTION.paths:
         operator = {"gateway.admin": True} if path.startswith("/admin/") else {}

@@ -15,6 +15,8 @@ from referencing.jsonschema import DRAFT202012
 
 FILE = Path(__file__).parents[2] / "openapi.yaml"
 _HERE = "urn:openapi"
+_SAME = {"HEAD": "get", "QUERY": "post"}
+"""Methods that OpenAPI 3.1 has no operations of, or that need none."""
 _LONGEST_INTEGER = 4000
 """Digits; Python refuses to read more than 4300."""
 
@@ -58,17 +60,21 @@ class Description:
             return
         answer = self._answer(request.method, request.url.path, response.status_code)
         assert response.headers["X-Request-Id"]
-        if "Content-Encoding" not in response.headers:
-            assert response.headers["Content-Length"] == str(len(response.content)) or request.method == "HEAD"
+        is_streamed = response.headers.get("Transfer-Encoding") == "chunked" or request.method == "HEAD"
+        if "Content-Encoding" not in response.headers and not is_streamed:
+            assert response.headers["Content-Length"] == str(len(response.content))
         self._judge_headers(answer, response)
         if response.status_code == HTTPStatus.NO_CONTENT or request.method == "HEAD":
             assert not response.content
             return
         media = response.headers["Content-Type"]
-        assert list(answer["content"]) == [media]
-        self.validator(answer["content"][media]["schema"]).validate(
-            response.text if media.startswith("text/") else parse(response.content)
-        )
+        if media not in answer["content"]:
+            media = next(each for each in (media.partition(";")[0], "*/*") if each in answer["content"])
+        if media == "application/x-ndjson" or not media.endswith("json"):
+            body = response.text if media.startswith("text/") else ""
+        else:
+            body = parse(response.content)
+        self.validator(answer["content"][media]["schema"]).validate(body)
 
     def validator(self, schema: dict[str, Any]) -> Draft202012Validator:
         """A validator of a schema of the file, whose references are followed."""
@@ -77,7 +83,7 @@ class Description:
     def _answer(self, method: str, path: str, status: int) -> dict[str, Any]:
         for pattern, template in self._paths:
             if pattern.fullmatch(path):
-                operation = self.paths[template].get("get" if method == "HEAD" else method.lower())
+                operation = self.paths[template].get(_SAME.get(method, method.lower()))
                 if operation is None:  # a method that is not for this path
                     refused = {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NO_CONTENT, HTTPStatus.BAD_REQUEST}
                     # Elsewhere than on the listener for operators there is nothing, whatever the method.

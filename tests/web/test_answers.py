@@ -1,17 +1,12 @@
-"""What headers an answer becomes, and how long what it holds stays held."""
+"""What headers an answer becomes."""
 
-from collections.abc import Iterable
-from contextlib import ExitStack
-from time import monotonic
 from typing import Any
 
 import falcon
-import falcon.testing
 
 from gateway.errors import Served
 from gateway.execution.call import Answer, Call
 from gateway.web import answers
-from tests.pool.fake import FakeServer, Rig
 
 CALL = Call(group="read", deadline=0.0)
 
@@ -46,47 +41,3 @@ def test_what_needed_no_server_tells_of_none() -> None:
 def test_preferences_that_were_kept_are_named() -> None:
     response = written(Answer(body=b"{}"), Call(group="read", deadline=0.0, applied="wait=1"))
     assert response.get_header("Preference-Applied") == "wait=1"
-
-
-class Rows:
-    """Answers with a lease that is held for as long as the answer is being sent."""
-
-    def __init__(self) -> None:
-        self.rig = Rig(FakeServer("a"), clock=monotonic)
-        self.group = self.rig.group()
-
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        with ExitStack() as held:
-            held.enter_context(self.group.lease(monotonic() + 5))
-            answers.write(response, CALL, Answer(body=b"rows", held=held.pop_all()))
-
-    @property
-    def leased(self) -> int:
-        return self.group.stats().leased
-
-
-def sending(rows: Rows) -> Iterable[bytes]:
-    app: Any = falcon.App()
-    app.add_route("/", rows)
-    sent: Iterable[bytes] = app(falcon.testing.create_environ(), lambda *_: None)
-    return sent
-
-
-def test_a_lease_is_held_until_the_answer_has_been_sent() -> None:
-    rows = Rows()
-    body: Any = sending(rows)
-    assert rows.leased == 1
-    assert b"".join(body) == b"rows"
-    assert rows.leased == 1
-    body.close()
-    assert rows.leased == 0
-    body.close()
-    assert rows.leased == 0
-
-
-def test_a_client_that_leaves_in_the_middle_ends_the_lease_too() -> None:
-    rows = Rows()
-    body: Any = sending(rows)
-    next(iter(body))
-    body.close()
-    assert rows.leased == 0

@@ -172,6 +172,7 @@ def test_the_catalogue_is_told_without_types(client: falcon.testing.TestClient) 
         "max_rows": 500,
         "rate": None,
         "concurrency": None,
+        "media": None,
         "deprecated": "use orders_of_customer",
         "parameters": [
             {"name": "customer", "type": None, "required": True, "description": ""},
@@ -210,7 +211,7 @@ def test_the_catalogue_is_told_without_types(client: falcon.testing.TestClient) 
         ("PUT", "/query/pay", {}, 405, "method_not_allowed"),
         ("POST", "/health", {}, 405, "method_not_allowed"),
         ("DELETE", "/queries/pay", {}, 405, "method_not_allowed"),
-        ("POST", "/query/orders", {"Accept": "text/csv"}, 406, "not_acceptable"),
+        ("POST", "/query/orders", {"Accept": "text/html"}, 406, "not_acceptable"),
         ("POST", "/query/orders", {"Accept": "application/json;q=0"}, 406, "not_acceptable"),
         ("POST", "/query/orders", {"Accept": "nonsense"}, 406, "not_acceptable"),
         ("POST", "/query/orders", {"Accept": f'application/json;x="{";" * 1024}"'}, 406, "not_acceptable"),
@@ -238,5 +239,5 @@ def test_a_caller_that_takes_json_gets_it(accept: str, client: falcon.testing.Te
 
 def test_a_method_that_is_not_for_a_route_gets_those_that_are(client: falcon.testing.TestClient) -> None:
     assert client.simulate_get("/query/pay").headers["Allow"] == "POST"
-    assert client.simulate_put("/query/pay").headers["Allow"] == "GET, HEAD, POST, OPTIONS"
+    assert client.simulate_put("/query/pay").headers["Allow"] == "GET, HEAD, OPTIONS, POST, QUERY"
     assert client.simulate_post("/health/live").headers["Allow"] == "GET, HEAD, OPTIONS"

@@ -146,7 +146,7 @@ def test_a_preflight_request_of_a_listed_origin_is_answered_without_a_route(site
         answer = site.ask(preflight, method="OPTIONS", path=path)
         assert (answer.status_code, answer.content) == (204, b"")
         assert answer.headers["Access-Control-Allow-Origin"] == LISTED
-        assert answer.headers["Access-Control-Allow-Methods"] == "GET, HEAD, POST, DELETE"
+        assert answer.headers["Access-Control-Allow-Methods"] == "GET, HEAD, POST, DELETE, QUERY"
         assert "Content-Type" in answer.headers["Access-Control-Allow-Headers"]
         assert answer.headers["X-Request-Id"]
 

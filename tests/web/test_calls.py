@@ -15,11 +15,15 @@ from gateway.execution.freshness import Freshness
 from gateway.execution.plans import Plans
 from gateway.execution.transactions import Transactions
 from gateway.postgres.tokens import Token
+from gateway.settings import ServerSettings
 from gateway.web.calls import Calls
 from tests.execution.samples import SIGNATURE, query
 
 TOKEN = str(Token(system=7, timeline=1, position=500))
 QUERIES = [query(), query("pay", write=True), query("tracked", write=True, tracked=True)]
+
+
+SERVER = ServerSettings(timeout=3.0, max_body=1000, max_batch=3)
 
 
 def calls() -> Calls:
@@ -31,7 +35,7 @@ def calls() -> Calls:
     groups: Any = {"read": Group(), "write": Group(access_write=True)}
     pool: Any = Pool(groups)
     transactions = Transactions(catalogue=catalogue, plans=plans, pool=pool, max_batch=3)
-    return Calls(catalogue=catalogue, plans=plans, transactions=transactions, timeout=3.0, max_body=1000, max_batch=3)
+    return Calls(catalogue=catalogue, plans=plans, transactions=transactions, server=SERVER)
 
 
 class Group(msgspec.Struct):
@@ -92,6 +96,7 @@ class TestSingleCalls:
 
     def test_the_query_string_makes_the_same_call(self) -> None:
         call = calls().of_query_string(request(text="id=7"), "orders")
+        assert isinstance(call, SingleCall)
         assert (call.query.name, call.literals, call.deadline) == ("orders", ["'7'"], 1002.0)
 
     def test_a_write_is_not_for_the_query_string(self) -> None:
@@ -182,8 +187,6 @@ def test_a_query_that_was_not_learnt_is_not_available_yet() -> None:
     unknown: dict[str, Query] = {"orders": query()}
     catalogue = Catalogue(queries=unknown, hash="h")
     nothing: Any = None
-    made = Calls(
-        catalogue=catalogue, plans=Plans(catalogue), transactions=nothing, timeout=3.0, max_body=1000, max_batch=3
-    )
+    made = Calls(catalogue=catalogue, plans=Plans(catalogue), transactions=nothing, server=SERVER)
     with pytest.raises(errors.BackendUnavailable):
         made.of_body(request('{"id": 7}'), "orders")

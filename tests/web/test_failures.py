@@ -22,7 +22,7 @@ CONTRACT = {
     400: {"invalid_json", "invalid_request", "raised"},
     401: {"unauthenticated"},
     403: {"forbidden"},
-    404: {"unknown_query", "not_found"},
+    404: {"unknown_query", "not_found", "no_row"},
     405: {"method_not_allowed"},
     406: {"not_acceptable"},
     408: {"request_timeout"},

@@ -44,8 +44,15 @@ class Scripted:
 
 def app(scripted: Any) -> falcon.testing.TestClient:
     made: Any = falcon.App()
-    made.add_route("/query/{name}", QueryResource(calls=scripted, execution=scripted, answered=scripted.answered))
-    made.add_route("/transaction", TransactionResource(calls=scripted, execution=scripted, answered=scripted.answered))
+    calling: dict[str, Any] = {
+        "calls": scripted,
+        "execution": scripted,
+        "answered": scripted.answered,
+        "failures": scripted,
+        "compression": scripted,
+    }
+    made.add_route("/query/{name}", QueryResource(**calling))
+    made.add_route("/transaction", TransactionResource(**calling))
     return falcon.testing.TestClient(made)
 
 
