@@ -4,6 +4,7 @@ Foreign WSGI servers find ``gateway.app:application``, which compiles ``gateway.
 """
 
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,7 @@ from gateway.node.metering import Metering
 from gateway.node.occupancy import Occupancy
 from gateway.node.polling import Polling
 from gateway.node.prober import Prober, stale_after
+from gateway.node.reloads import Reloads
 from gateway.node.snapshots import Snapshots
 from gateway.node.sweeper import Sweeper
 from gateway.node.tasks import Task, every
@@ -54,7 +56,7 @@ from gateway.postgres.session import Session
 from gateway.rotation.rotation import LocalViews, Rotation, Views
 from gateway.settings import GroupSettings, Settings, is_local
 from gateway.waiting import ThreadWaits, Turns, Waits
-from gateway.web.admin import EndpointAdminResource, LearningAdminResource
+from gateway.web.admin import EndpointAdminResource, LearningAdminResource, ReloadAdminResource
 from gateway.web.authentication import OPERATORS, Authentication
 from gateway.web.browsers import Browsers
 from gateway.web.calls import Calls
@@ -314,6 +316,7 @@ class _Worker:
         }
 
     def _serve_operators(self, app: "falcon.App[Any, Any]") -> None:
+        reloads = Reloads(self._directory, master=os.getppid())
         health = HealthResource(
             catalogue=self._catalogue,
             pool=self._pool,
@@ -324,6 +327,7 @@ class _Worker:
             readiness=Readiness(
                 catalogue=self._catalogue, plans=self._plans, pool=self._pool, is_draining=self._is_draining
             ),
+            reloads=reloads,
         )
         longest_wait = LONGEST_WAIT_OF_SYNC if self._settings.server.worker == "sync" else LONGEST_WAIT
         endpoints = EndpointAdminResource(
@@ -344,6 +348,8 @@ class _Worker:
         app.add_route("/admin/endpoints/{name}/drain", endpoints, suffix="drain")
         app.add_route("/admin/endpoints/{name}/resume", endpoints, suffix="resume")
         app.add_route("/admin/learn", learning)
+        reload = ReloadAdminResource(reloads=reloads, waits=self._waits, longest_wait=longest_wait)
+        app.add_route("/admin/reload", reload)
 
     def start(self) -> None:
         """Begin what runs beside requests."""
@@ -367,7 +373,7 @@ class _Worker:
         self._start(polling)
         driver = self._driver(read_only=True)
         prober = Prober(
-            driver=ledger.for_probes(driver, settings.endpoints) if ledger else driver,
+            driver=ledger.for_probes(driver, _told_apart(settings)) if ledger else driver,
             resolve=driver.resolve,
             rotation=self._rotation,
             election=self._election,
@@ -454,14 +460,17 @@ def _shared(settings: Settings, directory: Path | None, observe: Observer) -> tu
     """What the workers of the node know together, and who of them looks; each for itself where nothing is shared."""
     stale = stale_after(settings.probe.interval, settings.probe.timeout)
     if directory is not None:
-        # Never a secret: settings do not show theirs.
-        endpoints = {name: repr(endpoint) for name, endpoint in settings.endpoints.items()}
         try:
-            board = Board(directory, endpoints=endpoints, observe=observe)
+            board = Board(directory, endpoints=_told_apart(settings), observe=observe)
             return board, Election(directory, name=f"prober-{board.layout}", stale_after=stale)
         except OSError as error:
             observe(NodeNotShared(what="this worker knows only what it learns itself of endpoints", detail=str(error)))
     return LocalViews(settings.endpoints), Election(None, name="", stale_after=stale)
+
+
+def _told_apart(settings: Settings) -> dict[str, str]:
+    """What tells one server from another by the same name. Never a secret: settings do not show theirs."""
+    return {name: repr(endpoint) for name, endpoint in settings.endpoints.items()}
 
 
 def __getattr__(name: str) -> Any:

@@ -254,6 +254,13 @@ class Conflict(GatewayError):
     title = "The write conflicts with existing data"
 
 
+class ReloadRefused(GatewayError):
+    """What was to be served has faults, or its workers were not ready; ``faults`` has all of them."""
+
+    code = "reload_refused"
+    title = "Not reloaded: what was served before is served on"
+
+
 class SerializationFailure(GatewayError):
     """Another transaction got in the way; the same request may succeed now."""
 

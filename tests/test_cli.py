@@ -63,7 +63,7 @@ def test_the_version_is_told() -> None:
     assert gateway("--version").output == f"gateway, version {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "init", "init-db", "demo", "drain", "resume", "learn"])
+@pytest.mark.parametrize("command", ["serve", "check", "init", "init-db", "demo", "drain", "resume", "learn", "reload"])
 def test_the_help_of_every_command_has_an_example(command: str) -> None:
     result = gateway(command, "--help")
     assert result.exit_code == 0
@@ -357,16 +357,27 @@ def test_a_running_node_is_found_by_its_settings_file(serve: Serve, folder: Path
     assert list(logins.iterdir()) == []
 
 
-def test_a_hangup_without_a_good_artefact_leaves_the_old_workers_serving(serve: Serve) -> None:
+def test_a_hangup_with_a_faulty_project_changes_nothing_and_is_told(serve: Serve) -> None:
     write_project()
     served = serve("--workers", "1", GATEWAY_SERVER__RUNTIME_DIR="run")
-    (Path("run") / FOLDER / "current").unlink()
+    workers = served.log().count("Booting worker")
+    Path("queries/broken.sql").write_text("-- name: broken$\nSELEKT 1;\n")
     served.process.send_signal(signal.SIGHUP)
-    served.wait_until(lambda: "gateway: not reloaded:" in served.log())
+    served.wait_until(lambda: "not reloaded" in served.log())
+    assert "broken.sql:2" in served.log()
     assert served.get("/health/live").status == 200
-    served.wait_until(lambda: served.log().count("Worker exiting") == 1)
-    assert served.get("/health/live").status == 200
+    assert served.log().count("Booting worker") == workers
     assert served.process.poll() is None
+
+
+def test_a_changed_address_is_refused_by_a_reload(serve: Serve) -> None:
+    write_project()
+    served = serve("--workers", "1")
+    write_project('[server]\nadmin_bind = "127.0.0.1:1"\nworker = "sync"\n')
+    served.process.send_signal(signal.SIGHUP)
+    served.wait_until(lambda: "not reloaded" in served.log())
+    for key in ("server.admin_bind", "server.worker"):
+        assert f"{key}: cannot be changed by a reload" in served.log()
 
 
 def test_silent_clients_do_not_stop_a_worker_for_good(serve: Serve) -> None:

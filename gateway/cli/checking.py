@@ -28,8 +28,14 @@ def check(config: Path | None, offline: bool) -> None:
     looked_at = [count(len(catalogue.queries), "query", "queries")]
     if not offline:
         from gateway.postgres.checking import check as check_on_servers
+        from gateway.postgres.driver import Driver, addresses
 
-        if faults := check_on_servers(settings, catalogue, lambda line: click.echo(line, err=True)):
+        driver = Driver(addresses(settings.endpoints), read_only=True, time_zone=settings.server.time_zone)
+        found = check_on_servers(settings, catalogue, driver.connect, lambda line: click.echo(line, err=True))
+        for each in found:
+            if each.level != "error":
+                click.echo(str(each), err=True)
+        if faults := [each.fault for each in found if each.level == "error"]:
             fail(faults)
         looked_at.append(count(len(settings.endpoints), "endpoint", "endpoints"))
     click.secho(f"{', '.join(looked_at)}: no faults", fg="green")

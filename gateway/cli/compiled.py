@@ -13,15 +13,15 @@ from gateway.errors import Fault, FaultsFound
 from gateway.settings import Settings, examine
 
 
-def compile_or_fail(
+def compile_both(
     config: Path | None, overrides: Mapping[str, Any], *, with_secrets: bool = True
-) -> tuple[Settings, Catalogue]:
-    """Read and compile both, or end the command with every fault of both."""
+) -> tuple[Settings | None, Catalogue | None, list[Fault]]:
+    """Read and compile settings and queries; with every fault of both."""
     # Imported when needed: PostgreSQL's parser takes a third of a second to load.
     from gateway.catalogue.compiling import compile_project
 
     found = examine(config, overrides=overrides, with_secrets=with_secrets)
-    faults = list(found.faults)
+    faults, catalogue = list(found.faults), None
     if found.settings is not None:
         if with_secrets:
             faults.extend(identities.faults_of(found.settings.auth))
@@ -30,24 +30,36 @@ def compile_or_fail(
         except FaultsFound as error:
             faults.extend(error.faults)
         faults.extend(_unverified(found.settings))
-    if faults or found.settings is None:
+    return found.settings, catalogue, faults
+
+
+def compile_or_fail(
+    config: Path | None, overrides: Mapping[str, Any], *, with_secrets: bool = True
+) -> tuple[Settings, Catalogue]:
+    """Do the same, or end the command with every fault of both."""
+    settings, catalogue, faults = compile_both(config, overrides, with_secrets=with_secrets)
+    if faults or settings is None or catalogue is None:
         fail(faults)
-    return found.settings, catalogue
+    return settings, catalogue
 
 
 def warn(settings: Settings, catalogue: Catalogue) -> None:
     """Print what may be served and is probably not meant."""
-    for warning in identities.warnings_of(settings.auth):
+    for warning in warnings_of(settings, catalogue):
         click.secho(f"warning: {warning}", fg="yellow", err=True)
-    for warning in catalogue.warnings:
-        click.secho(f"warning: {warning}", fg="yellow", err=True)
+
+
+def warnings_of(settings: Settings, catalogue: Catalogue) -> list[str]:
+    """Return what may be served and is probably not meant."""
+    warnings = [str(warning) for warning in (*identities.warnings_of(settings.auth), *catalogue.warnings)]
     if not settings.auth.is_on and (
         restricted := sorted(query.name for query in catalogue.queries.values() if query.roles)
     ):
         names = ", ".join(restricted[:3]) + (" ..." if len(restricted) > 3 else "")
         verb = "names" if len(restricted) == 1 else "name"
         message = f"{count(len(restricted), 'query', 'queries')} {verb} a @role ({names})"
-        click.secho(f'warning: {message}, but with auth.mode = "none" no role is checked', fg="yellow", err=True)
+        warnings.append(f'{message}, but with auth.mode = "none" no role is checked')
+    return warnings
 
 
 def _unverified(settings: Settings) -> Iterator[Fault]:

@@ -7,8 +7,9 @@ from gateway.cli.checking import check
 from gateway.cli.demo import demo
 from gateway.cli.describing import openapi
 from gateway.cli.keys import key
-from gateway.cli.operating import drain, learn, resume
+from gateway.cli.operating import drain, learn, reload, resume
 from gateway.cli.preparing import init, init_db
+from gateway.cli.recompiling import recompile
 from gateway.cli.serving import serve
 
 
@@ -23,5 +24,5 @@ def main() -> None:
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
 
 
-for command in (serve, check, init, init_db, demo, drain, resume, learn, key, openapi):
+for command in (serve, check, init, init_db, demo, drain, resume, learn, reload, recompile, key, openapi):
     main.add_command(command)

@@ -86,6 +86,29 @@ def learn(wait: float, config: Path | None, pid: int | None) -> None:
     sys.exit(1 if body["faulty"] else 0)
 
 
+@click.command()
+@click.option(
+    "--wait", type=Duration(), default="60s", show_default=True, metavar="TIME", help="How long that may take."
+)
+@of_node
+def reload(wait: float, config: Path | None, pid: int | None) -> None:
+    """Have a running node serve what settings and queries say now.
+
+    The node reads them itself, in the folder and the environment that it was started in, checks them, and has new
+    workers take over when these are ready. With any fault nothing is changed. [server] bind, admin_bind, worker and
+    runtime_dir stay those of the start.
+
+    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    Exit status: 0 the new workers serve, 1 nothing was changed, 3 not finished within --wait.
+
+    \b
+    gateway reload
+    gateway reload -c /etc/gateway/gateway.toml --wait 2m
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    body = _post(config, pid, "reload", wait)
+    click.secho(f"{count(body['queries'], 'query', 'queries')} served, catalogue {body['hash']}", fg="green")
+
+
 def _post(config: Path | None, pid: int | None, what: str, wait: float) -> dict[str, Any]:
     """Ask the node for what an operator may ask for, or end the command: status 1, or 3 where it goes on there."""
     from gateway.server import control, registry

@@ -30,6 +30,50 @@ class NodeNotShared(Event, frozen=True, kw_only=True):
         return f"{self.what}: {self.detail}"
 
 
+class Reloaded(Event, frozen=True, kw_only=True):
+    """A new generation of workers is in charge."""
+
+    name = "reloaded"
+    severity = Level.INFO
+    hash: str
+    """Of the catalogue it serves."""
+    queries: int
+
+    def __str__(self) -> str:
+        return f"reloaded: {self.queries} queries, catalogue {self.hash}"
+
+
+class ReloadRefused(Event, frozen=True, kw_only=True):
+    """A reload was given up; what was served before is served on."""
+
+    name = "reload_refused"
+    severity = Level.ERROR
+    faults: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "not reloaded, what was served before is served on:\n" + "\n".join(self.faults)
+
+
+class ReloadWarned(Event, frozen=True, kw_only=True):
+    """Something that is served since a reload is probably not meant."""
+
+    name = "reload_warned"
+    warning: str
+
+    def __str__(self) -> str:
+        return self.warning
+
+
+class NotReady(Event, frozen=True, kw_only=True):
+    """A worker that a reload has started is not ready so far, and the old ones go on serving."""
+
+    name = "not_ready"
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"a worker that the reload has started is not ready: {'; '.join(self.reasons)}"
+
+
 class KeysNotSwept(Event, frozen=True, kw_only=True):
     """Expired idempotency keys could not be deleted; it is tried again."""
 

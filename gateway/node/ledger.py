@@ -13,7 +13,7 @@ place is free again (``AFTER_CUT``) is enough unless the whole server stands sti
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -93,16 +93,18 @@ class Ledger:
             sleep=self._sleep,
         )
 
-    def for_probes(self, driver: Driver[C], endpoints: Iterable[str]) -> Driver[C]:
+    def for_probes(self, driver: Driver[C], endpoints: Mapping[str, str]) -> Driver[C]:
         """Return a driver for one probe of each endpoint; to be called after ``for_group`` for all groups.
+
+        ``endpoints``: names, with what tells one server from another by the same name.
 
         The worker that probed may be stopped, or dead for less time than its place takes to become free. The one that
         takes over then borrows from a group, and gives that back as soon as the place for the probe is free.
         """
         quotas = {}
         try:
-            for name in endpoints:
-                self._probes[name] = own = self._places(f"probe-{name}", size=1, share=1)
+            for name, told in endpoints.items():
+                self._probes[name] = own = self._places(f"probe-{name}\n{told}", size=1, share=1)
                 quotas[name] = [Quota(own, None), *self._quotas[name]]
         except OSError as error:
             return self._uncounted("probe", driver, error)

@@ -57,7 +57,9 @@ class Places:
             mine = self.mine
             if not is_borrowed and self._is_others_turn(mine, now):
                 return None
-            for place, (free_at,) in enumerate(self._rows.all(self.size)):
+            # NOTE: the last ones first. Of two generations with different sizes, the one that may have more should
+            # take what the other cannot.
+            for place, (free_at,) in reversed(list(enumerate(self._rows.all(self.size)))):
                 if place not in self._held and not self._rests(free_at, now) and self._seize(place, now):
                     self._held[place] = is_borrowed
                     return place

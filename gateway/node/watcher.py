@@ -10,7 +10,7 @@ from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.events import Observer
 from gateway.node.history import History
 from gateway.node.tasks import PATIENCE, Task
-from gateway.pool.driver import ConnectError, Driver
+from gateway.pool.driver import CapReached, ConnectError, Driver
 from gateway.postgres.probing import Look, identify, look
 from gateway.postgres.session import Session
 from gateway.rotation.endpoint import EndpointState, Reason, Role
@@ -128,6 +128,8 @@ class Watcher(Task):
         """Look, and report what was seen; whether the server answered in time."""
         try:
             seen = self._seen(deadline)
+        except CapReached:
+            pass  # no server was asked: during a reload, another generation of workers may be looking at it
         except ConnectError as error:
             self._note_failure(error.reason, error.message)
         except GatewayError as error:

@@ -6,16 +6,23 @@ a connect may be tried, at the same moment, and each begins one: one more than i
 
 import os
 import weakref
+from math import inf
 
 BACKOFF_FIRST = 0.1
 BACKOFF_LONGEST = 1.0
 """Seconds between two tries to connect, before jitter takes off up to half."""
+RAMP_ENDS = 64
+"""Connects at once from which on they are not limited any more after an outage."""
 
 
 class ConnectBackoff:
-    """The connect backoff of one endpoint."""
+    """The connect backoff of one endpoint, and the ramp by which it is connected to after it was down.
 
-    __slots__ = ("_delay", "connecting", "failing", "retry_at")
+    A server that has just come back does not get all connections at once: one, then two, then four, each when those
+    before it are open.
+    """
+
+    __slots__ = ("_delay", "_opened", "at_once", "connecting", "failing", "retry_at")
 
     def __init__(self) -> None:
         self.connecting = 0
@@ -25,16 +32,28 @@ class ConnectBackoff:
         self.retry_at = 0.0
         """No connect is begun before this point of ``time.monotonic``."""
         self._delay = 0.0
+        self.at_once = inf
+        """How many connects may be in progress at the same time."""
+        self._opened = 0
+        """Connects that have succeeded since that was last changed."""
+
+    def ramp_up(self) -> None:
+        """Begin with one connect at a time."""
+        self.at_once, self._opened = 1, 0
 
     def failed(self, now: float, jitter: float) -> None:
         """Delay the next connect, longer after each failure; ``jitter`` is in [0, 1)."""
         self.failing = True
+        self.ramp_up()
         self._delay = min(BACKOFF_LONGEST, self._delay * 2 or BACKOFF_FIRST)
         self.retry_at = now + self._delay * (1 - jitter / 2)
 
     def succeeded(self) -> None:
-        """Forget all failures."""
+        """Forget all failures; double what is allowed at once when as many have succeeded."""
         self.failing = False
+        self._opened += 1
+        if self._opened >= self.at_once:
+            self.at_once, self._opened = (inf if self.at_once >= RAMP_ENDS else self.at_once * 2), 0
         self.allow_now()
 
     def allow_now(self) -> None:

@@ -105,7 +105,7 @@ class EndpointSlots(Generic[C]):
         """Whether a connect may be begun: one at a time while they fail, or before it was ever seen to serve."""
         if now < self.retry_at or now < self.backoff.retry_at:
             return False
-        if self.backoff.connecting and (self.backoff.failing or self.standing is UNTRIED):
+        if self.backoff.connecting >= (1 if self.standing is UNTRIED else self.backoff.at_once):
             return False
         if self.on_trial and self.total and now < self._trial_ends:
             return False
@@ -118,9 +118,11 @@ class EndpointSlots(Generic[C]):
         wait = max(self.retry_at, self.backoff.retry_at) - now
         return wait if wait > 0 else UNWANTED_PAUSE / 2  # another group connects, or it is on trial
 
-    def admit(self, *, on_trial: bool) -> None:
-        """Allow connects at once, as it may be used again; ``on_trial``: only one, until that has been used."""
+    def admit(self, *, on_trial: bool, was_down: bool) -> None:
+        """Allow connects now, as it may be used again; ``on_trial``: only one, until that has been used."""
         self.backoff.allow_now()
+        if was_down:
+            self.backoff.ramp_up()
         self.retry_at = 0.0
         self.on_trial = self.is_catching_up = on_trial and self.total == 0
         self._trial_ends = inf

@@ -86,7 +86,7 @@ class GroupSlots(Generic[C]):
         before, was_candidate = endpoint.standing, endpoint.is_candidate
         endpoint.standing = standing
         if endpoint.is_candidate and not was_candidate:
-            endpoint.admit(on_trial=others_serve and before is not SUSPECT)
+            endpoint.admit(on_trial=others_serve and before is not SUSPECT, was_down=before is GONE)
         if standing is GONE and before is not GONE:
             for slot in self._slots_of(endpoint):
                 if slot.state is LEASED:

@@ -1,7 +1,10 @@
 """``gateway check`` against the servers: every query is prepared and planned on every endpoint."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from time import monotonic
+from typing import Literal
+
+import msgspec
 
 from gateway.catalogue.query import Access, Catalogue, Query
 from gateway.catalogue.types import Form, Signature
@@ -14,34 +17,50 @@ from gateway.postgres.objects import Book
 from gateway.postgres.policies import asked_per_row
 from gateway.postgres.session import Session
 from gateway.postgres.statement import explained
-from gateway.rotation.endpoint import Role
+from gateway.rotation.endpoint import Reason, Role
 from gateway.settings import Settings
 
 CONNECT_TIMEOUT = 5.0
 QUERY_TIMEOUT = 10.0
 _SEES_REPLICATION = "SELECT pg_catalog.pg_has_role(current_user, 'pg_monitor', 'USAGE')::pg_catalog.text"
 
+Connect = Callable[[str, float], Session]
+"""Connects to an endpoint before a deadline; raises ConnectError."""
 
-def check(settings: Settings, catalogue: Catalogue, report: Callable[[str], None]) -> list[Fault]:
-    """Prepare and plan every query on every endpoint; all faults, and progress and warnings through ``report``."""
-    driver = Driver(addresses(settings.endpoints), read_only=True, time_zone=settings.server.time_zone)
-    faults: dict[Fault, None] = {}
+
+class Finding(msgspec.Struct, frozen=True, order=True):
+    """Something that was found. ``rule`` names the kind, for programs."""
+
+    rule: str
+    level: Literal["error", "warning", "note"]
+    fault: Fault
+
+    def __str__(self) -> str:
+        said = f"warning: {self.fault.message}" if self.level == "warning" else self.fault.message
+        return str(msgspec.structs.replace(self.fault, message=said))
+
+
+def check(settings: Settings, catalogue: Catalogue, connect: Connect, report: Callable[[str], None]) -> list[Finding]:
+    """Prepare and plan every query on every endpoint; what was found, once each, and progress through ``report``."""
+    found: dict[Finding, None] = {}
     by_caller = {name for name, group in settings.groups.items() if group.settings and "role" in settings.auth.settings}
     for name in settings.endpoints:
+        where = f"endpoints.{name}"
         try:
-            connection = driver.connect(name, monotonic() + CONNECT_TIMEOUT)
+            connection = connect(name, monotonic() + CONNECT_TIMEOUT)
         except ConnectError as error:
-            faults[Fault(f"endpoints.{name}", 0, f"cannot connect: {error.message}")] = None
+            rule = "login-refused" if error.reason in (Reason.AUTH, Reason.TLS) else "unreachable"
+            found[Finding(rule, "error", Fault(where, 0, f"cannot connect: {error.message}"))] = None
             continue
         report(f"{name}: {connection.role}, PostgreSQL {connection.server_version_text}")
         try:
             with briefly(connection, QUERY_TIMEOUT):
-                faults |= dict.fromkeys(_check_endpoint(name, connection, catalogue, report, by_caller))
+                found |= dict.fromkeys(_of_endpoint(where, connection, catalogue, by_caller))
         except GatewayError as error:
-            faults[Fault(f"endpoints.{name}", 0, error.server_message or error.detail)] = None
+            found[Finding("unreachable", "error", Fault(where, 0, error.server_message or error.detail))] = None
         finally:
             connection.close()
-    return list(faults)
+    return list(found)
 
 
 def learn_all(settings: Settings, catalogue: Catalogue) -> tuple[dict[str, Signature], list[Fault]]:
@@ -69,40 +88,42 @@ def learn_all(settings: Settings, catalogue: Catalogue) -> tuple[dict[str, Signa
     return signatures, faults
 
 
-def _check_endpoint(
-    name: str, connection: Session, catalogue: Catalogue, report: Callable[[str], None], by_caller: Collection[str]
-) -> list[Fault]:
+def _of_endpoint(
+    where: str, connection: Session, catalogue: Catalogue, by_caller: Collection[str]
+) -> Iterator[Finding]:
     """Check every query on one endpoint; ``by_caller`` are groups whose queries run with a role of the caller's."""
     if connection.ask(_SEES_REPLICATION, monotonic() + QUERY_TIMEOUT)[0][0] != "true":
-        report(f"{name}: warning: the role is no member of pg_monitor, so a replica's timeline cannot be seen")
+        message = "the role is no member of pg_monitor, so a replica's timeline cannot be seen"
+        yield Finding("no-pg-monitor", "warning", Fault(where, 0, message))
     for table, policy in asked_per_row(connection, monotonic() + QUERY_TIMEOUT):
-        report(
-            f"{name}: warning: policy {policy} on {table} calls current_setting for every row:"
-            " write (SELECT current_setting(...))"
-        )
+        message = f"policy {policy} on {table} calls current_setting for every row: write (SELECT current_setting(...))"
+        yield Finding("policy-per-row", "warning", Fault(where, 0, message))
     book = Book()
-    faults = []
     for query in catalogue.queries.values():
-        try:
-            signature = learn(connection, query, book, monotonic() + QUERY_TIMEOUT)
-        except (CannotLearn, TryLater) as error:
-            faults.append(fault(query, error))
-            continue
-        if signature.unproven:
-            report(f"{query.file}:{query.line}: {query.name}: its sessions are reset, as it {signature.unproven}")
-        if query.group not in by_caller and (fault_of_plan := _planned(connection, query, signature)):
-            faults.append(fault_of_plan)
-        writes = _called_to_write(query, signature, book)
-        if writes:
-            report(
-                f"{query.file}:{query.line}: warning: {query.name}: it calls {', '.join(writes)}, which may write:"
-                ' add "-- @access write", or declare the function STABLE'
-            )
-        names = [column.name for column in signature.columns]
-        twice = sorted({column for column in names if names.count(column) > 1})
-        if twice:
-            report(f"{query.file}:{query.line}: warning: {query.name}: duplicate columns: {', '.join(twice)}")
-    return faults
+        yield from _of_query(query, connection, book, is_planned=query.group not in by_caller)
+
+
+def _of_query(query: Query, connection: Session, book: Book, *, is_planned: bool) -> Iterator[Finding]:
+    def finding(rule: str, level: Literal["warning", "note"], message: str) -> Finding:
+        return Finding(rule, level, Fault(query.file, query.line, f"{query.name}: {message}"))
+
+    try:
+        signature = learn(connection, query, book, monotonic() + QUERY_TIMEOUT)
+    except (CannotLearn, TryLater) as error:
+        yield Finding("query-broken", "error", fault(query, error))
+        return
+    if signature.unproven:
+        yield finding("reset", "note", f"its sessions are reset, as it {signature.unproven}")
+    if is_planned and (fault_of_plan := _planned(connection, query, signature)):
+        yield Finding("query-broken", "error", fault_of_plan)
+    if writes := _called_to_write(query, signature, book):
+        message = (
+            f'it calls {", ".join(writes)}, which may write: add "-- @access write", or declare the function STABLE'
+        )
+        yield finding("read-that-writes", "warning", message)
+    names = [column.name for column in signature.columns]
+    if twice := sorted({column for column in names if names.count(column) > 1}):
+        yield finding("duplicate-columns", "warning", f"duplicate columns: {', '.join(twice)}")
 
 
 def _planned(connection: Session, query: Query, signature: Signature) -> Fault | None:

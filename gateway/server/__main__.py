@@ -1,8 +1,8 @@
-"""``python -m gateway.server DIRECTORY LOCK OWNER CONFIG``: serve the artefact in a runtime directory.
+"""``python -m gateway.server DIRECTORY LOCK OWNER ORIGIN``: serve the artefact in a runtime directory.
 
 ``gateway serve`` becomes this process by exec, so that what serves has never loaded a parser and keeps its pid.
-LOCK is the number of the descriptor that owns the directory, OWNER ``private`` or ``configured``, CONFIG the path of
-the settings file, empty without one.
+LOCK is the number of the descriptor that owns the directory, OWNER ``private`` or ``configured``, ORIGIN an
+``artefact.Origin`` as JSON.
 """
 
 import sys
@@ -10,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gateway.catalogue.query import Catalogue
 from gateway.events import Observer
 from gateway.server.application import serve
+from gateway.server.artefact import Origin
 from gateway.server.runtime import Runtime
 from gateway.settings import Settings
 from gateway.waiting import Waits
@@ -33,5 +36,9 @@ def _create_app(
 
 
 if __name__ == "__main__":
-    _, directory, lock, owner, config = sys.argv
-    serve(Runtime(Path(directory), int(lock), owner == "private"), _create_app, config)
+    _, directory, lock, owner, origin = sys.argv
+    serve(
+        Runtime(Path(directory), int(lock), owner == "private"),
+        _create_app,
+        msgspec.json.decode(origin, type=Origin),
+    )

@@ -18,13 +18,13 @@ from gateway.catalogue.query import Catalogue
 from gateway.errors import Fault
 from gateway.events import Observer
 from gateway.server import registry
-from gateway.server.artefact import ArtefactUnusable, Compiled, read
+from gateway.server.artefact import NOWHERE, ArtefactUnusable, Compiled, Origin, read
 from gateway.server.certificates import Certificates
 from gateway.server.log import Log
 from gateway.server.master import Master, admin_address
 from gateway.server.options import options_of
 from gateway.server.runtime import Runtime, remove
-from gateway.server.standard import closing_after_refusals, marking_operators
+from gateway.server.standard import await_turn, closing_after_refusals, closing_when, marking_operators
 from gateway.server.tally import Tally
 from gateway.server.writer import ErrorStream, LineWriter
 from gateway.settings import Settings, is_local
@@ -36,24 +36,24 @@ reports what happens: ``gateway.app.create_app``."""
 
 
 class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no types
-    """Serves a compiled artefact, and on SIGHUP the one that is current then."""
+    """Serves what was compiled, and something else after ``take``."""
 
     admin: Any
     """The operators' listener, once the master has opened it. It is not among a worker's ``sockets``."""
 
     def __init__(
-        self, *, directory: Path, compiled: Compiled, create_app: CreateApp, log: Log, config: str = ""
+        self, *, directory: Path, compiled: Compiled, create_app: CreateApp, log: Log, origin: Origin = NOWHERE
     ) -> None:
-        """``config``: the path of the settings file, by which the command line finds this node."""
-        self._directory = directory
-        self._compiled = compiled
+        self.directory = directory
+        self.compiled = compiled
+        """What is served."""
         self.certificates = _certificates(compiled.settings, log)
         """Of TLS to clients; None without it."""
         self._create_app = create_app
         self.log = log
         self.observe: Observer = log.observe
         """Takes events; in a worker that has made the WSGI application they are counted, too."""
-        self._config = config
+        self.origin = origin
         self._bind = compiled.settings.server.bind
         self.admin_address = admin_address(compiled.settings.server, directory)
         self._entry: registry.Entry | None = None
@@ -67,7 +67,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
 
     def load_config(self) -> None:
         """Tell gunicorn what the artefact says. The addresses stay those of the start: sockets are not reopened."""
-        for name, value in options_of(self._compiled, self._directory).items():
+        for name, value in options_of(self.compiled, self.directory).items():
             self.cfg.set(name, value)
         self.cfg.set("bind", list(self._bind))
         self.cfg.set("when_ready", self._when_ready)
@@ -79,7 +79,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
     @property
     def settings(self) -> Settings:
         """What is served, for the worker."""
-        return self._compiled.settings
+        return self.compiled.settings
 
     def run(self) -> None:
         """Be the master until told to stop; ends in SystemExit."""
@@ -90,13 +90,15 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
 
     def load(self) -> Any:
         """Make the WSGI application; runs in each worker."""
-        settings, catalogue = self._compiled.settings, self._compiled.catalogue
-        made = self._create_app(settings, catalogue, self._directory, self._is_draining, self.waits, self.log.observe)
+        settings, catalogue = self.compiled.settings, self.compiled.catalogue
+        made = self._create_app(settings, catalogue, self.directory, self._is_draining, self.waits, self.log.observe)
         self._end = made.close
         self.observe = made.observe
         if settings.server.worker == "gateway":
             return made
-        return marking_operators(closing_after_refusals(made), self.admin)
+        if self.tally.is_waiting(self._worker.age):
+            await_turn(made, self.tally, self._worker.age, self.log.observe)
+        return marking_operators(closing_when(lambda: self.tally.is_stopping, closing_after_refusals(made)), self.admin)
 
     def end(self) -> None:
         """End what the WSGI application runs beside requests, which it refuses from then on; in each worker."""
@@ -107,7 +109,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
     def register(self, log: Any) -> None:
         """Let the command line find this node; for the master alone."""
         try:
-            self._entry = registry.register(registry.Node(self._config, os.getpid(), self.admin_address))
+            self._entry = registry.register(registry.Node(self.origin.config, os.getpid(), self.admin_address))
         except OSError as error:
             log.warning("the command line will not find this node by itself: %s", error)
 
@@ -117,25 +119,20 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
             registry.unregister(self._entry)
 
     def _is_draining(self) -> bool:
-        """Whether this worker was told to end; every class of gunicorn's has that flag."""
-        return not self._worker.alive
+        """Whether this worker was told to end, for which every class of gunicorn's has a flag, or the node stops."""
+        return not self._worker.alive or self.tally.is_stopping
 
-    def reload(self) -> None:
-        """Take the current artefact. Without a good one the last stays: an exception here would end the master."""
-        try:
-            compiled = read(self._directory)
-            self._compiled, self.certificates = compiled, _certificates(compiled.settings, self.log)
-        except ArtefactUnusable as error:
-            print(f"gateway: not reloaded: {error}", file=sys.stderr, flush=True)
-            return
-        super().reload()
+    def take(self, compiled: Compiled) -> None:
+        """Serve this in workers that are forked from now on."""
+        self.compiled, self.certificates = compiled, _certificates(compiled.settings, self.log)
+        self.reload()
 
     def _tls_context(self, _config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
         """What gunicorn's own workers ask for with each connection."""
         return self.certificates.context() if self.certificates else default()
 
     def _when_ready(self, arbiter: Any) -> None:
-        auth = self._compiled.settings.auth
+        auth = self.compiled.settings.auth
         if not auth.is_on and not auth.allow_anonymous:
             # SECURITY: sockets that systemd passed are not those of the settings, which were checked when compiled.
             for listener in arbiter.LISTENERS:
@@ -148,7 +145,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(sig, signal.SIG_DFL)
         # Here and not when ready: with reuse_port each worker has sockets of its own.
-        server = self._compiled.settings.server
+        server = self.compiled.settings.server
         if server.worker != "gateway":
             worker.sockets = [*worker.sockets, self.admin]
         _limit_silence(worker.sockets, server.body_timeout)
@@ -160,10 +157,10 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         self.tally.forget(worker.age)
 
 
-def serve(runtime: Runtime, create_app: CreateApp, config: str = "") -> None:
+def serve(runtime: Runtime, create_app: CreateApp, origin: Origin = NOWHERE) -> None:
     """Run gunicorn on the artefact in the runtime directory until it is told to stop; ends in SystemExit.
 
-    ``config`` is the settings file's path. A private runtime directory is removed at the end, whatever the end is.
+    A private runtime directory is removed at the end, whatever the end is.
     """
     master = os.getpid()
     application = None
@@ -173,7 +170,7 @@ def serve(runtime: Runtime, create_app: CreateApp, config: str = "") -> None:
     try:
         compiled = read(runtime.path)
         application = Application(
-            directory=runtime.path, compiled=compiled, create_app=create_app, log=log, config=config
+            directory=runtime.path, compiled=compiled, create_app=create_app, log=log, origin=origin
         )
         application.run()
     except ArtefactUnusable as error:

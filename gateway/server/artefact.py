@@ -25,6 +25,20 @@ class ArtefactUnusable(Exception):
     """The folder holds no artefact that this version can serve; the message says why."""
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """What the artefact was compiled from."""
+
+    config: str
+    """Path of the settings file, by which the command line finds this node; empty without one."""
+    command: tuple[str, ...]
+    """Compiles it anew: see ``reloading``."""
+    is_watched: bool = False
+    """Whether a file that changes is a reason to reload."""
+
+
+NOWHERE = Origin("", ())
+
+
 class Compiled(msgspec.Struct, frozen=True):
     """What a node serves."""
 

@@ -57,5 +57,6 @@ def post(node: Node, path: str, *, wait: float) -> dict[str, Any]:
     if answer.status == HTTPStatus.GATEWAY_TIMEOUT:
         raise NotDoneYet(body["detail"])
     if answer.status != HTTPStatus.OK:
-        raise NotDone(body["detail"] or body["title"])
+        each = [fault["message"] for fault in body["errors"]]
+        raise NotDone("\n".join([*each, body["detail"] or body["title"]]))
     return body

@@ -6,22 +6,30 @@ operators.
 
 import os
 import shutil
+import signal
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 from gunicorn.sock import TCP6Socket, TCPSocket, UnixSocket
 from gunicorn.util import parse_address
 
+from gateway.server.artefact import Compiled
 from gateway.server.listening import sentence_of, unix_fault
+from gateway.server.reloading import Reloading
+from gateway.server.watching import Watch
 from gateway.settings import ServerSettings, inherits_sockets
 
 ADMIN = "admin.sock"
 """The operators' socket in the runtime directory, where ``[server] admin_bind`` names no other."""
 ADMIN_MODE = 0o600
+SOON = 0.05
+"""Seconds between two looks at what is due, while something is."""
 
 
 def admin_address(server: ServerSettings, directory: Path) -> str:
@@ -30,11 +38,27 @@ def admin_address(server: ServerSettings, directory: Path) -> str:
 
 
 class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
-    """Runs the workers of an ``application.Application``."""
+    """Runs the workers of an ``application.Application``. Satisfies ``reloading.Generations``.
+
+    Workers have numbers (``age``) that grow. Those from ``_next`` on are of the generation that a reload starts.
+    """
 
     def __init__(self, application: Any) -> None:
         super().__init__(application)
         self._listeners = Listeners(self.cfg, self.log)
+        self._next: int | None = None
+        """None: all workers are of one generation, but for those that were told to end."""
+        self._ending: set[int] = set()
+        """Processes that were told to end."""
+        self._stop_at: float | None = None
+        """When the node stops, after it was told to with a delay."""
+        self._reloading = Reloading(
+            generations=self,
+            command=application.origin.command,
+            directory=application.directory,
+            observe=application.log.observe,
+        )
+        self._watch = Watch(application) if application.origin.is_watched else None
 
     def start(self) -> None:
         """Listen, then start as gunicorn does. Raises RuntimeError where an address cannot be listened on."""
@@ -55,9 +79,108 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
 
     def stop(self, graceful: bool = True) -> None:
         """Close the listeners, so that nobody new comes, and end the workers."""
+        self._reloading.close()
+        self.app.tally.stop()
         self._listeners.close()
         self.LISTENERS = []
         super().stop(graceful)
+
+    def handle_hup(self) -> None:
+        """SIGHUP: reload."""
+        self._reloading.ask()
+
+    def handle_term(self) -> None:
+        """SIGTERM: stop; with ``[server] shutdown_delay`` only after it, unless the signal is repeated.
+
+        While it still accepts, whoever sends requests here learns that it is going, from ``/health/ready`` and from
+        ``Connection: close``.
+        """
+        delay = self.app.settings.server.shutdown_delay
+        if not delay or self._stop_at is not None:
+            super().handle_term()
+        self._stop_at = time.monotonic() + delay
+        self.app.tally.stop()
+        self.log.info("Not ready from now on; stopping in %g s", delay)
+
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        """Wait for signals, for a moment only while there is something else to do."""
+        soon = self._reloading.is_busy or self._stop_at is not None or self._watch is not None
+        signals: list[int] = super().wait_for_signals(SOON if soon else timeout)
+        return signals
+
+    def manage_workers(self) -> None:
+        """Do what is due, and have as many workers as there should be."""
+        if self._stop_at is not None:
+            if time.monotonic() >= self._stop_at:
+                raise StopIteration  # as for SIGTERM
+        else:
+            if self._watch is not None and self._watch.has_changed():
+                self._reloading.ask()
+            self._reloading.step()
+        self._ending &= self.WORKERS.keys()
+        serving = self._serving(self._next or 0)
+        for _ in range(self.num_workers - len(serving)):
+            self.spawn_worker()
+        for pid in serving[: max(0, len(serving) - self.num_workers)]:
+            self._end(pid)
+
+    def reap_workers(self) -> None:
+        """Take note of workers that have ended. One that a reload has started does not end the node."""
+        try:
+            super().reap_workers()
+        except HaltServer:
+            if not self._reloading.is_starting:
+                raise
+            self._reloading.refuse("a new worker ended while it was starting; the log says why")
+
+    # -- generations ------------------------------------------------------------------------------------------------
+
+    @property
+    def compiled(self) -> Compiled:
+        """What is served."""
+        compiled: Compiled = self.app.compiled
+        return compiled
+
+    def start_next(self, compiled: Compiled) -> None:
+        """Start workers that serve this, beside those that serve now."""
+        self._take(compiled)
+        self._next = self.worker_age + 1
+        self.app.tally.let_wait(self._next)
+
+    def is_next_ready(self) -> bool:
+        """Whether all of them are ready."""
+        ages = [self.WORKERS[pid].age for pid in self._serving(self._next or 0)]
+        return len(ages) == self.num_workers and all(map(self.app.tally.is_ready, ages))
+
+    def hand_over(self) -> None:
+        """Let them serve alone: the others are told to end."""
+        new = self._serving(self._next or 0)
+        self._next = None
+        self.app.tally.let_serve()
+        for pid in self._serving():
+            if pid not in new:
+                self._end(pid)
+
+    def give_up_next(self, compiled: Compiled) -> None:
+        """Tell them to end; ``compiled`` is served as before."""
+        self.app.tally.let_wait(self._next or 0, self.worker_age)
+        for pid in self._serving(self._next or 0):
+            self._end(pid)
+        self._next = None
+        self._take(compiled)
+
+    def _take(self, compiled: Compiled) -> None:
+        self.app.take(compiled)
+        self.setup(self.app)
+
+    def _serving(self, since: int = 0) -> list[int]:
+        """The processes of workers from this number on that were not told to end, the oldest first."""
+        workers = sorted(self.WORKERS.items(), key=lambda item: item[1].age)
+        return [pid for pid, worker in workers if worker.age >= since and pid not in self._ending]
+
+    def _end(self, pid: int) -> None:
+        self._ending.add(pid)
+        self.kill_worker(pid, signal.SIGTERM)
 
     def handle_usr2(self) -> None:
         """SIGUSR2: refused, for a runtime directory has one master. A reload is SIGHUP."""

@@ -19,7 +19,7 @@ from msgspec import Struct
 FOLDER = "pg-query-gateway"
 """The node's folder in a configured directory."""
 LOCK = "gateway.lock"
-SHARED = ("learnt-*", "board-*", "elected-*", "places-*", "sessions-*", "worker-*", "metrics-*")
+SHARED = ("learnt-*", "board-*", "elected-*", "places-*", "sessions-*", "worker-*", "metrics-*", "reload")
 """Files in which the workers of a node share what they learn from the servers (``node``)."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - only folders made by mkdtemp are used in it
 SETTLED = 60.0

@@ -1,14 +1,23 @@
 """What gunicorn's own workers, gthread and sync, lack."""
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from gateway.events import Observer
+from gateway.server.readiness import Question
+from gateway.server.tally import Tally
+
 DISCARDED = 65536
 """Bytes of an unread body that gunicorn reads away (``gunicorn.http.parser``)."""
+
+LOOK_EVERY = 0.05
+"""Seconds between two questions whether a worker is ready."""
 
 WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -56,6 +65,32 @@ def closing_after_refusals(application: WSGI) -> WSGI:
         return application(environ, start)
 
     return answer
+
+
+def closing_when(is_stopping: Callable[[], bool], application: WSGI) -> WSGI:
+    """Wrap an application: while the node is about to stop, every answer is the last one on its connection."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if is_stopping():
+            start_response.__self__.force_close()
+        return application(environ, start_response)
+
+    return answer
+
+
+def await_turn(application: WSGI, tally: Tally, worker: int, observe: Observer) -> None:
+    """Wait, in a worker that a reload has started, until the application can serve and it is its turn to.
+
+    Until then others serve, which end this process otherwise.
+    """
+    environ: dict[str, Any] = {"PATH_INFO": "/health/ready", "HTTP_HOST": "localhost"}
+    setup_testing_defaults(environ)
+    question = Question(application, observe)
+    while not question.is_answered(environ):
+        time.sleep(LOOK_EVERY)
+    tally.note_ready(worker)
+    while tally.is_waiting(worker):
+        time.sleep(LOOK_EVERY)
 
 
 def _is_long(environ: dict[str, Any]) -> bool:

@@ -1,5 +1,7 @@
 """What each worker of a node has in hand, in memory that forked processes share: clients, and bytes of requests.
 
+It is also where a worker says that it is ready, and where the master says that the node is about to stop.
+
 Connections are kept: whoever accepts one serves all its requests. Left to chance, the worker that wakes up first takes
 most of a burst, and the others stay idle for as long as those clients live. Memory for requests that are still
 arriving, or being answered, is the node's: one worker may have all of it.
@@ -10,11 +12,16 @@ import mmap
 _WORKERS = 512
 """More than can be alive at once; a worker's number counts on with each that is started."""
 
+_ENDLESS = 2**63
+
 
 class Tally:
-    """Two counts for each worker. Made by the master, before it forks."""
+    """Two counts and a flag for each worker, and who of them is to serve. Made by the master, before it forks."""
 
     def __init__(self) -> None:
+        self._ready = memoryview(mmap.mmap(-1, _WORKERS))
+        self._stopping = memoryview(mmap.mmap(-1, 1))
+        self._waiting = memoryview(mmap.mmap(-1, 16)).cast("Q")
         self._clients = memoryview(mmap.mmap(-1, _WORKERS * 4)).cast("I")
         self._bytes = memoryview(mmap.mmap(-1, _WORKERS * 8)).cast("Q")
 
@@ -35,7 +42,37 @@ class Tally:
         self._bytes[worker % _WORKERS] = size
         return sum(self._bytes)
 
+    def note_ready(self, worker: int) -> None:
+        """The worker of this number can serve."""
+        self._ready[worker % _WORKERS] = 1
+
+    def is_ready(self, worker: int) -> bool:
+        """Whether it can, or could once."""
+        return self._ready[worker % _WORKERS] == 1
+
+    def let_wait(self, first: int, last: int = _ENDLESS) -> None:
+        """Workers of these numbers do not serve: all of a reload wait until each of them is ready."""
+        self._waiting[0], self._waiting[1] = first, last
+
+    def let_serve(self) -> None:
+        """Nobody waits any more."""
+        self._waiting[1] = 0
+
+    def is_waiting(self, worker: int) -> bool:
+        """Whether the worker of this number does not serve."""
+        return self._waiting[0] <= worker <= self._waiting[1]
+
+    def stop(self) -> None:
+        """The node is about to stop: nobody who can choose should send it requests any more."""
+        self._stopping[0] = 1
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it is."""
+        return self._stopping[0] == 1
+
     def forget(self, worker: int) -> None:
         """It has ended."""
+        self._ready[worker % _WORKERS] = 0
         self.leave(worker)
         self._bytes[worker % _WORKERS] = 0

@@ -25,7 +25,8 @@ from gateway.server.client import READ, Client
 from gateway.server.green_threads import GreenThreads
 from gateway.server.intake import Heads
 from gateway.server.process import descriptors_for_clients, keep_freed_memory, raise_descriptor_limit
-from gateway.server.response import Answer, Clock, close, refusal, report_of
+from gateway.server.readiness import Question
+from gateway.server.response import Clock, refusal, report_of
 from gateway.server.service import Phase
 from gateway.server.transport import Plain, Tls
 from gateway.server.watchdog import Watchdog
@@ -41,6 +42,8 @@ LAST_ANSWERS = 1.0
 """Seconds before its time to drain is over in which a worker refuses what still waits: better 503 than a cut."""
 DRAIN_IDLE = 1.0
 """Seconds after SIGTERM in which idle connections may still send a request: a close would cross it on its way."""
+REPLACED_IDLE = 5.0
+"""The same where other workers serve on after a reload, so that nobody waits for the end of this one."""
 BOOT = 2.0
 """Seconds for which a new worker leaves connections in the backlog while it cannot serve yet."""
 HEARTBEAT = 1.0
@@ -117,6 +120,9 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self._certificates = self.app.certificates
         self._start_watching()
         self._await_readiness()
+        if self.app.tally.is_waiting(self.age):
+            self.app.end()  # its turn never came: those that serve have the backlog, too
+            return
         self._acceptor.start()
         while self.alive:
             self.notify()
@@ -186,17 +192,22 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self._watchers = (signals, sweeper, client_sweeper)
 
     def _await_readiness(self) -> None:
-        """Know a server before the first request: after SIGHUP those we replace were ready, so none shall fail."""
-        ends = monotonic() + BOOT
-        while self.alive and monotonic() < ends and not self._is_ready():
-            self._wake.wait(SWEEP)
+        """Know a server before the first request.
 
-    def _is_ready(self) -> bool:
-        """Ask the application, as a load balancer does."""
-        answer = Answer()
+        One of a reload serves when all of its generation are ready. Until then others serve, and go on if it never is.
+        """
+        tally, began = self.app.tally, monotonic()
+        question = Question(self.wsgi, self.observe)
         environ = self._heads[self.sockets[0]].read(_READY).environ
-        close(self.wsgi(environ | {"wsgi.input": io.BytesIO()}, answer.start))
-        return answer.status.startswith("200")
+        is_ready = False
+        while self.alive:
+            if not is_ready and question.is_answered(environ | {"wsgi.input": io.BytesIO()}):
+                is_ready = True
+                tally.note_ready(self.age)
+            if not tally.is_waiting(self.age) and (is_ready or monotonic() >= began + BOOT):
+                return
+            self.notify()
+            self._wake.wait(SWEEP)
 
     def _note_turn(self, now: float) -> None:
         """The loop turns. If it has not for long, nobody is late: what arrived meanwhile has not been read."""
@@ -208,6 +219,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     def _sweep(self) -> None:
         now = monotonic()
         self._note_turn(now)
+        self.is_draining = self.is_draining or self.app.tally.is_stopping
         self._waits.sweep(now)
         for reader in tuple(self._readers):
             reader.sweep(now)
@@ -219,6 +231,10 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self._note_turn(now)
         for client in tuple(self._clients):
             client.sweep(now)
+
+    def _is_replaced(self) -> bool:
+        """Whether other workers serve on when this one has ended."""
+        return self.ppid == os.getppid() and not self.app.tally.is_stopping
 
     def _check_parent(self) -> None:
         if self.ppid != os.getppid():
@@ -273,7 +289,8 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self._acceptor.drain()
         began = monotonic()
         ends = began + self.cfg.graceful_timeout
-        self._await_clients(began + DRAIN_IDLE, ends - LAST_ANSWERS)
+        idle = REPLACED_IDLE if self._is_replaced() else DRAIN_IDLE
+        self._await_clients(began + idle, ends - LAST_ANSWERS)
         self.app.end()
         self._await_clients(began, ends)
         for client in tuple(self._clients):

@@ -21,6 +21,8 @@ LONGEST = 10 * 366 * 86_400.0
 Timeout = Annotated[float, Meta(ge=0.001, le=LONGEST_TIMEOUT, extra={"kind": "duration"})]
 """A duration that PostgreSQL accepts as a time-out, too."""
 Duration = Annotated[float, Meta(ge=0.001, le=LONGEST, extra={"kind": "duration"})]
+Delay = Annotated[float, Meta(ge=0.0, le=3600.0, extra={"kind": "duration"})]
+"""A duration that may be none at all."""
 Size = Annotated[int, Meta(ge=1, le=2**40, extra={"kind": "size"})]
 Often = Annotated[Rate, Meta(extra={"kind": "rate"})]
 File = Annotated[str, Meta(extra={"kind": "file"})]
@@ -74,6 +76,9 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, le=1_000_000, description="objects in an array body, steps in a transaction")
     ] = 1000
     prepared: Annotated[int, Meta(ge=1, le=1_000_000, description="statements kept prepared per connection")] = 200
+    shutdown_delay: Annotated[
+        Delay, Meta(description="after SIGTERM: not ready, but serving, until balancers know; Kubernetes: 10s")
+    ] = 0.0
     time_zone: Annotated[
         str, Meta(min_length=1, max_length=100, pattern=r"^[\x21-\x7e]+$", description="of every session")
     ] = "UTC"

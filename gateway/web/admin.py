@@ -5,9 +5,10 @@ from time import monotonic
 
 import falcon
 
-from gateway.errors import DeadlineExceeded, InvalidRequest, NotFound
+from gateway.errors import ArgumentFault, DeadlineExceeded, InvalidRequest, NotFound, ReloadRefused
 from gateway.events import EndpointDrained, Observer
 from gateway.execution.plans import Plans
+from gateway.node.reloads import Reloads
 from gateway.node.snapshots import Snapshot, Snapshots, leases_on, unaware
 from gateway.rotation.endpoint import EndpointView
 from gateway.rotation.moves import Drain, Resume
@@ -108,6 +109,37 @@ class LearningAdminResource:
         queries = list(self._plans.all())
         faulty = sorted(known.query.name for known in queries if known.fault is not None)
         respond(response, {"queries": len(queries), "faulty": faulty})
+
+
+class ReloadAdminResource:
+    """Has the node compile its settings and queries anew, and serve them."""
+
+    def __init__(self, *, reloads: Reloads, waits: Waits, longest_wait: float) -> None:
+        """``longest_wait`` in seconds."""
+        self._reloads = reloads
+        self._waits = waits
+        self._longest_wait = longest_wait
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Ask the master, and answer when the new workers serve, or nothing was changed.
+
+        The worker that answers is one of those that end then; this request is among the last that it serves.
+        """
+        wait = wait_of(request, default=min(WAIT, self._longest_wait), longest=self._longest_wait)
+        asked = monotonic()
+        if not self._reloads.ask():
+            raise ReloadRefused("this process has no master that could start others")
+        ends = request.context.arrived + wait
+        while (last := self._reloads.last()) is None or last.began < asked or last.ended is None:
+            if monotonic() >= ends:
+                raise DeadlineExceeded(f"after {wait:g} s the reload has not ended; it goes on")
+            self._waits.pause(LOOK_EVERY)
+        if last.faults:
+            faults = [ArgumentFault(None, str(fault)) for fault in last.faults]
+            raise ReloadRefused(
+                f"{len(faults)} fault{'s' if len(faults) > 1 else ''}: nothing was changed", faults=faults
+            )
+        respond(response, {"queries": last.queries, "hash": last.hash})
 
 
 def wait_of(request: falcon.Request, *, default: float, longest: float) -> float:

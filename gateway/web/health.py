@@ -9,6 +9,7 @@ import orjson
 
 from gateway import __version__
 from gateway.catalogue.query import Catalogue
+from gateway.node.reloads import Reloads
 from gateway.node.snapshots import Snapshot, Snapshots, sum_of
 from gateway.pool.pool import Pool
 from gateway.rotation.endpoint import EndpointState, EndpointView, Reason
@@ -56,6 +57,7 @@ class HealthResource:
         snapshots: Snapshots,
         closing: Callable[[str], int],
         readiness: Readiness,
+        reloads: Reloads,
         authentication: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         """``closing``: how many sessions on an endpoint the node has given up and the server has not ended.
@@ -69,6 +71,7 @@ class HealthResource:
         self._snapshots = snapshots
         self._closing = closing
         self._readiness = readiness
+        self._reloads = reloads
 
     def on_get_live(self, _request: falcon.Request, response: falcon.Response) -> None:
         """Answer while the process can."""
@@ -147,7 +150,7 @@ class HealthResource:
             "hash": self._catalogue.hash,
             "loaded": instant(min(snapshot.loaded for snapshot in same)),
             "looked_ms_ago": _age_ms(looked_at, now) if looked_at else None,
-            "fault": f"{faults} queries cannot be served" if faults else None,
+            "fault": self._reloads.fault() or (f"{faults} queries cannot be served" if faults else None),
         }
 
 

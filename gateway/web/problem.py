@@ -21,6 +21,7 @@ STATUS: dict[type[GatewayError], int] = {
     errors.NotAcceptable: 406,
     errors.RequestTimeout: 408,
     errors.Conflict: 409,
+    errors.ReloadRefused: 409,
     errors.SerializationFailure: 409,
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,

@@ -11,6 +11,7 @@ from tests.chaos.scenarios import (
     health,
     lagging,
     migrating,
+    reloading,
     returning,
     sharing,
     tpcb,
@@ -62,6 +63,8 @@ SCENARIOS = (
     Scenario("health", "health-asked-often", "/health asked 1000 times a second", health.asked_often, in_short=False),
     Scenario("rotation", "flapping", "flapping replica", returning.flapping, in_short=False),
     Scenario("rotation", "starting-up", "replica that is starting up (57P03)", returning.starting_up, in_short=False),
+    Scenario("life", "reloaded", "reloads that change everything", reloading.reloaded, in_short=False),
+    Scenario("life", "stopped", "SIGTERM behind a front that learns late", reloading.stopped, in_short=False),
     Scenario("drain", "drained", "drain and resume under load", returning.drained),
 )
 

@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 from msgspec.structs import replace
 
-from gateway.node.board import LOCK, PATIENCE, Board
+from gateway.node.board import LOCK, PATIENCE
 from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role
 from gateway.rotation.moves import Drain, Probed, ProbeFailed, Resolved
 from gateway.rotation.rotation import Rotation
@@ -18,8 +18,10 @@ from tests.node.boards import ENDPOINTS, board, count
 GOOD = Probed(role=Role.REPLICA, ping_ms=0.3, lag_ms=4.0, lag_bytes=17, system="7", timeline=2, position=2**60)
 
 
-def file_of(directory: Path, of: Board) -> Path:
-    return directory / f"board-{of.layout}"
+def file_of(directory: Path, name: str = "primary") -> Path:
+    """The file that holds the view of this endpoint."""
+    (found,) = (path for path in directory.glob("board-*") if name.encode() in path.read_bytes())
+    return found
 
 
 def test_what_one_process_learns_is_what_the_others_see(tmp_path: Path) -> None:
@@ -73,14 +75,37 @@ def test_a_change_that_fails_leaves_the_board_to_the_others(tmp_path: Path) -> N
     assert one.read()["primary"].position == 1
 
 
-def test_other_endpoints_have_a_board_of_their_own(tmp_path: Path) -> None:
+def test_an_endpoint_that_has_moved_is_another_one(tmp_path: Path) -> None:
     one = board(tmp_path)
     count(one)
     moved = board(tmp_path, ENDPOINTS | {"primary": "elsewhere"})
     assert moved.read()["primary"].position is None
     count(one)
     assert one.read()["primary"].position == 2
-    assert len(list(tmp_path.glob("board-*"))) == 1  # that of before the reload goes with its processes
+    assert moved.read()["primary"].position is None
+
+
+def test_boards_with_different_endpoints_have_the_same_view_of_those_that_both_know(tmp_path: Path) -> None:
+    old, new = Rotation(views=board(tmp_path)), Rotation(views=board(tmp_path, {"replica1": "there", "more": "x"}))
+    old.apply("replica1", Drain())
+    assert old.version == new.version
+    assert new.poll()
+    assert new.view("replica1").drained
+    new.apply("replica1", GOOD)
+    old.poll()
+    assert old.view("replica1").state is EndpointState.IN
+
+
+def test_the_files_of_endpoints_that_nobody_has_any_more_are_removed(tmp_path: Path) -> None:
+    old = board(tmp_path)
+    board(tmp_path, {"replica1": "there", "more": "x"})
+    assert len(list(tmp_path.glob("board-*"))) == 4
+    count(old)
+    assert old.read()["primary"].position == 1
+    old.close()
+    board(tmp_path, {"replica1": "there"})
+    assert file_of(tmp_path, "replica1").exists()
+    assert len(list(tmp_path.glob("board-*"))) < 4
 
 
 def test_the_same_endpoints_after_a_reload_have_the_same_board(tmp_path: Path) -> None:
@@ -88,12 +113,12 @@ def test_the_same_endpoints_after_a_reload_have_the_same_board(tmp_path: Path) -
     assert board(tmp_path).read()["primary"].position == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"something else", b"gwboard1" * 5000])
+@pytest.mark.parametrize("content", [b"", b"something else", b"gwboard2" * 5000])
 def test_a_file_that_is_no_board_is_replaced(tmp_path: Path, content: bytes) -> None:
-    first = board(tmp_path)
-    count(first)
-    file_of(tmp_path, first).unlink()
-    file_of(tmp_path, first).write_bytes(content)
+    count(board(tmp_path))
+    file = file_of(tmp_path)
+    file.unlink()
+    file.write_bytes(content)
     again = board(tmp_path)
     assert again.read()["primary"].position is None
     count(again)
@@ -101,11 +126,12 @@ def test_a_file_that_is_no_board_is_replaced(tmp_path: Path, content: bytes) -> 
 
 
 def test_a_link_to_somebody_elses_file_is_not_followed(tmp_path: Path) -> None:
-    first = board(tmp_path)
+    board(tmp_path)
+    file = file_of(tmp_path)
     theirs = tmp_path / "theirs"
     theirs.write_bytes(b"theirs")
-    file_of(tmp_path, first).unlink()
-    file_of(tmp_path, first).symlink_to(theirs)
+    file.unlink()
+    file.symlink_to(theirs)
     count(board(tmp_path))
     assert theirs.read_bytes() == b"theirs"
 
@@ -113,8 +139,8 @@ def test_a_link_to_somebody_elses_file_is_not_followed(tmp_path: Path) -> None:
 def test_a_board_that_was_scribbled_on_gives_blank_views_and_can_be_changed(tmp_path: Path) -> None:
     one = board(tmp_path)
     count(one)
-    with file_of(tmp_path, one).open("r+b") as file:
-        file.seek(128)
+    with file_of(tmp_path).open("r+b") as file:
+        file.seek(64)
         file.write(os.urandom(16384))
     again = board(tmp_path)
     assert again.read()["primary"].position is None
@@ -123,7 +149,8 @@ def test_a_board_that_was_scribbled_on_gives_blank_views_and_can_be_changed(tmp_
 
 
 def test_only_its_owner_may_read_the_board(tmp_path: Path) -> None:
-    assert file_of(tmp_path, board(tmp_path)).stat().st_mode & 0o777 == 0o600
+    board(tmp_path)
+    assert file_of(tmp_path).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_long_message_is_cut(tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ class Worker:
         )
         self.inner = FakeDriver(clock, server)
         self.driver = self.ledger.for_group("read", self.inner, size=size, endpoints=["primary"])
-        self.probes = self.ledger.for_probes(self.inner, ["primary"])
+        self.probes = self.ledger.for_probes(self.inner, {"primary": "here"})
         self.lender = FakeLender()
         self.ledger.enlist("read", self.lender)
         self.clock = clock

@@ -39,7 +39,7 @@ def hands(tmp_path: Path, clock: Clock) -> Iterator[tuple[Places, Places]]:
 
 def test_there_are_so_many_places_whoever_takes_them(hands: tuple[Places, Places]) -> None:
     one, two = hands
-    assert [one.take(), two.take(), one.take()] == [0, 1, 2]
+    assert [one.take(), two.take(), one.take()] == [2, 1, 0]
     assert (one.take(), two.take()) == (None, None)
     assert (one.mine, two.mine, one.free()) == (2, 1, 0)
 
@@ -49,7 +49,7 @@ def test_a_place_is_free_again_when_the_server_has_forgotten_the_connection(
 ) -> None:
     one, two = hands
     places = [one.take() for _ in range(3)]
-    assert places == [0, 1, 2]
+    assert places == [2, 1, 0]
     one.release(1, after=AFTER_CLOSE)
     one.release(2, after=AFTER_CUT)
     assert (two.take(), one.free()) == (None, 0)
@@ -64,13 +64,13 @@ def test_places_of_a_dead_process_are_free_some_time_after_its_death_was_noticed
     hands: tuple[Places, Places], clock: Clock
 ) -> None:
     one, two = hands
-    assert [one.take(), one.take(), one.take()] == [0, 1, 2]
+    assert [one.take(), one.take(), one.take()] == [2, 1, 0]
     one.close()  # as the kernel does
     clock.now += 3600
     two.sweep()
     assert two.take() is None
     clock.now += AFTER_CUT
-    assert two.take() == 0
+    assert two.take() == 2
 
 
 def test_places_of_a_stopped_process_stay_its_own_and_those_of_a_killed_one_do_not(tmp_path: Path) -> None:
@@ -84,17 +84,17 @@ def test_places_of_a_stopped_process_stay_its_own_and_those_of_a_killed_one_do_n
         env={"PYTHONPATH": package},
     )
     assert holder.stdout is not None
-    assert holder.stdout.readline() == b"[0, 1]\n"
+    assert holder.stdout.readline() == b"[2, 1]\n"
     holder.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, holder.pid, os.WSTOPPED)
     places.sweep()
     clock.now += 60
-    assert [places.take(), places.take()] == [2, None]
+    assert [places.take(), places.take()] == [0, None]
     holder.kill()
     holder.communicate()
     places.sweep()
     clock.now += AFTER_CUT
-    assert [places.take(), places.take()] == [0, 1]
+    assert [places.take(), places.take()] == [2, 1]
 
 
 def test_a_time_from_before_the_machine_started_anew_counts_for_nothing(tmp_path: Path, clock: Clock) -> None:
@@ -110,7 +110,7 @@ def test_a_process_without_a_place_says_so_and_the_others_take_no_more(
     hands: tuple[Places, Places], clock: Clock
 ) -> None:
     one, two = hands
-    assert [one.take(), one.take(), one.take()] == [0, 1, 2]
+    assert [one.take(), one.take(), one.take()] == [2, 1, 0]
     assert two.take() is None
     assert two.wants_first()
     assert one.wants_first()
@@ -123,7 +123,7 @@ def test_a_process_without_a_place_says_so_and_the_others_take_no_more(
 
 def test_a_worker_below_its_share_goes_before_one_above(tmp_path: Path, clock: Clock) -> None:
     one, two = (Places(tmp_path / "places", size=4, share=2, clock=clock) for _ in range(2))
-    assert [one.take(), one.take(), two.take(), one.take()] == [0, 1, 2, 3]
+    assert [one.take(), one.take(), two.take(), one.take()] == [3, 2, 1, 0]
     assert two.take() is None
     assert (one.wants_share(), one.wants_first()) == (True, False)
     one.release(3, after=0)
@@ -133,20 +133,20 @@ def test_a_worker_below_its_share_goes_before_one_above(tmp_path: Path, clock: C
 
 def test_who_is_about_to_end_claims_no_share(tmp_path: Path, clock: Clock) -> None:
     one, two = (Places(tmp_path / "places", size=4, share=2, clock=clock) for _ in range(2))
-    assert [one.take(), one.take(), one.take(), two.take()] == [0, 1, 2, 3]
+    assert [one.take(), one.take(), one.take(), two.take()] == [3, 2, 1, 0]
     assert two.take(is_draining=True) is None
     assert not one.wants_share()
 
 
 def test_what_is_borrowed_does_not_count_against_a_share(hands: tuple[Places, Places]) -> None:
     one, _ = hands
-    assert one.take(is_borrowed=True) == 0
+    assert one.take(is_borrowed=True) == 2
     assert (one.mine, one.free()) == (0, 2)
-    one.release(0, after=0)
+    one.release(2, after=0)
     assert one.free() == 3
 
 
 def test_generations_of_different_sizes_share_what_both_have(tmp_path: Path, clock: Clock) -> None:
     old = Places(tmp_path / "places", size=2, share=1, clock=clock)
     new = Places(tmp_path / "places", size=4, share=2, clock=clock)
-    assert [old.take(), old.take(), new.take(), new.take(), new.take()] == [0, 1, 2, 3, None]
+    assert [new.take(), old.take(), new.take(), old.take(), new.take()] == [3, 1, 2, 0, None]

@@ -6,7 +6,7 @@ from gateway.pool.endpoint_slots import EndpointSlots, Standing
 from gateway.pool.group_slots import GroupSlots
 from gateway.pool.queue import Queue
 from gateway.rotation.choosing import Candidates
-from gateway.rotation.endpoint import Role
+from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role
 from gateway.waiting import ThreadGate
 from tests.pool.fake import FakeClock, FakeConnection, FakeServer
 
@@ -171,8 +171,50 @@ def test_an_endpoint_that_fails_or_never_worked_gets_one_connect_at_a_time_from_
     backoff = ConnectBackoff()
     ours, theirs = EndpointSlots[FakeConnection]("r", backoff), EndpointSlots[FakeConnection]("r", backoff)
     ours.standing = theirs.standing = Standing.SERVING if serving else Standing.UNTRIED
-    backoff.failing, backoff.connecting, theirs.connecting = failing, connecting, connecting
+    if failing:
+        backoff.failed(99.0, 0.0)
+    backoff.connecting = theirs.connecting = connecting
     assert ours.may_connect(100.0) is theirs.may_connect(100.0) is may
     if not may:
         assert ours.next_try(100.0) == pytest.approx(0.05)  # nobody else will tell us
         assert theirs.next_try(100.0) is None
+
+
+def test_after_an_outage_the_connects_at_once_are_doubled_each_time_as_many_are_open() -> None:
+    endpoint = EndpointSlots[FakeConnection]("r", backoff := ConnectBackoff())
+    endpoint.standing = Standing.SERVING
+    allowed = []
+    endpoint.admit(on_trial=False, was_down=True)
+    for _ in range(1 + 2 + 4 + 8):
+        backoff.connecting = 0
+        while backoff.connecting < 100 and endpoint.may_connect(NOW):
+            backoff.connecting += 1
+        allowed.append(backoff.connecting)
+        endpoint.connected(NOW)
+    assert allowed == [1] + [2] * 2 + [4] * 4 + [8] * 8
+
+
+def test_a_connect_that_fails_on_the_way_up_begins_the_ramp_anew() -> None:
+    backoff = ConnectBackoff()
+    backoff.ramp_up()
+    for _ in range(3):
+        backoff.succeeded()
+    assert backoff.at_once == 4
+    backoff.failed(NOW, 0.0)
+    assert backoff.at_once == 1
+
+
+def test_a_server_that_was_never_down_gets_as_many_at_once_as_are_wanted() -> None:
+    endpoint = EndpointSlots[FakeConnection]("r", backoff := ConnectBackoff())
+    endpoint.standing = Standing.SERVING
+    endpoint.admit(on_trial=False, was_down=False)
+    backoff.connecting = 1000
+    assert endpoint.may_connect(NOW)
+
+
+def test_a_group_whose_endpoint_comes_back_opens_one_connection_first() -> None:
+    field = Field()
+    view = EndpointView(name="r", state=EndpointState.OUT, reason=Reason.REFUSED, since=NOW, since_wall=NOW)
+    field.slots.arrange(Candidates(), NOW, [view])
+    field.slots.arrange(Candidates(serving=("r",)), NOW)
+    assert len(field.grow(waiting=8)) == 1

@@ -13,7 +13,7 @@ from gateway.catalogue.query import Access, Catalogue, Kind, Query, Statement, T
 from gateway.demo.ports import find_port
 from gateway.events import ignore
 from gateway.server.application import Application
-from gateway.server.artefact import ArtefactUnusable, Compiled, write
+from gateway.server.artefact import ArtefactUnusable, Compiled
 from gateway.server.log import Log
 from gateway.settings import AuthSettings, ServerSettings, Settings
 
@@ -105,18 +105,10 @@ def test_a_worker_makes_its_app_of_the_artefact(tmp_path: Path) -> None:
     assert made.given == ()
 
 
-def test_a_reload_takes_the_current_artefact_but_keeps_the_addresses(tmp_path: Path) -> None:
+def test_what_is_taken_is_served_but_the_addresses_stay(tmp_path: Path) -> None:
     app = application(tmp_path, compiled(ServerSettings(workers=1)))
-    write(tmp_path, compiled(ServerSettings(workers=3, bind=("127.0.0.1:9999",))))
-    app.reload()
+    app.take(compiled(ServerSettings(workers=3, bind=("127.0.0.1:9999",))))
     assert (app.cfg.workers, app.cfg.bind) == (3, ["127.0.0.1:8080"])
-
-
-def test_a_reload_without_a_good_artefact_keeps_the_last(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    app = application(tmp_path, compiled(ServerSettings(workers=2)))
-    app.reload()
-    assert app.cfg.workers == 2
-    assert capfd.readouterr().err.startswith("gateway: not reloaded: ")
 
 
 @pytest.mark.parametrize("is_allowed", [False, True])

@@ -10,6 +10,7 @@ import falcon.testing
 from gateway.catalogue.query import Catalogue, Query
 from gateway.execution.call import Caller
 from gateway.execution.plans import Plans
+from gateway.node.reloads import Reloads
 from gateway.node.snapshots import LearningStatus, Snapshots
 from gateway.pool.pool import Pool
 from gateway.rotation.endpoint import Role
@@ -75,6 +76,7 @@ class HealthRig:
             closing=lambda _: 0,
             snapshots=self.snapshots,
             readiness=readiness,
+            reloads=Reloads(directory, master=0),
         )
         admin = EndpointAdminResource(
             rotation=self.rotation,
