@@ -107,7 +107,8 @@ def check(asked: Freshness, view: EndpointView, *, newest: int | None, now: floa
     token = asked.token
     if view.role is Role.PRIMARY:
         # The connection may be older than the view, and lead to another server than the probe's does.
-        return "" if token is None else guarding.writes_timeline(token)
+        # One that does not tell its position cannot be asked for its timeline either, and gives out no tokens.
+        return "" if token is None or view.hides_wal else guarding.writes_timeline(token)
     if asked.only_primary:
         raise TooStale("the primary has become a replica, which has not the data")
     if not _keeps_up(asked, view, now, interval):
@@ -127,11 +128,11 @@ def _keeps_up(asked: Freshness, view: EndpointView, now: float, interval: float)
 
 
 def _is_comparable(token: Token, view: EndpointView, newest: int | None) -> bool:
-    """Whether a position of the token's timeline says anything of this replica.
+    """Whether a position of the token's timeline says anything of this replica, and it tells its own.
 
     A replica whose timeline nobody could see may follow an old primary, further along than the new one's writes;
     but not where the write was made before there was any other timeline.
     """
-    if newest is not None and token.timeline < newest:
+    if view.hides_wal or (newest is not None and token.timeline < newest):
         return False
     return view.timeline == token.timeline or (view.timeline is None and token.timeline == 1)

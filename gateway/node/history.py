@@ -66,7 +66,7 @@ class History:
         """How far a replica was behind when it was looked at."""
         position = seen.position
         if position is None:
-            return Lag(None, None)
+            return Lag(seen.lag_ms, None)
         with self._lock:
             timeline = self._timelines.get(system)
             if timeline is None or seen.timeline not in (None, timeline.number):

@@ -11,7 +11,7 @@ from gateway.events import Observer
 from gateway.node.history import History
 from gateway.node.tasks import PATIENCE, Task
 from gateway.pool.driver import CapReached, ConnectError, Driver
-from gateway.postgres.probing import Look, identify, look
+from gateway.postgres.probing import Look, Looker, identify
 from gateway.postgres.session import Session
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Probed, ProbeFailed
@@ -61,6 +61,7 @@ class Watcher(Task):
         self._after_look = after_look
         self._is_wanted_now = False
         self._connection: Session | None = None
+        self._looker: Looker | None = None
         self._system: str | None = None
         self._began = 0.0
         self._looked_at = float("-inf")
@@ -148,10 +149,15 @@ class Watcher(Task):
 
         One that broke says nothing of the server: it may have been restarted, or somebody ended that session.
         """
-        connection = self._connection
-        if connection is not None and connection.is_usable() and self._is_where_it_should_be(connection):
+        connection, looker = self._connection, self._looker
+        if (
+            connection is not None
+            and looker is not None
+            and connection.is_usable()
+            and self._is_where_it_should_be(connection)
+        ):
             try:
-                return look(connection, deadline)
+                return looker.look(deadline)
             except DeadlineExceeded:
                 raise
             except GatewayError:
@@ -159,7 +165,8 @@ class Watcher(Task):
         self._drop()
         connection = self._connection = self._driver.connect(self._endpoint, deadline)
         self._system = identify(connection, deadline)
-        return look(connection, deadline)
+        self._looker = Looker(connection)
+        return self._looker.look(deadline)
 
     def _is_where_it_should_be(self, connection: Session) -> bool:
         addresses = self._rotation.view(self._endpoint).addresses

@@ -30,6 +30,24 @@ SELECT pg_catalog.json_build_object(
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS standby OFFSET 0) AS server
      LEFT JOIN pg_catalog.pg_stat_wal_receiver ON standby
 """
+_ROLE_ONLY = """
+SELECT pg_catalog.json_build_object('standby', pg_catalog.pg_is_in_recovery(),
+                                    'clock', extract(epoch FROM pg_catalog.clock_timestamp()))::pg_catalog.text
+"""
+_AURORA = """
+SELECT pg_catalog.json_build_object('standby', pg_catalog.pg_is_in_recovery(),
+                                    'clock', extract(epoch FROM pg_catalog.clock_timestamp()),
+                                    'lag_ms', (SELECT replica_lag_in_msec
+                                                 FROM pg_catalog.aurora_replica_status()
+                                                WHERE server_id OPERATOR(pg_catalog.=)
+                                                      pg_catalog.aurora_db_instance_identifier()))::pg_catalog.text
+"""
+_FORMS = (_LOOK, _AURORA, _ROLE_ONLY)
+"""Each asks for less than the one before it, for servers that do not have, or do not allow, all of it."""
+_REFUSALS = frozenset({"0A000", "42501", "55000", "42883", "42P01", "42703"})
+"""Not supported, not allowed, not in this state; no such function, relation or column."""
+FULL_AGAIN = 60.0
+"""Seconds after which everything is asked for again: rights may have been granted, and roles change."""
 _IDENTIFY = "SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()"
 
 
@@ -43,8 +61,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     ended: float
     """Points of our own ``time.monotonic`` between which the server was as it says here."""
     position: int | None
-    """In bytes of WAL: where a primary inserts (or the start of the page, where nothing but its header follows that:
-    no standby replays a header alone), how far a standby has replayed."""
+    """In bytes of WAL, None where the server does not tell: where a primary inserts (or the start of the page, where
+    nothing but its header follows that: no standby replays a header alone), how far a standby has replayed."""
     timeline: int | None
     """None on a standby whose receiver the gateway's role may not see (pg_monitor may), or that has none."""
     streaming: bool | None
@@ -55,22 +73,51 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """Of a standby: when the last transaction that it has replayed was committed, by its primary's clock."""
     clock: float
     """The server's own clock. Both in seconds of the Unix epoch."""
+    lag_ms: float | None = None
+    """Of a standby that tells its lag itself, and no position."""
 
 
 class _Answer(msgspec.Struct):
     standby: bool
-    position: int | None
-    timeline: int | None
-    streaming: bool | None
-    received: int | None
-    replayed_at: float | None
     clock: float
+    position: int | None = None
+    timeline: int | None = None
+    streaming: bool | None = None
+    received: int | None = None
+    replayed_at: float | None = None
+    lag_ms: float | None = None
 
 
-def look(connection: Session, deadline: float) -> Look:
-    """Look at the server behind ``connection``; raises a GatewayError."""
+class Looker:
+    """Looks at the server behind one connection, and remembers what it may not be asked for.
+
+    Managed servers (Aurora's readers, Neon, AlloyDB), and others for a role with few rights, refuse the functions of
+    the write-ahead log or do not have them. Of these only the role is known, and that they answer; of Aurora's the lag,
+    too.
+    """
+
+    def __init__(self, connection: Session) -> None:
+        self._connection = connection
+        self._form = 0
+        self._again_at = 0.0
+
+    def look(self, deadline: float) -> Look:
+        """Look; raises a GatewayError."""
+        if self._form and monotonic() >= self._again_at:
+            self._form = 0
+        while True:
+            try:
+                return _look(self._connection, _FORMS[self._form], deadline)
+            except GatewayError as error:
+                if error.sqlstate not in _REFUSALS or self._form == len(_FORMS) - 1:
+                    raise
+            self._form += 1
+            self._again_at = monotonic() + FULL_AGAIN
+
+
+def _look(connection: Session, form: str, deadline: float) -> Look:
     began = monotonic()
-    rows = connection.ask(_LOOK, deadline)
+    rows = connection.ask(form, deadline)
     ended = monotonic()
     answer = msgspec.json.decode(rows[0][0] or "", type=_Answer)
     position = answer.position
@@ -88,6 +135,7 @@ def look(connection: Session, deadline: float) -> Look:
         received=answer.received,
         replayed_at=answer.replayed_at,
         clock=answer.clock,
+        lag_ms=answer.lag_ms,
     )
 
 

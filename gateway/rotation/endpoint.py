@@ -89,6 +89,11 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     """What its host name resolves to; empty where there is nothing to look up."""
 
+    @property
+    def hides_wal(self) -> bool:
+        """Whether it answers, and does not tell its position: nothing can be said of tokens there."""
+        return bool(self.ping_ok) and self.position is None
+
     def __str__(self) -> str:
         """Return the view as error details show it: ``replica1: out, refused (could not connect)``."""
         words = [str(self.state)]

@@ -187,7 +187,7 @@ def _wal(view: EndpointView) -> str | None:
     """Return whether the server tells its position in the write-ahead log, which freshness is compared by."""
     if not view.ping_ok:
         return None
-    return "unavailable" if view.position is None else "ok"
+    return "unavailable" if view.hides_wal else "ok"
 
 
 def _age_ms(moment: float, now: float) -> int:

@@ -1,6 +1,7 @@
 """Who is asked, and who is believed, when a read wants fresh data."""
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.errors import InvalidRequest, TooStale
 from gateway.execution.freshness import (
@@ -121,6 +122,12 @@ class TestTokens:
         behind, dark = replica("a", position=499), replica("b", position=None)
         assert wanted(self.asked, behind, dark) == only("a", "b")
         assert wanted(self.asked, behind, dark, patient=False) == only("primary")
+
+    def test_a_replica_that_hides_its_position_is_not_asked(self) -> None:
+        managed = replace(replica("a", position=None), ping_ok=True)
+        assert wanted(self.asked, managed) == only("primary")
+        with pytest.raises(TooStale):
+            check(self.asked, managed, newest=2, now=NOW, interval=INTERVAL)
 
     def test_without_a_primary_they_are_asked_to_the_end(self) -> None:
         assert wanted(self.asked, replica("a", position=499), reserve=(), patient=False) == only("a")

@@ -15,7 +15,7 @@ from gateway.node.history import History
 from gateway.node.polling import Polling
 from gateway.node.prober import Prober
 from gateway.postgres.driver import Address, Driver
-from gateway.postgres.probing import identify, look
+from gateway.postgres.probing import Looker, identify
 from gateway.postgres.resolving import Resolver
 from gateway.rotation.endpoint import EndpointState, EndpointView, Reason, Role
 from gateway.rotation.moves import Lost, Silent
@@ -91,7 +91,7 @@ def is_out(reason: Reason) -> Callable[[EndpointView], bool]:
 def test_a_look_tells_what_a_server_is_and_how_far_it_has_come(cluster: Cluster) -> None:
     primary, replica = connect(cluster.primary.dsn()), connect(cluster.replicas[0].dsn(), read_only=True)
     cluster.wait_until_caught_up()
-    there, here = look(replica, soon()), look(primary, soon())
+    there, here = Looker(replica).look(soon()), Looker(primary).look(soon())
     assert (here.role, here.server_version, here.timeline) == (Role.PRIMARY, cluster.version, 1)
     assert (there.role, there.server_version, there.timeline) == (Role.REPLICA, cluster.version, 1)
     assert (here.streaming, here.received, here.replayed_at) == (None, None, None)
@@ -112,7 +112,7 @@ def test_a_look_tells_what_a_server_is_and_how_far_it_has_come(cluster: Cluster)
 
 def test_an_ordinary_role_sees_all_but_the_replicas_timeline(own: Cluster) -> None:
     replica = connect(own.replicas[0].dsn(user="plain"), read_only=True)
-    seen = look(replica, soon())
+    seen = Looker(replica).look(soon())
     assert (seen.role, seen.timeline, seen.streaming) == (Role.REPLICA, None, True)
     assert seen.position
     assert seen.received
@@ -124,7 +124,7 @@ def test_a_role_that_may_not_ask_for_the_system_identifier_goes_without(own: Clu
     own.primary.sql("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM public")
     plain = connect(own.primary.dsn(user="plain"))
     assert identify(plain, soon()) is None
-    assert look(plain, soon()).role is Role.PRIMARY
+    assert Looker(plain).look(soon()).role is Role.PRIMARY
     plain.close()
     own.primary.sql("GRANT EXECUTE ON FUNCTION pg_control_system() TO public")
 
@@ -133,10 +133,10 @@ def test_no_replica_is_measured_against_a_header_that_nobody_replays(own: Cluste
     """Wherever the primary stands after a write, an idle replica reaches it."""
     primary, replica = connect(own.primary.dsn()), connect(own.replicas[0].dsn(), read_only=True)
     primary.ask("SELECT pg_switch_wal()", soon())  # leaves the position behind the header of a segment
-    at = look(primary, soon()).position
+    at = Looker(primary).look(soon()).position
     assert at is not None
     assert at % 8192 == 0
-    wait_until(lambda: (look(replica, soon()).position or 0) >= at)
+    wait_until(lambda: (Looker(replica).look(soon()).position or 0) >= at)
     primary.close()
     replica.close()
 
@@ -274,13 +274,13 @@ def test_lag_is_measured_between_two_real_servers(own: Cluster) -> None:
     system = identify(primary, soon())
     known = History()
     own.wait_until_caught_up()
-    known.note(system, look(primary, soon()))
+    known.note(system, Looker(primary).look(soon()))
     own.wait_until_caught_up()
-    assert known.lag(system, look(replica, soon())) == (0, 0)
+    assert known.lag(system, Looker(replica).look(soon())) == (0, 0)
     own.replicas[0].sql("SELECT pg_wal_replay_pause()")
     primary.ask("INSERT INTO t VALUES (2)", soon())
-    known.note(system, look(primary, soon()))
-    lag = known.lag(system, look(replica, soon()))
+    known.note(system, Looker(primary).look(soon()))
+    lag = known.lag(system, Looker(replica).look(soon()))
     assert lag.bytes
     assert lag.ms
     assert lag.ms < 5000
@@ -291,6 +291,6 @@ def test_lag_is_measured_between_two_real_servers(own: Cluster) -> None:
 
 def test_the_demos_role_sees_everything(cluster: Cluster) -> None:
     replica = connect(shop.dsn(cluster.replicas[0]), read_only=True)
-    seen = look(replica, soon())
+    seen = Looker(replica).look(soon())
     assert (seen.timeline, seen.streaming) == (1, True)
     replica.close()

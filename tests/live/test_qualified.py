@@ -20,8 +20,7 @@ from gateway.postgres.idempotency import Claim
 from gateway.postgres.looking import look
 from gateway.postgres.marks import Mark
 from gateway.postgres.positions import token_after_commit
-from gateway.postgres.probing import identify
-from gateway.postgres.probing import look as probe
+from gateway.postgres.probing import Looker, identify
 from gateway.postgres.session import Session
 from gateway.postgres.single import Result
 from gateway.postgres.statement import Plan
@@ -178,7 +177,7 @@ def exercise(dsn: str, folder: Path, **more: Any) -> list[str | None]:
 def as_operator(dsn: str) -> None:
     """What a role asks that may see everything."""
     connection = connect(dsn)
-    seen = probe(connection, soon())
+    seen = Looker(connection).look(soon())
     system = identify(connection, soon())
     token = token_after_commit(connection, system=None, deadline=soon())
     assert token is not None
@@ -221,7 +220,7 @@ def test_a_stranger_who_may_create_objects_changes_no_answer(prepare: bool, clus
         assert exercise(dsn, tmp_path / "queries", prepare=prepare) == EXPECTED
         as_operator(cluster.primary.dsn("live_hostile") + " options='-c search_path=public,pg_catalog'")
         replica = connect(cluster.replicas[0].dsn("postgres"))
-        assert probe(replica, soon()).role == "replica"
+        assert Looker(replica).look(soon()).role == "replica"
         replica.close()
 
 
