@@ -51,6 +51,7 @@ from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
 from gateway.postgres.driver import Driver, addresses
+from gateway.postgres.passwords import Passwords
 from gateway.postgres.resolving import Resolver
 from gateway.postgres.session import Session
 from gateway.rotation.rotation import LocalViews, Rotation, Views
@@ -161,7 +162,7 @@ class _Worker:
             observe=observe,
         )
         self._plans = Plans(catalogue, Turns(waits), max_bytes=settings.server.max_result_bytes)
-        self._resolver, self._backoffs = Resolver(), ConnectBackoffs()
+        self._resolver, self._passwords, self._backoffs = Resolver(), Passwords(), ConnectBackoffs()
         self._ledger = None
         if directory is not None:
             self._ledger = Ledger(
@@ -439,6 +440,7 @@ class _Worker:
             longest=longest,
             prepared=self._settings.server.prepared,
             resolver=self._resolver,
+            passwords=self._passwords,
         )
 
 

@@ -13,6 +13,7 @@ from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.pool.driver import ConnectError
 from gateway.postgres import dsn as dsns
 from gateway.postgres import waiting
+from gateway.postgres.passwords import Passwords
 from gateway.postgres.resolving import Resolver
 from gateway.postgres.session import Session
 from gateway.postgres.waiting import DeadlinePassed
@@ -82,6 +83,10 @@ class Address(msgspec.Struct, frozen=True):
     """Takes the place of one in the dsn."""
     password_file: str = ""
     """Read at every connect; beats ``password``."""
+    password_command: tuple[str, ...] = ()
+    """Prints the password; beats both."""
+    password_ttl: float = 600.0
+    """Seconds for which what it printed is used."""
     prepare: bool = True
     allow_insecure: bool = False
     """Whether what goes to a server off this machine may be read or answered by others."""
@@ -98,6 +103,8 @@ def addresses(endpoints: Mapping[str, EndpointSettings]) -> dict[str, Address]:
             dsn=endpoint.dsn,
             password=endpoint.password,
             password_file=endpoint.password_file,
+            password_command=endpoint.password_command,
+            password_ttl=endpoint.password_ttl,
             prepare=endpoint.prepare,
             allow_insecure=endpoint.allow_insecure,
         )
@@ -127,11 +134,13 @@ class Driver:
         longest: float | None = None,
         prepared: int = 200,
         resolver: Resolver | None = None,
+        passwords: Passwords | None = None,
     ) -> None:
         """``longest``: the longest timeout in seconds of what runs here, a net below our own deadline.
 
-        ``resolver``: one for all drivers of a process, so that they know what any of them has found.
+        ``resolver``, ``passwords``: one for all drivers of a process, so that they know what any of them has found.
         """
+        self._passwords = passwords or Passwords()
         self._resolver = resolver or Resolver()
         self._addresses = addresses
         self._prepared = prepared
@@ -145,7 +154,7 @@ class Driver:
         address = self._addresses[endpoint]
         connection = None
         try:
-            password = read_secret(address.password_file) if address.password_file else address.password or None
+            password = self._password(address, deadline)
             parameters = dsns.complete(address.dsn, password=password, settings=self._settings)
             # Looked at for each connection: a service file or the environment may have changed since the start.
             if not address.allow_insecure and (weakness := dsns.weakness(parameters)):
@@ -168,8 +177,17 @@ class Driver:
             # SECURITY: libpq's sentence shows a piece of the DSN, which may be one of an unquoted password.
             raise ConnectError(Reason.UNKNOWN, "libpq cannot read the dsn") from error
         except (psycopg2.Error, OSError, ValueError) as error:
-            raise explained(error) from error
+            failed = explained(error)
+            if failed.reason is Reason.AUTH and address.password_command:
+                self._passwords.refused(address.password_command, address.password_ttl)
+            raise failed from error
         return connection
+
+    def _password(self, address: Address, deadline: float) -> str | None:
+        """Raises OSError, UnicodeDecodeError."""
+        if address.password_command:
+            return self._passwords.get(address.password_command, address.password_ttl, deadline)
+        return read_secret(address.password_file) if address.password_file else address.password or None
 
     def resolve(self, endpoint: str, deadline: float) -> tuple[str, ...] | None:
         """What the host names of an endpoint stand for now, in no order; empty where there is nothing to look up.

@@ -281,6 +281,10 @@ def _endpoint_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]
             yield from (source.fault(f"endpoints.{name}.dsn: {message}") for message in faults_of(endpoint.dsn))
         elif not endpoint.dsn_file:
             yield source.fault(f"endpoints.{name}: has no dsn")
+        if endpoint.password_command and (endpoint.password or endpoint.password_file):
+            yield source_of("endpoints", name, "password_command").fault(
+                f"endpoints.{name}.password_command: excludes password and password_file; say one of them"
+            )
 
 
 def _group_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:

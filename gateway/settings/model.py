@@ -133,6 +133,12 @@ class EndpointSettings(Struct, frozen=True, kw_only=True):
     """Takes the place of a password in the dsn."""
     password_file: Annotated[File, Meta(description="a file with nothing but the password")] = ""
     """Read for each connection, and beats the other two."""
+    """Kept, so that a changed password can be read again."""
+    password_command: Annotated[
+        tuple[str, ...], Meta(description="or a program that prints it, with its arguments: for passwords that expire")
+    ] = ()
+    """Run without a shell, beside requests."""
+    password_ttl: Annotated[Duration, Meta(description="how long what it printed is used")] = seconds("10m")
     dsn_file: Annotated[File, Meta(description="or the whole dsn in a file, instead of dsn")] = ""
     prepare: Annotated[bool, Meta(description="false behind a transaction pooler such as PgBouncer")] = True
     allow_insecure: Annotated[
