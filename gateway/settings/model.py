@@ -133,7 +133,6 @@ class EndpointSettings(Struct, frozen=True, kw_only=True):
     """Takes the place of a password in the dsn."""
     password_file: Annotated[File, Meta(description="a file with nothing but the password")] = ""
     """Read for each connection, and beats the other two."""
-    """Kept, so that a changed password can be read again."""
     password_command: Annotated[
         tuple[str, ...], Meta(description="or a program that prints it, with its arguments: for passwords that expire")
     ] = ()
