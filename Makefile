@@ -62,6 +62,10 @@ bench: $(VENV)/.installed-test ## requests a second, next to other programs', in
 fuzz: $(VENV)/.installed-test ## input that means harm to everything that reads input; ARGS="--seed 7 --only heads"
 	@exec $(BIN)/python -m tests.fuzz $(ARGS)
 
+.PHONY: vendored
+vendored: ## fetch the newest Swagger UI into gateway/web/static (needs npm)
+	@exec sh gateway/web/static/refresh.sh
+
 .PHONY: clean
 clean: ## remove .venv and what the tools left
 	rm -rf $(VENV) .bench .fuzz build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis

@@ -73,6 +73,7 @@ from gateway.web.queries import QueryResource, TransactionResource
 from gateway.web.readiness import Readiness
 from gateway.web.reporting import Reporting
 from gateway.web.routes import Routes
+from gateway.web.static import StaticResource
 
 LONGEST_WAIT = 3600.0
 LONGEST_WAIT_OF_SYNC = 30.0
@@ -299,6 +300,9 @@ class _Worker:
             turns=Turns(self._waits),
         )
         app.add_route("/openapi.json", typed)
+        app.add_route("/docs", StaticResource("docs.html"))
+        for name in ("docs.js", "docs.css", "swagger-ui-bundle.js", "swagger-ui.css"):
+            app.add_route(f"/docs/{name}", StaticResource(name))
         app.add_route("/queries", described)
         app.add_route("/queries/{name}", described, suffix="one")
 

@@ -19,6 +19,7 @@ OPERATORS: Final = frozenset({ADMIN, MONITOR})
 
 _ALIVE = "/health/live"
 _OPEN = frozenset({"/health", "/health/ready", "/", "/docs"})
+_PAGES = "/docs/"
 """Routes that answer strangers too, with less, or with nothing that is anybody's."""
 _RESTRICTED = ("/admin/", "/metrics")
 _ROLES = {"/admin/": frozenset({ADMIN}), "/metrics": OPERATORS}
@@ -65,7 +66,7 @@ class Authentication:
             caller = self._identify(env)
         except Unauthenticated:
             if "HTTP_AUTHORIZATION" not in env:
-                if path in _OPEN:
+                if path in _OPEN or path.startswith(_PAGES):
                     return ANONYMOUS
             elif self._limits is not None:
                 # After the look at them: good credentials pass however many bad ones came from the same address.

@@ -1,6 +1,5 @@
 """``GET /metrics``: what the node has counted, in Prometheus' text format."""
 
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -34,6 +33,7 @@ from gateway.metrics import (
     Metrics,
 )
 from gateway.pool.pool import Pool
+from gateway.web.accepting import takes_gzip
 from gateway.web.health import membership
 
 COMPRESSION = 4
@@ -43,8 +43,6 @@ _GZIP: Final = 31
 AT_ONCE = 50
 """Values that are written before others have their turn: 3 ms for histograms."""
 _INFO: Final = "_info"
-
-_SOME_WEIGHT = re.compile(r"q=(?:1(?:\.0*)?|0\.0*[1-9]\d*)")
 
 Values = Sequence[tuple[Labels, list[float]]]
 
@@ -63,7 +61,7 @@ class MetricsResource:
         response.set_header("Cache-Control", "no-store")
         response.set_header("Vary", "Accept-Encoding")
         pieces = self._pieces()
-        if _takes_gzip(request.get_header("Accept-Encoding") or ""):
+        if takes_gzip(request.get_header("Accept-Encoding")):
             response.set_header("Content-Encoding", "gzip")
             pieces = _compressed(pieces)
         response.data = b"".join(pieces)
@@ -143,12 +141,3 @@ def _compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         yield compressor.compress(piece)
     yield compressor.flush()
-
-
-def _takes_gzip(accepted: str) -> bool:
-    """Whether a request's Accept-Encoding names gzip, and not with a weight of 0 (RFC 9110 section 12.5.3)."""
-    for part in accepted.lower().split(","):
-        coding, _, weight = part.partition(";")
-        if coding.strip() in ("gzip", "x-gzip"):
-            return not weight or bool(_SOME_WEIGHT.fullmatch(weight.strip()))
-    return False

@@ -7,30 +7,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from gateway.demo.ports import find_port
+from tests.live.browsing import chromium
 from tests.live.gateways import QUERIES, Gateway, serving, wait_until, with_tables
-from tests.test_deploy import find_program
 
 pytestmark = pytest.mark.system
 
 NAME = "page.example"
 """A host whose DNS says 127.0.0.1, the gateway's own address."""
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    # Newer browsers protect loopback addresses themselves; here they are to let everything through.
-    "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
-    f"--host-resolver-rules=MAP {NAME} 127.0.0.1",
-]
 ATTACK = """
 async (base) => {
     const target = base + "/query/enter_silently";
@@ -154,14 +142,8 @@ def node(cluster: Cluster, listed: int, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = find_program("chromium", "on Debian, apt-get install chromium")
-    folder = tmp_path_factory.mktemp("browser")
-    with sync_playwright() as playwright:
-        # Its profile is in a new folder, and so are the files that Chromium itself keeps in the user's.
-        environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS, env=dict(environment))
+    with chromium(tmp_path_factory.mktemp("browser"), f"--host-resolver-rules=MAP {NAME} 127.0.0.1") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
