@@ -25,6 +25,7 @@ from gateway.execution.call import Caller
 from gateway.execution.committing import Committer
 from gateway.execution.concurrency import Concurrency
 from gateway.execution.execution import Execution
+from gateway.execution.joining import sharing
 from gateway.execution.outcomes import Outcomes
 from gateway.execution.plans import Plans
 from gateway.execution.running import Runner
@@ -264,6 +265,7 @@ class _Worker:
         committer = Committer(
             runner=runner, outcomes=outcomes, max_result_bytes=server.max_result_bytes, waits=self._waits
         )
+        share, joins = sharing(server, plans=plans, runner=runner, waits=self._waits, observe=self._observe)
         execution = Execution(
             plans=plans,
             runner=runner,
@@ -272,6 +274,7 @@ class _Worker:
             bulks=Bulks(runner=runner, committer=committer, waits=self._waits),
             max_result_bytes=server.max_result_bytes,
             concurrency=Concurrency(rooms) if rooms else None,
+            share=share,
         )
         calls = Calls(
             catalogue=catalogue,
@@ -281,7 +284,7 @@ class _Worker:
             asking=[name for name, group in self._settings.groups.items() if group.settings],
             limits=self._limits,
         )
-        described = CatalogueResource(catalogue=catalogue, plans=plans, verbose=server.verbose_errors)
+        described = CatalogueResource(catalogue=catalogue, plans=plans, verbose=server.verbose_errors, joins=joins)
         calling: dict[str, Any] = {
             "calls": calls,
             "execution": execution,

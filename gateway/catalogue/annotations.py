@@ -206,6 +206,7 @@ ANNOTATIONS: Final[Mapping[str, Annotation]] = {
     "outcome": Annotation("tracked", _one_of({"tracked": True}), Access.WRITE),
     "retry": Annotation("retry_serialization", _one_of({"serialization": True})),
     "batch": Annotation("batch", _one_of({"on": True, "off": False})),
+    "join": Annotation("join", _one_of({"on": True, "off": False}), Access.READ),
     "coalesce": Annotation("coalesce", _alone, Access.READ),
     "page": Annotation("page", _page),
     "rate": Annotation("rate", _rate),

@@ -134,6 +134,8 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     tracked: bool = False
     retry_serialization: bool = False
     batch: bool | None = None
+    join: bool | None = None
+    """Whether different callers' calls may be answered by one statement; None: where that is proven to be safe."""
     coalesce: bool = False
     page: Page | None = None
     rate: Rate | None = None

@@ -93,6 +93,8 @@ class Signature(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """For a write: what must hold behind it, before it is committed."""
     primary_only: bool = False
     """Whether a standby cannot run it, as for reads of unlogged tables."""
+    varies: bool = False
+    """Whether its result may be another one each time, though no data changes: it calls ``random``, say."""
 
     @property
     def harmless(self) -> bool:

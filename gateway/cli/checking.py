@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from gateway.catalogue.query import Access, Catalogue, Kind
 from gateway.cli.compiled import compile_or_fail, warn
 from gateway.cli.options import config_option
 from gateway.cli.reporting import count, fail
@@ -25,6 +26,7 @@ def check(config: Path | None, offline: bool) -> None:
     for note in catalogue.notes:
         click.echo(note)
     warn(settings, catalogue)
+    _warn_of_single(catalogue)
     looked_at = [count(len(catalogue.queries), "query", "queries")]
     if not offline:
         from gateway.postgres.checking import check as check_on_servers
@@ -39,3 +41,17 @@ def check(config: Path | None, offline: bool) -> None:
             fail(faults)
         looked_at.append(count(len(settings.endpoints), "endpoint", "endpoints"))
     click.secho(f"{', '.join(looked_at)}: no faults", fg="green")
+
+
+def _warn_of_single(catalogue: Catalogue) -> None:
+    """Name the queries whose calls will hardly be answered together with those of other callers."""
+    from gateway.catalogue.selecting import planned_by_arguments
+
+    for query in catalogue.queries.values():
+        if query.access is Access.READ and query.kind is not Kind.EXEC and query.join is None:
+            for what in planned_by_arguments(query.statement):
+                click.echo(
+                    f"{query.file}:{query.line}: {query.name}: calls of different callers will hardly be answered by"
+                    f" one statement, because of {what}",
+                    err=True,
+                )

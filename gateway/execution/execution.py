@@ -20,7 +20,7 @@ from gateway.execution.committing import Committer
 from gateway.execution.concurrency import Concurrency
 from gateway.execution.plans import Plans
 from gateway.execution.results import encode
-from gateway.execution.running import Runner
+from gateway.execution.running import ReadWork, Runner
 from gateway.execution.streaming import Streams
 from gateway.postgres import single
 from gateway.postgres.session import Session
@@ -28,15 +28,15 @@ from gateway.postgres.single import Result
 
 Alone = Callable[[SingleCall], Answer]
 """Runs one call on one connection."""
-Share = Callable[[Alone], Alone]
-"""Stands between binding and checking out: from what runs a call alone it makes what may answer calls together, or
-from memory. It sees plan, literals, caller and freshness of each, and must give each the answer it would have had
-alone."""
+Share = Callable[[Alone, ReadWork[SingleCall, bytes]], Alone]
+"""Stands between binding and checking out: from what runs a call alone, and what runs one that reads on a connection,
+it makes what may answer calls together, or from memory. It sees plan, literals, caller and freshness of each, and must
+give each the answer it would have had alone."""
 RunPlan = Callable[..., Result]
 """``single.run``, or what stands for it in a test."""
 
 
-def unshared(alone: Alone) -> Alone:
+def unshared(alone: Alone, _run: ReadWork[SingleCall, bytes]) -> Alone:
     """Run every call alone."""
     return alone
 
@@ -66,7 +66,7 @@ class Execution:
         self._streams = streams
         self._bulks = bulks
         self._max_result_bytes = max_result_bytes
-        self._answer = share(self._alone)
+        self._answer = share(self._alone, self._run)
 
     def run(self, call: AnyCall) -> Answer:
         """Run the call; raises a GatewayError, with the outcome where it writes."""

@@ -38,12 +38,12 @@ class RetryBudget:
         self._reads = 0
         self._retries = 0
 
-    def note(self, now: float) -> None:
-        """A read has come."""
+    def note(self, now: float, count: int = 1) -> None:
+        """Reads have come."""
         if now >= self._second + 1:
             self._roll(int(now))
         # NOTE: without the lock; that two threads count as one now and then does no harm.
-        self._reads += 1
+        self._reads += count
 
     def spend(self, now: float) -> bool:
         """Whether one read more may be run again; if so, it counts."""

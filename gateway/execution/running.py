@@ -121,6 +121,10 @@ class Runner:
                 raise first from error
             raise
 
+    def note_reads(self, group: str, count: int) -> None:
+        """Count reads that are answered along with another one: a share of all may be run again."""
+        self._budgets[group].note(monotonic(), count)
+
     def _attempt(
         self, group: Leasing, call: C, work: ReadWork[C, T], requested: LeaseRequest = ANY, *, number: int = 1
     ) -> tuple[T, Served]:

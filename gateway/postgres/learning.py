@@ -101,6 +101,7 @@ def _learn(connection: Session, query: Query, book: Book, deadline: float) -> Si
         guard=guard,
         check=check,
         primary_only=proof.unlogged,
+        varies=proof.varies,
     )
 
 

@@ -169,7 +169,7 @@ class LoopGate:
 class LoopWaits:
     """All waits of green threads in this process, for servers and for their turn; the worker sweeps over them.
 
-    Satisfies ``waiting.Waits``.
+    Satisfies ``waiting.Loop``.
     """
 
     def __init__(self) -> None:
@@ -179,6 +179,16 @@ class LoopWaits:
         """PERF: all of them, waited at or not, so that a wait for an answer is not entered anywhere."""
         self.calls: list[Callable[[], None]] = []
         """What is called in every sweep."""
+
+    def after(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call this once, in the loop, after so many seconds."""
+        timer = gevent.get_hub().loop.timer(seconds)
+
+        def due() -> None:
+            timer.close()
+            call()
+
+        timer.start(due)
 
     def on_sweep(self, call: Callable[[], None]) -> bool:
         """Call this too in every sweep."""

@@ -24,11 +24,14 @@ pg_sleep_until pg_table_size pg_total_relation_size random random_normal timeofd
 """
 """Builtin functions that are volatile and do nothing to the session."""
 _BUILTIN = qualified(f"""
-SELECT oid::int8::text, proname::text FROM pg_catalog.pg_proc
+SELECT oid::int8::text, proname::text, (
+       provolatile = 'v' AND proname = ANY (pg_catalog.regexp_split_to_array('{_WITHOUT_EFFECT}', '\\s+'))
+       AND (prolang <> 14 OR prosqlbody IS NOT NULL))::text
+  FROM pg_catalog.pg_proc
  WHERE oid < {FIRST_OF_USERS}
    -- Volatile ones; those that run SQL or another type's input function, which they are given as text; and those in
    -- SQL whose text is resolved when they are called, or in a language that no builtin function has.
-   AND (provolatile = 'v' AND proname <> ALL (pg_catalog.regexp_split_to_array('{_WITHOUT_EFFECT}', '\\s+'))
+   AND (provolatile = 'v'
         OR proname ~ '_to_xml|^pg_input_'
         OR prolang = 14 AND prosqlbody IS NULL
         OR prolang <> ALL ('{{12,13,14}}'))
@@ -140,6 +143,8 @@ class Book:
         """Operators that users have made, and whether all of their functions are builtin."""
         self.builtin: dict[int, str] = {}
         """Names of builtin functions that may do something to the session, or run what somebody else has made."""
+        self.volatile: frozenset[int] = frozenset()
+        """Builtin functions that do nothing of the kind, but give something else each time."""
         self.is_quiet = False
         """Whether our role may keep what a session does out of the server's log."""
         self._known: set[int] = set()
@@ -149,7 +154,9 @@ class Book:
         if not self.builtin:
             if connection.server_version >= _PARAMETER_PRIVILEGES_SINCE:
                 self.is_quiet = connection.ask(_QUIET, deadline)[0][0] == "true"
-            self.builtin = {int(oid or 0): name or "" for oid, name in connection.ask(_BUILTIN, deadline)}
+            found = connection.ask(_BUILTIN, deadline)
+            self.builtin = {int(oid or 0): name or "" for oid, name, is_idle in found if is_idle == "false"}
+            self.volatile = frozenset(int(oid or 0) for oid, _, is_idle in found if is_idle == "true")
         missing = set(oids) - self._known
         if not missing:
             return

@@ -17,6 +17,8 @@ from gateway.postgres.session import Session
 _NUMBER = re.compile(r"(?<![^\s(])\d{5,10}(?![^\s)}])")
 """A number that stands alone in a tree; every OID of an object that users have made is one."""
 _CALLED = re.compile(r":(?:funcid|opfuncid|aggfnoid|winfnoid)\s+(\d+)")
+_SAMPLE = "{TABLESAMPLECLAUSE"
+"""A part of a table that is chosen by chance."""
 _TARGET = re.compile(r":relid\s+(\d+)\s[^{}]*?:rellockmode\s+3\b")
 """A table that is written to: in its entry of the range table, locked as ROW EXCLUSIVE."""
 _COMMAND = re.compile(r":commandType\s+(\d)")
@@ -54,6 +56,8 @@ class Proof(NamedTuple):
     """Numbers of the columns that the statement itself uses of each relation; 0 stands for all."""
     unlogged: bool = False
     """Whether it reads or writes what is not on standbys."""
+    varies: bool = False
+    """Whether its result may be another one each time, though no data changes."""
 
 
 def prove(connection: Session, tree: str, book: Book, deadline: float, *, writes: bool) -> Proof:
@@ -114,6 +118,7 @@ class _Search:
             unproven=unproven,
             columns=_columns(tree),
             unlogged=unlogged,
+            varies=_SAMPLE in tree or not self._book.volatile.isdisjoint(map(int, _CALLED.findall(tree))),
         )
 
     def _look_through(self, tree: str) -> None:

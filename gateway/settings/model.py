@@ -85,6 +85,9 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     retry_budget: Annotated[
         float, Meta(ge=0, le=1, description="reads that may be run again, as a share of the reads of the last 10 s")
     ] = 0.1
+    join: Annotated[bool, Meta(description="false: reads of different callers are never answered by one statement")] = (
+        True
+    )
     head_timeout: Annotated[Duration, Meta(description="in which the head of a request must have come")] = seconds("5s")
     body_timeout: Annotated[
         Duration,

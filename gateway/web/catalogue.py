@@ -1,5 +1,6 @@
 """``/queries`` and ``/queries/{name}``: what can be asked here."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import orjson
 from gateway.catalogue.query import Catalogue, Parameter, Query
 from gateway.catalogue.types import Type
 from gateway.errors import UnknownQuery
+from gateway.execution.judging import Joined
 from gateway.execution.plans import Known, Plans
 
 HIDDEN_FAULT = "the database does not take it: see the gateway's log, or gateway check"
@@ -18,11 +20,12 @@ WAITS = "its types are not known yet: something in the database is waited for, a
 class CatalogueResource:
     """Describes all queries, or one."""
 
-    def __init__(self, *, catalogue: Catalogue, plans: Plans, verbose: bool) -> None:
-        """``verbose``: show the server's words in faults."""
+    def __init__(self, *, catalogue: Catalogue, plans: Plans, verbose: bool, joins: Callable[[Query], Joined]) -> None:
+        """``verbose``: show the server's words in faults. ``joins``: whether a query's calls are joined."""
         self._queries = catalogue.queries
         self._plans = plans
         self._verbose = verbose
+        self._joins = joins
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Describe all queries that the caller may run, by name."""
@@ -46,6 +49,7 @@ class CatalogueResource:
     def _describe(self, query: Query) -> dict[str, Any]:
         known = self._plans.known(query.name)
         signature = known.signature
+        joined = self._joins(query)
         types: tuple[Type | None, ...] = (None,) * len(query.parameters) if signature is None else signature.parameters
         return {
             "name": query.name,
@@ -67,6 +71,8 @@ class CatalogueResource:
             "columns": None
             if signature is None
             else [{"name": column.name, "type": column.type.name} for column in signature.columns],
+            "joined": joined.joins,
+            "not_joined": joined.why or None,
             "harmless": None if signature is None else signature.harmless,
             "learnt": None if known.learnt_at is None else instant(known.learnt_at),
             "fault": known.fault if self._verbose else shown_fault(known),

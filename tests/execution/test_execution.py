@@ -110,7 +110,7 @@ class TestSharing:
     def test_what_stands_before_the_runner_sees_what_runs_for_whom(self) -> None:
         seen: list[SingleCall] = []
 
-        def share(alone: Alone) -> Alone:
+        def share(alone: Alone, _run: Any) -> Alone:
             def noting(call: SingleCall) -> Answer:
                 seen.append(call)
                 return alone(call)
@@ -127,12 +127,12 @@ class TestSharing:
     def test_an_answer_from_memory_needs_no_connection(self) -> None:
         kept = Answer(body=b'{"value":42}')
         scripted = Scripted()
-        assert execution(scripted, lambda _: lambda _: kept).run(single(READ)) is kept
+        assert execution(scripted, lambda *_: lambda _: kept).run(single(READ)) is kept
         assert scripted.ran == []
 
     def test_a_transaction_is_never_shared(self) -> None:
         scripted = Scripted()
-        execution(scripted, lambda _: lambda _: Answer(body=b"another's")).run(transaction(READ))
+        execution(scripted, lambda *_: lambda _: Answer(body=b"another's")).run(transaction(READ))
         assert scripted.ran == ["transaction"]
 
 

@@ -344,6 +344,8 @@ class TestCatalogue:
                 {"name": "b", "type": "text"},
                 {"name": "c", "type": "date"},
             ],
+            "joined": None,
+            "not_joined": "too few have come at the same time to tell by them",
             "harmless": True,
             "fault": None,
         }

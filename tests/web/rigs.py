@@ -9,6 +9,7 @@ import falcon.testing
 
 from gateway.catalogue.query import Catalogue, Query
 from gateway.execution.call import Caller
+from gateway.execution.judging import Joined
 from gateway.execution.plans import Plans
 from gateway.node.reloads import Reloads
 from gateway.node.snapshots import LearningStatus, Snapshots
@@ -87,7 +88,12 @@ class HealthRig:
             longest_wait=30.0,
         )
         learning = LearningAdminResource(learn_now=self.learn_now, plans=self.plans, longest_wait=30.0)
-        described = CatalogueResource(catalogue=catalogue, plans=self.plans, verbose=False)
+        described = CatalogueResource(
+            catalogue=catalogue,
+            plans=self.plans,
+            verbose=False,
+            joins=lambda _: Joined(joins=False, why="this is a test"),
+        )
         document = DocumentResource(
             catalogue=catalogue, plans=self.plans, big_as_text=False, knows_callers=False, turns=lambda: None
         )

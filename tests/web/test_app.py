@@ -187,6 +187,8 @@ def test_the_catalogue_is_told_without_types(client: falcon.testing.TestClient) 
             },
         ],
         "columns": None,
+        "joined": False,
+        "not_joined": "a worker of this kind runs requests in threads",
         "harmless": None,
         "learnt": None,
         "fault": None,
