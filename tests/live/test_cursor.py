@@ -1,8 +1,7 @@
 """Rows from a cursor: for every family of types the values that JSON has, in constant memory and between limits."""
 
-import csv
-import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from math import inf
 from pathlib import Path
@@ -81,19 +80,40 @@ def test_lines_have_the_values_that_json_has(sample: Sample, desk: Desk, oracle:
     assert not any("\n" in line or "\r" in line for line in lines)
     assert [json.loads(line, parse_float=str, parse_int=str) for line in lines] == expected
     written = "\r\n".join(streamed(desk, text, CSV)) + "\r\n"
-    records = list(csv.reader(io.StringIO(written, newline=""), strict=True))
-    assert len(records) == len(expected)
-    for record, row in zip(records, expected, strict=True):
-        types = [sample.type, f"{sample.type}[]"]
-        for cell, type_, value in zip(record, types, row.values(), strict=False):
-            assert reread(oracle, cell, type_) == value
+    types = [sample.type, f"{sample.type}[]"][: len(columns)]
+    assert reread(oracle, written, types) == [list(row.values()) for row in expected]
 
 
-def reread(oracle: psycopg2.extensions.cursor, cell: str, type_: str) -> object:
-    """The JSON value of a cell; an empty one may be NULL or, of some types, the empty text."""
-    oracle.execute(f"SELECT to_json(%s::{type_})::text", (None if cell == "" else cell,))
-    ((text,),) = oracle.fetchall()
-    return None if text is None else json.loads(text, parse_float=str, parse_int=str)
+def records(written: str) -> list[list[str | None]]:
+    """CSV by RFC 4180, in which NULL is not the empty text: Python's own reader cannot tell them apart."""
+    found: list[list[str | None]] = [[]]
+    at = 0
+    while at < len(written):
+        match = _CELL.match(written, at)
+        assert match is not None, written[at : at + 100]
+        quoted, plain, end = match.groups()
+        found[-1].append((plain or None) if quoted is None else quoted.replace('""', '"'))
+        if end == "\r\n":
+            found.append([])
+        at = match.end()
+    assert found.pop() == []
+    return found
+
+
+_CELL = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n)')
+
+
+def reread(oracle: psycopg2.extensions.cursor, written: str, types: Sequence[str]) -> list[list[object]]:
+    """The JSON values of CSV."""
+    values = []
+    for record in records(written):
+        casts = ", ".join(f"to_json(%s::{type_})::text" for type_ in types)
+        oracle.execute(f"SELECT {casts}", record)
+        values += [
+            [None if text is None else json.loads(text, parse_float=str, parse_int=str) for text in row]
+            for row in oracle.fetchall()
+        ]
+    return values
 
 
 def test_what_needs_quotes_has_them_and_null_is_not_the_empty_text(desk: Desk) -> None:
@@ -124,7 +144,7 @@ def test_columns_of_one_name_stay_apart(desk: Desk) -> None:
 
 
 def test_pieces_are_of_about_the_same_length_however_long_the_rows_are(desk: Desk) -> None:
-    text = "SELECT repeat('x', 10 + i / 10) AS x FROM generate_series(1, 100000) AS i"
+    text = "SELECT repeat('x', 10 + i / 50) AS x FROM generate_series(1, 100000) AS i"
     rows, first = opened(desk, text)
     assert len(first) == FIRST
     sizes = [sum(map(len, piece)) for piece in rows.rest(inf)]
