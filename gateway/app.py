@@ -31,7 +31,7 @@ from gateway.execution.plans import Plans
 from gateway.execution.running import Runner
 from gateway.execution.streaming import Streams
 from gateway.execution.transactions import Transactions
-from gateway.metrics import Metrics
+from gateway.metrics import STREAMS, Metrics
 from gateway.node.announcing import Announced
 from gateway.node.board import Board
 from gateway.node.cells import Cells
@@ -266,11 +266,13 @@ class _Worker:
             runner=runner, outcomes=outcomes, max_result_bytes=server.max_result_bytes, waits=self._waits
         )
         share, joins = sharing(server, plans=plans, runner=runner, waits=self._waits, observe=self._observe)
+        streams = Streams(pool=pool, runner=runner, waits=self._waits, most=_streams(self._settings))
+        self._metrics.gauge(STREAMS, streams.running)
         execution = Execution(
             plans=plans,
             runner=runner,
             committer=committer,
-            streams=Streams(pool=pool, runner=runner, waits=self._waits, most=_streams(self._settings)),
+            streams=streams,
             bulks=Bulks(runner=runner, committer=committer, waits=self._waits),
             max_result_bytes=server.max_result_bytes,
             concurrency=Concurrency(rooms) if rooms else None,

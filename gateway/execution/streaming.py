@@ -37,9 +37,9 @@ class Streams:
         self._runner = runner
         self._places = {name: _Places(name, places, waits) for name, places in most.items()}
 
-    def running(self) -> dict[str, int]:
+    def running(self) -> dict[tuple[str, ...], float]:
         """How many streams there are, by group."""
-        return {name: places.taken for name, places in self._places.items()}
+        return {(name,): places.taken for name, places in self._places.items()}
 
     def run(self, call: StreamCall) -> Answer:
         """Begin; the answer has the first rows, and the others as they come. Raises a GatewayError.

@@ -99,6 +99,8 @@ class _Attempt:
         self._origin = session.origin()
         self._touched = 0
         """Rows touched by what does not sum them up by itself."""
+        self._failure: GatewayError | None = None
+        """Why no more records can be read."""
         self._done = 0
         """Records that have been sent."""
 
@@ -144,6 +146,18 @@ class _Attempt:
 
     def go_on(self) -> Done:
         """Send the records as they come, and commit."""
+        while chunk := self._next():
+            self._send(chunk)
+        if self._failure is not None:
+            raise self._failure
+        return self._commit()
+
+    def _next(self) -> list[Sequence[str]]:
+        """The records of the next message; behind the last one none.
+
+        Where a record is none, or no more can be read, that is the failure of all once these are sent: one of them may
+        fail as well, and would be the first then.
+        """
         chunk: list[Sequence[str]] = []
         size = 0
         try:
@@ -151,15 +165,10 @@ class _Attempt:
                 chunk.append(literals)
                 size += sum(map(len, literals))
                 if len(chunk) >= AT_ONCE or size >= MOST_TEXT:
-                    self._send(chunk)
-                    chunk, size = [], 0
-        except GatewayError:
-            if self._session.closed or not chunk:
-                raise
-            self._send(chunk)  # a record that came before may fail, and would be the first then
-            raise
-        self._send(chunk)
-        return self._commit()
+                    break
+        except GatewayError as error:
+            self._failure = error
+        return chunk
 
     def _limits(self) -> list[str]:
         """A message gives up by itself a little before its deadline, so that its end is known."""
@@ -176,8 +185,6 @@ class _Attempt:
 
     def _send(self, chunk: Sequence[Sequence[str]]) -> None:
         """Send records in one message; raises a GatewayError, with the record to blame."""
-        if not chunk:
-            return
         session = self._session
         try:
             if self._plan is not self._bulk.summing:

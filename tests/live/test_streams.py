@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from backports import zstd
 
 from gateway.demo.cluster import Cluster
 from tests.live.gateways import Gateway, problem, serving_queries, wait_until
@@ -52,7 +53,7 @@ UPDATE customers SET name = :name WHERE id = :id;
 -- name: picture(kind)$
 -- @media image/png
 SELECT CASE :kind::text WHEN 'small' THEN decode('89504e47000d0a1a0a00ff', 'hex')
-                        WHEN 'large' THEN decode(repeat('00ff', 500500), 'hex') END;
+                        WHEN 'large' THEN decode(repeat('00ff', 600000), 'hex') END;
 
 -- name: page(id)$
 -- @media text/html
@@ -170,14 +171,16 @@ class TestCompression:
             plain = node.run(query, headers | {"Accept-Encoding": "identity"}, **ARGUMENTS[query])
             answer = node.run(query, headers | {"Accept-Encoding": coding}, **ARGUMENTS[query])
             assert (answer.headers["Content-Encoding"], answer.headers["Vary"]) == (coding, "Accept-Encoding")
-            assert answer.content == plain.content  # read back by the client
+            # httpx reads gzip by itself.
+            content = zstd.decompress(answer.content) if coding == "zstd" else answer.content
+            assert content == plain.content
             assert answer.num_bytes_downloaded < plain.num_bytes_downloaded / 3
 
     def test_a_compressed_stream_that_breaks_off_has_the_problem_and_no_end(self, node: Gateway) -> None:
         request = asking("breaks?at=50000").replace(b"\r\n\r\n", b"\r\nAccept-Encoding: gzip\r\n\r\n")
         with wire(node) as client:
             head, _, body = client.send(request).rest().partition(b"\r\n\r\n")
-        assert b"Content-Encoding: gzip" in head
+        assert b"content-encoding: gzip" in head.lower()
         pieces = []
         while body:
             size, _, body = body.partition(b"\r\n")
@@ -270,9 +273,10 @@ class TestPool:
         wait_until(lambda: leased(node) == 0, "no stream is left")
         with wire(node) as first, wire(node) as second:
             for client in (first, second):
-                client.send(asking("paced?n=200&pause=0.01"))
+                client.send(asking("paced?n=300&pause=0.01"))
             for client in (first, second):
                 client.sock.recv(100)
+            wait_until(lambda: 'gateway_streams{group="read"} 2.0' in node.client.get("/metrics").text, "they are counted")
             told = problem(node.run("numbers", NDJSON | {"Prefer": "wait=0.2"}, n=1), 503, "pool_timeout")
             assert told["detail"] == "group read: 2 streams are under way, and no more may be at a time"
             assert node.run("numbers", n=1).status_code == 200
@@ -282,7 +286,7 @@ class TestPool:
         wait_until(lambda: leased(node) == 0, "no stream is left")
         with wire(node) as first, wire(node) as second:
             for client in (first, second):
-                client.send(asking("paced?n=200&pause=0.01"))
+                client.send(asking("paced?n=300&pause=0.01"))
             for client in (first, second):
                 client.sock.recv(100)
             with wire(node) as third:
