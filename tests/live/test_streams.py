@@ -276,7 +276,9 @@ class TestPool:
                 client.send(asking("paced?n=300&pause=0.01"))
             for client in (first, second):
                 client.sock.recv(100)
-            wait_until(lambda: 'gateway_streams{group="read"} 2.0' in node.client.get("/metrics").text, "they are counted")
+            wait_until(
+                lambda: 'gateway_streams{group="read"} 2.0' in node.client.get("/metrics").text, "they are counted"
+            )
             told = problem(node.run("numbers", NDJSON | {"Prefer": "wait=0.2"}, n=1), 503, "pool_timeout")
             assert told["detail"] == "group read: 2 streams are under way, and no more may be at a time"
             assert node.run("numbers", n=1).status_code == 200
