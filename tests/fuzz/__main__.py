@@ -21,7 +21,15 @@ import click
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from tests.fuzz.fuzzing import Finding, Found, fuzz
-from tests.fuzz.running import LOGGED, attacked, forms, send_bodies, send_heads
+from tests.fuzz.running import (
+    LOGGED,
+    attacked,
+    refuse_new_words,
+    send_bodies,
+    send_examples,
+    send_heads,
+    words_run,
+)
 from tests.fuzz.targets import TARGETS
 
 FOLDER = Path(".fuzz")
@@ -77,12 +85,15 @@ def _run(seed: int, scale: float) -> int:
         shop.load(cluster)
         try:
             with attacked(cluster, Path(folder)) as node:
-                for seeded, count in ((0, int(LOOKED_AT * scale)), (seed, int(COUNT * scale))):
-                    began = time.monotonic()
-                    _tell("bodies sent", send_bodies(node, seeded, count), time.monotonic() - began)
-                    click.echo(f"  forms of statements at the server: {len(forms(cluster))}")
-                    cluster.primary.configure({"log_statement": "none"})
-                    cluster.primary.reload()
+                send_examples(node)
+                known = words_run(cluster)
+                began = time.monotonic()
+                _tell("bodies sent", send_bodies(node, seed, int(LOOKED_AT * scale)), time.monotonic() - began)
+                refuse_new_words(cluster, known)
+                cluster.primary.configure({"log_statement": "none"})
+                cluster.primary.reload()
+                began = time.monotonic()
+                _tell("bodies sent", send_bodies(node, seed + 1, int(COUNT * scale)), time.monotonic() - began)
                 began = time.monotonic()
                 _tell("heads sent", send_heads(node, seed, int(COUNT * scale)), time.monotonic() - began)
         except Finding as finding:

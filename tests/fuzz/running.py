@@ -135,22 +135,30 @@ def send_heads(node: Gateway, seed: int, count: int) -> Counter[str]:
     return _side_by_side(send, count)
 
 
-def forms(cluster: Cluster) -> set[str]:
-    """What the server was asked to run, without what stands in strings."""
-    found = set()
+def send_examples(node: Gateway) -> None:
+    """Send what the inputs are made of, unchanged."""
+    with node.connect() as wire, wire.makefile("rb") as answers:
+        for path, examples in _PATHS.items():
+            for body in examples:
+                wire.sendall(_posted(path, body))
+                _read(answers)
+
+
+def refuse_new_words(cluster: Cluster, known: set[str]) -> None:
+    """Raise Finding, if the server was asked to run anything with words that are not among these."""
+    if new := words_run(cluster) - known:
+        raise Finding(f"the server was asked to run {sorted(new)[:50]}")
+
+
+def words_run(cluster: Cluster) -> set[str]:
+    """All that the server was asked to run until now, as words of SQL, without what stands in strings."""
+    found: set[str] = set()
     for file in (cluster.primary.data / LOGGED["log_directory"]).glob("*.json"):
         for line in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
             message = json.loads(line).get("message", "")
             if message.startswith("statement: "):
-                found.add(_form(message.removeprefix("statement: ")))
+                found |= {token.text for token in tokens(message.removeprefix("statement: ")) if token.kind != "SCONST"}
     return found
-
-
-def _form(statement: str) -> str:
-    """A statement as tokens, in which a string is any other and so is NULL."""
-    return " ".join(
-        "?" if token.kind == "SCONST" or token.text.upper() == "NULL" else token.text for token in tokens(statement)
-    )
 
 
 def _side_by_side(send: Callable[[int, int], Counter[str]], count: int) -> Counter[str]:

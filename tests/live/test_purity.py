@@ -31,10 +31,40 @@ INSERT INTO strict VALUES (1, 'hidden-word');
 CREATE FUNCTION act(command text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE command; RETURN 1; END $$;
 CREATE FUNCTION peek(command text) RETURNS text LANGUAGE plpgsql AS $$
     DECLARE found text; BEGIN EXECUTE command INTO found; RETURN found; END $$;
+CREATE FUNCTION leave() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    PERFORM set_config('app.owner', 'alice', false), set_config('TimeZone', 'Asia/Tokyo', false), pg_advisory_lock(77);
+    RETURN 1;
+END $$;
+CREATE TABLE left_by_column (id int);
+INSERT INTO left_by_column VALUES (1);
+CREATE FUNCTION left_over(left_by_column) RETURNS int LANGUAGE sql IMMUTABLE RETURN leave();
+CREATE DOMAIN left_by_domain AS text CHECK (leave() = 1);
+CREATE FUNCTION leaves(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN leave() = 1;
+CREATE OPERATOR === (LEFTARG = text, RIGHTARG = text, FUNCTION = leaves);
+CREATE TABLE left_by_default (id int DEFAULT leave(), word text);
+CREATE TABLE left_by_trigger (word text);
+CREATE FUNCTION leaving() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM leave(); RETURN NULL; END $$;
+CREATE TRIGGER leaving AFTER INSERT ON left_by_trigger FOR EACH ROW EXECUTE FUNCTION leaving();
+CREATE TABLE parents (word text PRIMARY KEY);
+CREATE TABLE children (word text REFERENCES parents ON DELETE CASCADE);
+CREATE TRIGGER leaving AFTER DELETE ON children FOR EACH ROW EXECUTE FUNCTION leaving();
+INSERT INTO parents VALUES ('here');
+INSERT INTO children VALUES ('here');
+CREATE TABLE tamed (word text);
 {DDL}
 GRANT ALL ON ALL TABLES IN SCHEMA public TO pure;
 GRANT CREATE, TEMP ON DATABASE live_purity TO pure;
 """
+WAYS = {
+    "attribute": "SELECT t.left_over FROM left_by_column t WHERE :word <> ''",
+    "domain": "SELECT :word::left_by_domain",
+    "operator": "SELECT :word::text === 'x'",
+    "default": "INSERT INTO left_by_default (word) VALUES (:word) RETURNING word",
+    "trigger": "INSERT INTO left_by_trigger VALUES (:word) RETURNING word",
+    "cascade": "DELETE FROM parents WHERE word = :word RETURNING word",
+    "later": "INSERT INTO tamed VALUES (:word) RETURNING word",
+}
+"""Statements that leave something by what they cause, and not by what is written in them."""
 QUERIES = """
 -- name: act(command)$
 -- @access write
@@ -69,19 +99,31 @@ SELECT owner, secret FROM secrets;
 -- @param word text
 INSERT INTO diary (word) VALUES (:word) RETURNING word, current_setting('app.owner') AS owner;
 """
+QUERIES += "".join(
+    f"-- name: {name}_{group}(word)$\n-- @access write\n-- @group {group}\n-- @param word text\n{statement};\n"
+    for name, statement in WAYS.items()
+    for group in ("write", "beside")
+)
 CLAIMS = "SELECT current_setting('app.owner', true) || current_setting('request.jwt.claims', true)"
 
 
 class People:
     """A node, and two callers and a stranger who ask it."""
 
-    def __init__(self, node: Gateway, shown: dict[str, str]) -> None:
+    def __init__(self, node: Gateway, shown: dict[str, str], dsn: str) -> None:
         self.node = node
+        self._dsn = dsn
         self._shown = shown
 
     def ask(self, who: str, query: str, headers: dict[str, str] | None = None, **arguments: Any) -> httpx.Response:
         given = {"Authorization": f"Bearer {self._shown[who]}"} if who else {}
         return self.node.run(query, {**given, **(headers or {})}, **arguments)
+
+    def migrate(self, sql: str) -> None:
+        """Change the database, and have every worker know of it."""
+        with plain(self._dsn) as cursor:
+            cursor.execute(sql)
+        assert self.node.operator.post("/admin/learn?wait=30s").status_code == 200
 
     def secrets(self, who: str, query: str = "secrets") -> list[str]:
         return [row["owner"] for row in self.ask(who, query).json()["rows"]]
@@ -114,7 +156,7 @@ def people(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         try:
             endpoints = {"primary": dsn.replace("user=postgres", "user=pure")}
             with serving(cluster, folder, settings, endpoints=endpoints, paths=[folder / "queries.sql"]) as node:
-                yield People(node, shown)
+                yield People(node, shown, dsn)
         finally:
             cursor.execute("DROP OWNED BY pure; DROP ROLE pure")
 
@@ -157,6 +199,31 @@ def test_who_somebody_is_cannot_be_left_for_others(command: str, people: People)
     assert "alice" not in said
     assert people.look("", CLAIMS) == "{}"
     people.ask("alice", "act", command="ALTER ROLE pure RESET ALL; ALTER ROLE pure IN DATABASE live_purity RESET ALL")
+
+
+LEFT = (
+    "SELECT coalesce(current_setting('app.owner', true), '') || current_setting('TimeZone')"
+    " || (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())"
+)
+
+
+@pytest.mark.parametrize("group", ["write", "beside"])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_statement_leaves_by_what_it_causes_is_gone_for_the_next(way: str, group: str, people: People) -> None:
+    look = "look" if group == "write" else "look_beside"
+    before = people.look("bob", LEFT, look)
+    if way == "later":
+        people.migrate("CREATE TRIGGER leaving AFTER INSERT ON tamed FOR EACH ROW EXECUTE FUNCTION leaving()")
+    if way == "cascade":
+        people.migrate(
+            "INSERT INTO parents VALUES ('here') ON CONFLICT DO NOTHING; INSERT INTO children VALUES ('here')"
+        )
+    assert people.ask("alice", f"{way}_{group}", word="here").status_code == 200
+    assert people.look("bob", LEFT, look) == before
+    assert people.secrets("bob") == ["bob"]
+    assert people.secrets("") == []
+    if way == "later":
+        people.migrate("DROP TRIGGER leaving ON tamed")
 
 
 def test_a_group_that_is_not_told_of_callers_has_nothing_of_any(people: People) -> None:
