@@ -66,7 +66,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     """The consistency token of what was committed, where one was taken."""
 
 
-class Quota(msgspec.Struct, frozen=True, kw_only=True):
+class Quota(msgspec.Struct, frozen=True, gc=False):
     """Where a caller stands with one limit on how often it may call."""
 
     name: str

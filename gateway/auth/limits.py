@@ -32,8 +32,7 @@ class _Policy:
 
     def quota(self, level: int) -> Quota:
         """Where somebody stands whose bucket will be full after so many nanoseconds."""
-        left = (self.depth - level) // self.cost
-        return Quota(name=self.name, burst=self.burst, window=self.window, left=left, rest=-(-level // _SECOND))
+        return Quota(self.name, self.burst, self.window, (self.depth - level) // self.cost, -(-level // _SECOND))
 
 
 class _Charge(NamedTuple):

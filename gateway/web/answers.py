@@ -37,5 +37,11 @@ def write_served(response: falcon.Response, served: Served) -> None:
 
 def write_quotas(response: falcon.Response, quotas: Sequence[Quota]) -> None:
     """Tell where the caller stands with its limits, as draft-ietf-httpapi-ratelimit-headers has it."""
-    response.set_header("RateLimit-Policy", ", ".join([f'"{one.name}";q={one.burst};w={one.window}' for one in quotas]))
-    response.set_header("RateLimit", ", ".join([f'"{one.name}";r={one.left};t={one.rest}' for one in quotas]))
+    first, *others = quotas
+    policies = f'"{first.name}";q={first.burst};w={first.window}'
+    left = f'"{first.name}";r={first.left};t={first.rest}'
+    for one in others:  # PERF: a list and a join for the one that nearly everybody has take twice as long
+        policies += f', "{one.name}";q={one.burst};w={one.window}'
+        left += f', "{one.name}";r={one.left};t={one.rest}'
+    response.set_header("RateLimit-Policy", policies)
+    response.set_header("RateLimit", left)

@@ -25,7 +25,7 @@ _REQUEST_HEADERS = (
 )
 _RESPONSE_HEADERS = (
     "Gateway-Attempts, Gateway-Consistency-Token, Gateway-Endpoint, Gateway-Lag-Ms, Idempotency-Replayed, "
-    "Preference-Applied, Retry-After, Server-Timing, WWW-Authenticate, X-Request-Id"
+    "Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, Server-Timing, WWW-Authenticate, X-Request-Id"
 )
 _MAX_AGE = "600"
 """Seconds for which a browser may remember the answer to a preflight request."""
