@@ -110,7 +110,7 @@ class Cells:
         self._key = bytes(memory[_KEY])
 
     def bucket(self, name: str) -> Bucket:
-        """Return the bucket of this name. PERF: to be kept, as finding it takes ten times as long as using it."""
+        """Return the bucket of this name."""
         digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, key=self._key).digest()
         return Bucket(self._words, int.from_bytes(digest, "little") >> 1 or 1, self._clock)
 

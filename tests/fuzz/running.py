@@ -64,6 +64,7 @@ _PATHS = {
 }
 _THREADS = 4
 _PIPELINED = 20
+_CONSTANTS = frozenset({"SCONST", "ICONST", "FCONST"})
 _NOT_HERE = frozenset({501, 505})
 """What a head is answered with that asks for what HTTP has and this server has not."""
 
@@ -151,13 +152,15 @@ def refuse_new_words(cluster: Cluster, known: set[str]) -> None:
 
 
 def words_run(cluster: Cluster) -> set[str]:
-    """All that the server was asked to run until now, as words of SQL, without what stands in strings."""
+    """All that the server was asked to run until now, as words of SQL, without strings, and numbers such as pids."""
     found: set[str] = set()
     for file in (cluster.primary.data / LOGGED["log_directory"]).glob("*.json"):
         for line in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
             message = json.loads(line).get("message", "")
             if message.startswith("statement: "):
-                found |= {token.text for token in tokens(message.removeprefix("statement: ")) if token.kind != "SCONST"}
+                found |= {
+                    token.text for token in tokens(message.removeprefix("statement: ")) if token.kind not in _CONSTANTS
+                }
     return found
 
 
