@@ -167,16 +167,17 @@ class TestWhole:
 class TestCompression:
     @pytest.mark.parametrize("coding", ["gzip", "zstd"])
     def test_streams_and_long_answers_are_compressed_for_who_takes_it(self, node: Gateway, coding: str) -> None:
-        client = httpx.Client(base_url=node.url, trust_env=False)
-        for query, headers in (("numbers", NDJSON), ("customers", {})):
-            asked: dict[str, Any] = {"url": f"/query/{query}", "json": ARGUMENTS[query]}
-            plain = client.post(headers=headers | {"Accept-Encoding": "identity"}, **asked)
-            answer = client.post(headers=headers | {"Accept-Encoding": coding}, **asked)
-            assert (answer.headers["Content-Encoding"], answer.headers["Vary"]) == (coding, "Accept-Encoding")
-            # httpx reads gzip by itself.
-            content = zstd.decompress(answer.content) if coding == "zstd" else answer.content
-            assert content == plain.content
-            assert answer.num_bytes_downloaded < plain.num_bytes_downloaded / 3
+        asked: dict[str, Any]
+        with httpx.Client(base_url=node.url, trust_env=False) as client:
+            for query, headers in (("numbers", NDJSON), ("customers", {})):
+                asked = {"url": f"/query/{query}", "json": ARGUMENTS[query]}
+                plain = client.post(headers=headers | {"Accept-Encoding": "identity"}, **asked)
+                answer = client.post(headers=headers | {"Accept-Encoding": coding}, **asked)
+                assert (answer.headers["Content-Encoding"], answer.headers["Vary"]) == (coding, "Accept-Encoding")
+                # httpx reads gzip by itself.
+                content = zstd.decompress(answer.content) if coding == "zstd" else answer.content
+                assert content == plain.content
+                assert answer.num_bytes_downloaded < plain.num_bytes_downloaded / 3
 
     def test_a_compressed_stream_that_breaks_off_has_the_problem_and_no_end(self, node: Gateway) -> None:
         request = asking("breaks?at=50000").replace(b"\r\n\r\n", b"\r\nAccept-Encoding: gzip\r\n\r\n")
