@@ -143,6 +143,7 @@ def site(request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pyt
             "jwks_url": url,
             "allow_anonymous": True,
             "database_roles": ["tenant"],
+            "failure_rate": "10000/s",
         }
         settings = {"auth": auth, **SETTINGS, "server": {"workers": 2, "worker": request.param}}
         running = stack.enter_context(serving(cluster, folder, settings, paths=[folder / "queries"]))

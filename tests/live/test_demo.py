@@ -58,10 +58,10 @@ def paste(command: str) -> httpx.Response:
     words = shlex.split(command)
     assert words[:2] == ["curl", "-s"]
     (url,) = (word for word in words if word.startswith("http://"))
+    headers = dict(words[place + 1].split(": ") for place, word in enumerate(words) if word == "-H")
     if "-d" not in words:
-        return httpx.get(url)
-    name, value = words[words.index("-H") + 1].split(": ")
-    return httpx.post(url, content=words[words.index("-d") + 1], headers={name: value})
+        return httpx.get(url, headers=headers)
+    return httpx.post(url, content=words[words.index("-d") + 1], headers=headers)
 
 
 def folder_of(said: str) -> Path:
@@ -89,6 +89,24 @@ def test_its_lines_work_when_pasted_and_nothing_is_left_after_ctrl_c() -> None:
             assert demo.wait(10) == 0
             assert trace.living(0) == []
             assert not any(folder.exists() for folder in (folder_of(said), *trace.directories))
+
+
+def test_with_keys_its_lines_work_for_who_has_them() -> None:
+    with started([*COMMAND, "--auth", "--replicas", "0"]) as demo:
+        said = read_until(demo, LAST_LINE)
+        answers = [paste(line.strip()) for line in said.splitlines() if line.startswith("  curl")]
+        answers += [paste(line.partition(": ")[2]) for line in said.splitlines() if re.match(r"(All|How) .*curl", line)]
+        assert [answer.status_code for answer in answers] == [200] * 6, [answer.text for answer in answers]
+        assert answers[-1].json()["authentication"] == {"keys": {"count": 3, "fault": None}}
+        keys = dict(re.findall(r"^  (\w+) +(gwk_\w+)", said, re.MULTILINE))
+        assert keys.keys() == {"sales", "clerk", "operator"}
+        served = re.search(r"Serving (\S+)", said)
+        assert served is not None
+        ask = f"{served[1]}/query/orders_of_customer?customer_id=7"
+        assert httpx.get(ask).status_code == 401
+        assert httpx.get(ask, headers={"Authorization": f"Bearer {keys['clerk']}"}).status_code == 403
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(10) == 0
 
 
 def test_nothing_is_left_after_sigkill() -> None:
