@@ -87,10 +87,9 @@ class Authentication:
                 return self._identities.of_names(forwarded_names(forwarded))
             certificate = _certificate_of(env)
             return self._identities.of_names(names_in(certificate)) if certificate else self._identities.of_strangers
-        scheme, _, credentials = authorization.partition(" ")
-        if scheme.lower() != "bearer":
+        if authorization[:7] != "Bearer " and authorization[:7].lower() != "bearer ":
             raise Unauthenticated
-        return self._identities.of_bearer(credentials.strip(" "))
+        return self._identities.of_bearer(authorization[7:].strip(" "))
 
 
 def _certificate_of(env: dict[str, Any]) -> Mapping[str, Any] | None:
