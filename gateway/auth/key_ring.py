@@ -70,8 +70,8 @@ class KeyRing:
         is_right = hmac.compare_digest(digest_of(key), _NO_DIGEST if held is None else held.digest)
         if held is None or not is_right or self._clock() >= held.expires:
             raise Unauthenticated
-        # NOTE: into the dictionary that was there before the key was looked for. Where the file has changed meanwhile, in
-        # another thread, that is not the one in force any more.
+        # NOTE: into the dictionary that was there before the key was looked for. Where another thread has taken over a
+        # changed file meanwhile, that one is not in force any more.
         good[key] = held
         return held.caller
 

@@ -26,7 +26,7 @@ UNLIMITED = rate("1000000/s")
 
 
 class Site:
-    def __init__(self, folder: Path, **auth: Any) -> None:
+    def __init__(self, folder: Path, server: ServerSettings | None = None, **auth: Any) -> None:
         self.keys = {}
         text = ""
         for name, roles in ROLES.items():
@@ -39,7 +39,7 @@ class Site:
             name: GroupSettings(endpoints=("one",), **GroupSettings.defaults_of(name)) for name in ("read", "write")
         }
         settings = Settings(
-            server=ServerSettings(workers=1),
+            server=server or ServerSettings(workers=1),
             endpoints={"one": EndpointSettings(dsn="host=127.0.0.1 port=1 dbname=none user=none")},
             groups=groups,
             auth=AuthSettings(
@@ -159,6 +159,19 @@ def test_a_step_of_another_role_is_refused_with_its_place(site: Site) -> None:
 def test_over_the_operators_listener_nobody_is_asked(site: Site) -> None:
     answer = site.client.simulate_get("/health", extras={"gateway.admin": True})
     assert (answer.status_code, "groups" in answer.json) == (200, True)
+
+
+def test_over_an_operators_listener_that_others_can_reach_the_role_is_asked_for(tmp_path: Path) -> None:
+    site = Site(tmp_path, server=ServerSettings(workers=1, admin_bind="0.0.0.0:9000"))
+    try:
+        answers = [
+            site.ask("POST", "/admin/endpoints/one/resume", who, extras={"gateway.admin": True}).status_code
+            for who in WHO
+        ]
+        assert answers == [401, 403, 403, 403, 200]
+        assert site.ask("GET", "/health", extras={"gateway.admin": True}).json.keys() == {"status"}
+    finally:
+        site.app.close()
 
 
 def test_with_authentication_any_host_is_served(site: Site) -> None:
