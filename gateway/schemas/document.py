@@ -119,7 +119,7 @@ def _operation(
         "tags": [query.name.rpartition(".")[0] or "queries"],
         "summary": query.description.partition("\n")[0] or query.name,
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in headers],
-        "requestBody": {"required": bool(query.parameters), "content": {_JSON: content}},
+        "requestBody": {"required": any(each.bound is None for each in query.parameters), "content": {_JSON: content}},
         "responses": {
             "200": {"description": "What it answered.", "content": {_JSON: {"schema": reference(shapes.result)}}},
             "default": {"$ref": "#/components/responses/Problem"},

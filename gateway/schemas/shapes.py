@@ -31,7 +31,7 @@ def arguments_of(query: Query, signature: Signature, components: Components, *, 
     A parameter with a default has no ``default`` in its schema, as code generators would then take it for one that has
     to be given.
     """
-    declared = list(zip(query.parameters, signature.parameters, strict=True))
+    declared = _declared(query, signature)
     schema: Schema = {
         "type": "object",
         "properties": {
@@ -42,6 +42,12 @@ def arguments_of(query: Query, signature: Signature, components: Components, *, 
     }
     required = [parameter.name for parameter, _ in declared if parameter.default is None]
     return schema | ({"required": required} if required else {})
+
+
+def _declared(query: Query, signature: Signature) -> list[tuple[Parameter, Type]]:
+    """The parameters that arguments are for, with their types: not those that are bound to the caller."""
+    both = zip(query.parameters, signature.parameters, strict=True)
+    return [(parameter, type_) for parameter, type_ in both if parameter.bound is None]
 
 
 def _argument(query: Query, parameter: Parameter, type_: Type, components: Components, *, big_as_text: bool) -> Schema:
@@ -101,7 +107,7 @@ def _row(query: Query, signature: Signature, components: Components, *, big_as_t
 def example_of(query: Query, signature: Signature, *, big_as_text: bool) -> dict[str, Any] | None:
     """Return arguments that the gateway takes; None where a value that is right cannot be made up."""
     example: dict[str, Any] = {}
-    for parameter, type_ in zip(query.parameters, signature.parameters, strict=True):
+    for parameter, type_ in _declared(query, signature):
         if parameter.default is not None:
             example[parameter.name] = json.loads(parameter.default)
             continue

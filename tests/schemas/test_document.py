@@ -134,6 +134,16 @@ def test_objects_and_choices_have_names_so_that_code_that_is_generated_has_them_
     ]  # fmt: skip
 
 
+def test_a_parameter_that_is_bound_to_the_caller_is_no_argument() -> None:
+    asked = query("q", Parameter("tenant", bound="claim:tenant_id"), Parameter("a"))
+    alone = query("r", Parameter("tenant", bound="claim:tenant_id"))
+    whole = made((asked, signature(kind_of("uuid"), kind_of("integer"))), (alone, signature(kind_of("uuid"))))
+    assert "tenant" not in json.dumps(whole)
+    bodies = [path["post"]["requestBody"] for path in whole["paths"].values()]
+    assert [body["required"] for body in bodies] == [True, False]
+    assert bodies[1]["content"]["application/json"]["example"] == {}
+
+
 def test_a_parameter_with_a_default_is_not_required_and_may_be_null() -> None:
     asked = query("q", Parameter("a"), Parameter("b", default="7", description="how many"))
     whole = made((asked, signature(kind_of("integer"), kind_of("integer"))))
