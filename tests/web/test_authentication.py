@@ -80,6 +80,10 @@ ROUTES = {
     ("POST", "/admin/learn?wait=1ms"): (401, 403, 403, 403, 504),
     ("POST", "/admin/endpoints/one/resume"): (401, 403, 403, 403, 200),
     ("GET", "/admin/nothing"): (401, 403, 403, 403, 404),
+    ("GET", "/docs"): (200, 200, 200, 200, 200),
+    ("GET", "/docs/docs.js"): (200, 200, 200, 200, 200),
+    ("GET", "/docs/nothing"): (404, 404, 404, 404, 404),
+    ("GET", "/metrics"): (401, 403, 403, 200, 200),
     ("GET", "/nothing"): (401, 404, 404, 404, 404),
     ("OPTIONS", "/queries"): (401, 200, 200, 200, 200),
 }
