@@ -9,6 +9,7 @@ from tests.chaos.scenarios import (
     dying,
     failover,
     health,
+    joining,
     lagging,
     migrating,
     reloading,
@@ -28,6 +29,7 @@ SCENARIOS = (
         "frozen", "replica-black-holed", "replica's network drops everything", dying.replica_black_holed, in_short=False
     ),
     Scenario("sessions", "backends-terminated", "every pooled backend terminated at once", dying.backends_terminated),
+    Scenario("sessions", "joined-reads", "callers answered together while servers end", joining.joined),
     Scenario("down", "replicas-down", "all replicas down", dying.replicas_down),
     Scenario("down", "everything-down", "everything down, then the primary comes back", dying.everything_down),
     Scenario("down", "only-server-restarted", "the only server restarted", dying.only_server_restarted, in_short=False),
