@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Protocol
 
 import falcon
@@ -19,7 +20,7 @@ from gateway.auth.limits import Limits
 from gateway.auth.proxies import Proxies
 from gateway.catalogue.query import Catalogue
 from gateway.errors import FaultsFound
-from gateway.events import Event, NodeNotShared, Observer
+from gateway.events import Event, LogLevelChanged, NodeNotShared, Observer
 from gateway.execution.bulking import Bulks
 from gateway.execution.call import Caller
 from gateway.execution.committing import Committer
@@ -51,7 +52,9 @@ from gateway.pool.backoff import ConnectBackoffs
 from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
+from gateway.postgres.cancelling import cancel
 from gateway.postgres.driver import Driver, addresses
+from gateway.postgres.dsn import APPLICATION
 from gateway.postgres.passwords import Passwords
 from gateway.postgres.resolving import Resolver
 from gateway.postgres.session import Session
@@ -64,27 +67,29 @@ from gateway.web.browsers import Browsers
 from gateway.web.calls import Calls
 from gateway.web.catalogue import CatalogueResource
 from gateway.web.compression import Compression
+from gateway.web.deprecations import Deprecations
 from gateway.web.document import DocumentResource
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource, membership
-from gateway.web.metrics import MetricsResource, add_states
 from gateway.web.middleware import RequestIdentity
+from gateway.web.operations import BEAT, Operations
 from gateway.web.outcomes import OutcomeResource
 from gateway.web.queries import QueryResource, TransactionResource
 from gateway.web.readiness import Readiness
-from gateway.web.reporting import Reporting
 from gateway.web.routes import Routes
 from gateway.web.static import StaticResource
 
+LONGEST_HOST = 32
+"""Characters of the machine's name in ``application_name``, of which PostgreSQL keeps 63 bytes."""
 LONGEST_WAIT = 3600.0
 LONGEST_WAIT_OF_SYNC = 30.0
 """Seconds an operator's request may wait for what it asked for; a sync worker shows no other sign of life meanwhile."""
-BEAT = 0.05
-"""Seconds between two turns of what a worker does for the node."""
 
 
 def log_event(event: Event) -> None:
     """Write an event to the log."""
+    if isinstance(event, LogLevelChanged):
+        logging.getLogger("gateway").setLevel(event.to.upper())
     logging.getLogger("gateway").log(event.level, "%s", event, exc_info=getattr(event, "error", None))
 
 
@@ -151,8 +156,9 @@ class _Worker:
         self._activities: list[_Activity] = []
         """What runs beside requests."""
         self._waits = waits
-        self._metrics = Metrics()
-        self._observe = observe = _all_of(self._metrics.observe, observe)
+        self._metrics = metrics = Metrics()
+        self._observe = observe = _all_of(metrics.observe, observe)
+        self._metering = Metering(metrics, directory=directory, beat=BEAT, observe=observe)
         self._settings = settings
         self._catalogue = catalogue
         self._directory = directory
@@ -201,14 +207,16 @@ class _Worker:
             observe=observe,
         )
 
-        self._metering = Metering(self._metrics, directory=directory, beat=BEAT, observe=observe)
-        add_states(self._metrics, pool=self._pool, catalogue=catalogue)
-        self._reporting = Reporting(
-            metrics=self._metrics,
+        self._operations = Operations(
+            metrics,
+            self._metering,
+            settings=settings,
+            directory=directory,
             catalogue=catalogue,
             plans=self._plans,
-            settings=settings.log,
+            pool=self._pool,
             observe=observe,
+            waits=waits,
         )
 
     def _request_identity(self) -> RequestIdentity:
@@ -243,9 +251,8 @@ class _Worker:
         router = Routes(knows_callers=self._settings.auth.is_on)
         app = GatewayApp(close=self.close, observe=self._observe, middleware=[self._identity], router=router)
         app.req_options.strip_url_path_trailing_slash = False
-        failures = Failures(
-            verbose=self._settings.server.verbose_errors, observe=self._observe, failed=self._reporting.failed
-        )
+        verbose, failed = self._settings.server.verbose_errors, self._operations.reporting.failed
+        failures = Failures(verbose=verbose, observe=self._observe, failed=failed)
         failures.register(app)
         self._serve_queries(app, failures)
         self._serve_operators(app)
@@ -290,8 +297,9 @@ class _Worker:
         calling: dict[str, Any] = {
             "calls": calls,
             "execution": execution,
-            "answered": self._reporting.answered,
+            "answered": self._operations.reporting.answered,
             "failures": failures,
+            "deprecations": Deprecations(catalogue, self._metrics),
             "compression": Compression(Turns(self._waits)),
         }
         app.add_route("/query/{name}", QueryResource(**calling))
@@ -310,6 +318,13 @@ class _Worker:
             app.add_route(f"/docs/{name}", StaticResource(name))
         app.add_route("/queries", described)
         app.add_route("/queries/{name}", described, suffix="one")
+        self._operations.serve(
+            app,
+            calls=calls,
+            requests=self._identity.requests,
+            workers=self._snapshots.all,
+            cancel=partial(cancel, self._driver(read_only=True)),
+        )
 
     def _rooms(self) -> dict[str, Occupancy]:
         """What counts the running calls of each query that has a limit to them."""
@@ -351,7 +366,6 @@ class _Worker:
         learning = LearningAdminResource(
             learn_now=self._learner.learn_now, plans=self._plans, longest_wait=longest_wait
         )
-        app.add_route("/metrics", MetricsResource(self._metering.all, Turns(self._waits)))
         app.add_route("/health", health)
         app.add_route("/health/live", health, suffix="live")
         app.add_route("/health/ready", health, suffix="ready")
@@ -368,12 +382,12 @@ class _Worker:
             self._start(self._identities)
         tasks = [
             Task("the publishing of this worker's snapshot", every(BEAT, self._snapshots.tend), observe=observe),
-            Task("the publishing of this worker's metrics", every(BEAT, self._metering.tend), observe=observe),
+            *self._operations.tasks(),
             Task("the cleaning of idle connections", every(BEAT, self._pool.clean_idle), observe=observe),
         ]
         if ledger:
             tasks.append(Task("the sharing of places for connections", every(BEAT, ledger.tend), observe=observe))
-        self._metering.publish()
+        self._operations.start()
         # Before the first request: who drains an endpoint must know of all who may be at work on it.
         self._snapshots.publish()
         for task in tasks:
@@ -410,7 +424,7 @@ class _Worker:
             self._activities.pop().close()
         if self._ledger is not None:
             self._ledger.close()
-        self._metering.close()
+        self._operations.close()
 
     def _group(self, name: str, group: GroupSettings) -> Group[Session]:
         ledger, server = self._ledger, self._settings.server
@@ -450,6 +464,7 @@ class _Worker:
             prepared=self._settings.server.prepared,
             resolver=self._resolver,
             passwords=self._passwords,
+            application=f"{APPLICATION} {gethostname()[:LONGEST_HOST]}/{self._metering.slot}",
         )
 
 

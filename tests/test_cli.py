@@ -63,7 +63,10 @@ def test_the_version_is_told() -> None:
     assert gateway("--version").output == f"gateway, version {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "init", "init-db", "demo", "drain", "resume", "learn", "reload"])
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "check", "init", "init-db", "demo", "drain", "resume", "learn", "reload", "requests", "explain"],
+)
 def test_the_help_of_every_command_has_an_example(command: str) -> None:
     result = gateway(command, "--help")
     assert result.exit_code == 0
@@ -455,6 +458,19 @@ def test_a_running_node_is_found_and_does_what_it_is_told(worker: str, serve: Se
     unlearnt = gateway("learn", "--wait", "50ms", *pid)
     assert unlearnt.exit_code == 3
     assert "may still act on what was learnt before" in unlearnt.output
+    listed = gateway("requests", *pid)
+    assert (listed.exit_code, listed.output.split()) == (
+        0,
+        ["AGE", "STATE", "QUERY", "ENDPOINT", "CALLER", "WORKER", "ID"],
+    )
+    absent = gateway("requests", "--end", "a/b", *pid)
+    assert (absent.exit_code, absent.output) == (1, "Not found\n")
+    absent = gateway("requests", "--end", "ab", *pid)
+    assert (absent.exit_code, absent.output) == (1, "no request with this id is in flight\n")
+    unknown = gateway("explain", "nothing", *pid)
+    assert unknown.exit_code == 1
+    assert "the catalogue has no query of this name" in unknown.output
+    assert gateway("explain", "hello", "name", *pid).exit_code == 2
     strange = gateway("drain", "a/b?wait=1h#c", *pid)
     assert (strange.exit_code, strange.output) == (1, "Not found\n")
 

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date
 from typing import Any, Final, NamedTuple
 
 from gateway.catalogue.declarations import read_parameter
-from gateway.catalogue.query import Access, Page, Parameter
+from gateway.catalogue.query import Access, Deprecation, Page, Parameter
 from gateway.settings.model import LONGEST_TIMEOUT
 from gateway.settings.units import Rate, rate, seconds
 
@@ -18,6 +19,7 @@ _ROLE = re.compile(r"[^\s,]+")
 _ANNOTATION = re.compile(r"@(?P<word>[A-Za-z]\S*)\s*(?P<value>.*)", re.DOTALL)
 _NAME = re.compile(r"\w*")
 _PARAM = "param"
+_DATED = re.compile(r"(since|sunset)=(\S*)\s*")
 
 
 class Comment(NamedTuple):
@@ -190,10 +192,20 @@ def _media(value: str) -> str:
     return value.lower()
 
 
-def _text(value: str) -> str:
+def _deprecation(value: str) -> Deprecation:
+    dates: dict[str, str] = {}
+    while (found := _DATED.match(value)) is not None:
+        key, text = found.groups()
+        try:
+            dates[key] = date.fromisoformat(text).isoformat()
+        except ValueError:
+            raise Misread(f'has dates such as {key}=2026-12-31, not "{text}"') from None
+        value = value[found.end() :]
     if not value:
         raise Misread("says what to use instead")
-    return value
+    if dates.get("since", "") > dates.get("sunset", "~"):
+        raise Misread(f"is since {dates['since']}, later than its sunset {dates['sunset']}")
+    return Deprecation(value, **dates)
 
 
 ANNOTATIONS: Final[Mapping[str, Annotation]] = {
@@ -212,6 +224,6 @@ ANNOTATIONS: Final[Mapping[str, Annotation]] = {
     "rate": Annotation("rate", _rate),
     "concurrency": Annotation("concurrency", _calls),
     "media": Annotation("media", _media, Access.READ),
-    "deprecated": Annotation("deprecated", _text),
+    "deprecated": Annotation("deprecated", _deprecation),
 }
 """Every annotation but ``@param`` by its word."""

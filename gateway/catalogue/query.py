@@ -112,6 +112,16 @@ class Page(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
+class Deprecation(msgspec.Struct, frozen=True, gc=False):
+    """``@deprecated [since=DATE] [sunset=DATE] text``. Dates are ISO 8601, such as ``2026-12-31``."""
+
+    text: str
+    """What to use instead."""
+    since: str | None = None
+    sunset: str | None = None
+    """When the query will be gone."""
+
+
 class Query(msgspec.Struct, frozen=True, gc=False):
     """One named SQL statement, its parameters, its result kind, the group it runs in."""
 
@@ -144,7 +154,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     """How many calls of it may run at once on a node."""
     media: str = ""
     """The media type of a scalar that may be asked for without JSON; empty: none."""
-    deprecated: str | None = None
+    deprecated: Deprecation | None = None
     file: str = ""
     line: int = 0
 

@@ -95,6 +95,8 @@ class Signature(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Whether a standby cannot run it, as for reads of unlogged tables."""
     varies: bool = False
     """Whether its result may be another one each time, though no data changes: it calls ``random``, say."""
+    query_id: str | None = None
+    """What ``pg_stat_statements`` calls it on the server that was asked; None where that is not known."""
 
     @property
     def harmless(self) -> bool:

@@ -7,7 +7,7 @@ from gateway.cli.checking import check
 from gateway.cli.demo import demo
 from gateway.cli.describing import openapi
 from gateway.cli.keys import key
-from gateway.cli.operating import drain, learn, reload, resume
+from gateway.cli.operating import drain, explain, learn, reload, requests, resume
 from gateway.cli.preparing import init, init_db
 from gateway.cli.recompiling import recompile
 from gateway.cli.serving import serve
@@ -24,5 +24,7 @@ def main() -> None:
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
 
 
-for command in (serve, check, init, init_db, demo, drain, resume, learn, reload, recompile, key, openapi):
+for command in (serve, check, init, init_db, demo, key, openapi, recompile):
+    main.add_command(command)
+for command in (drain, resume, learn, reload, requests, explain):
     main.add_command(command)

@@ -1,6 +1,8 @@
 """Commands for a running node: what an operator may ask it for."""
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -109,12 +111,86 @@ def reload(wait: float, config: Path | None, pid: int | None) -> None:
     click.secho(f"{count(body['queries'], 'query', 'queries')} served, catalogue {body['hash']}", fg="green")
 
 
+@click.command()
+@click.option("--end", "ended", metavar="ID", help="End the one with this id.")
+@of_node
+def requests(ended: str | None, config: Path | None, pid: int | None) -> None:
+    """List the requests in flight, of all workers; or end one of them.
+
+    A read that is ended stops at once. A write is cancelled on its server, and its answer says what became of it.
+
+    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    Exit status: 0 listed or ended, 1 not done, or there is none with this id.
+
+    \b
+    gateway requests
+    gateway requests --end 7f0c1d2e3a4b5c6d-1a
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    if ended is not None:
+        _ask(config, pid, "DELETE", f"/admin/requests/{quote(ended, safe='')}")
+        click.echo(f"{ended} was ended")
+        return
+    found = _ask(config, pid, "GET", "/admin/requests")["requests"]
+    rows = [("AGE", "STATE", "QUERY", "ENDPOINT", "CALLER", "WORKER", "ID")] + [
+        (
+            f"{each['age_ms'] / 1000:.1f}s",
+            each["state"],
+            each["query"],
+            each["endpoint"] or "-",
+            each["caller"] or "-",
+            str(each["worker"]),
+            each["id"],
+        )
+        for each in found
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@click.command()
+@click.argument("name")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--analyze", is_flag=True, help="Run the query, too, and roll back what it did.")
+@of_node
+def explain(name: str, arguments: tuple[str, ...], analyze: bool, config: Path | None, pid: int | None) -> None:
+    """Show the plan of a call of the query NAME, as PostgreSQL's EXPLAIN has it, in JSON.
+
+    A value is written as in a GET request: in the text form of its type.
+
+    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    Exit status: 0 shown, 1 not done.
+
+    \b
+    gateway explain orders_of_customer customer_id=7
+    gateway explain orders_of_customer customer_id=7 --analyze
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    pairs = [tuple(argument.split("=", 1)) for argument in arguments]
+    if wrong := [argument for argument, pair in zip(arguments, pairs, strict=True) if len(pair) == 1]:
+        raise click.UsageError(f"{wrong[0]} is not KEY=VALUE")
+    path = f"/admin/explain/{quote(name, safe='')}{'?analyze=true' if analyze else ''}"
+    found = _ask(config, pid, "POST", path, form=[(pair[0], pair[1]) for pair in pairs])
+    click.echo(json.dumps(found["plan"], indent=2))
+
+
 def _post(config: Path | None, pid: int | None, what: str, wait: float) -> dict[str, Any]:
+    return _ask(config, pid, "POST", f"/admin/{what}?wait={wait * 1000:.0f}ms", wait=wait)
+
+
+def _ask(
+    config: Path | None,
+    pid: int | None,
+    method: str,
+    path: str,
+    *,
+    form: Sequence[tuple[str, str]] = (),
+    wait: float = 0.0,
+) -> dict[str, Any]:
     """Ask the node for what an operator may ask for, or end the command: status 1, or 3 where it goes on there."""
     from gateway.server import control, registry
 
     try:
-        return control.post(registry.find(config, pid), f"/admin/{what}?wait={wait * 1000:.0f}ms", wait=wait)
+        return control.ask(registry.find(config, pid), method, path, form=form, wait=wait)
     except (registry.NodeNotFound, control.NotDone) as error:
         click.secho(str(error), fg="red", err=True)
         sys.exit(3 if isinstance(error, control.NotDoneYet) else 1)

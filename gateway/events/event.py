@@ -25,6 +25,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     severity: ClassVar[Level] = Level.WARNING
     """How urgent such an event is, where that does not depend on what it says."""
 
+    is_limited: ClassVar[bool] = True
+    """Whether the log leaves some out where there are many of a class, which clients can provoke."""
+
     @property
     def level(self) -> Level:
         """How urgent this one is."""

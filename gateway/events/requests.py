@@ -44,6 +44,7 @@ class RequestServed(RequestEvent, frozen=True, kw_only=True):
     """A call was answered; told as ``[log] access`` says."""
 
     name = "request_served"
+    is_limited = False
     severity = Level.INFO
 
     def __str__(self) -> str:
@@ -73,6 +74,7 @@ class WriteAudited(RequestEvent, frozen=True, kw_only=True):
     """A call that writes was answered, or failed; told where ``[log] audit`` is ``writes``."""
 
     name = "write_audited"
+    is_limited = False
     severity = Level.INFO
     queries: tuple[str, ...] = ()
     """Of a transaction's steps."""
@@ -87,6 +89,21 @@ class WriteAudited(RequestEvent, frozen=True, kw_only=True):
         touched = "" if self.affected is None else f", {self.affected} rows"
         replayed = ", replayed" if self.replayed else ""
         return f"{self._words}, {self.outcome or 'not executed'}{touched}{replayed}"
+
+
+class RequestEnded(Event, frozen=True, kw_only=True):
+    """An operator ended requests that were in flight."""
+
+    name = "request_ended"
+    severity = Level.INFO
+    ended: str
+    """Their id."""
+    request_id: str
+    """Of the request that asked for it."""
+    caller: str = ""
+
+    def __str__(self) -> str:
+        return f"request {self.ended} was ended by request {self.request_id}"
 
 
 class CallRepeated(Event, frozen=True, kw_only=True):

@@ -139,3 +139,59 @@ class CertificateNotTaken(Event, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return f"the certificate in {self.file} cannot be used, the one before stays: {self.detail}"
+
+
+class ServerSaid(Event, frozen=True, kw_only=True):
+    """A line of gunicorn's log: its master starts, reloads or ends, or starts and ends a worker."""
+
+    name = "server_said"
+    is_limited = False
+    message: str
+    severity_of_line: Level = Level.INFO
+
+    @property
+    def level(self) -> Level:
+        """As gunicorn has it."""
+        return self.severity_of_line
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ErrorOutput(Event, frozen=True, kw_only=True):
+    """Text that something wrote to standard error past the log: Python itself, or a library."""
+
+    name = "error_output"
+    is_limited = False
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class LinesOmitted(Event, frozen=True, kw_only=True):
+    """Lines of the log were left out: too many of one kind, or nobody read them in time."""
+
+    name = "lines_omitted"
+    is_limited = False
+    count: int
+    kind: str = ""
+    """Name of the events; empty: lines of any kind, which were not read in time."""
+
+    def __str__(self) -> str:
+        if self.kind:
+            return f"{self.count} more events of the kind {self.kind} were not logged"
+        return f"{self.count} lines of the log were dropped: they were not read in time"
+
+
+class LogLevelChanged(Event, frozen=True, kw_only=True):
+    """An operator has changed what is logged."""
+
+    name = "log_level_changed"
+    severity = Level.INFO
+    is_limited = False
+    to: str
+    """Lower case: ``debug``."""
+
+    def __str__(self) -> str:
+        return f"what is less urgent than {self.to} is not logged"

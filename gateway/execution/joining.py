@@ -64,16 +64,16 @@ def sharing(
 class Everybody:
     """The clients of all calls of a statement: they are gone when the last one is."""
 
-    __slots__ = ("_clients",)
+    __slots__ = ("clients",)
 
     def __init__(self, clients: Sequence[Client | None]) -> None:
-        self._clients = clients
+        self.clients = clients
 
     @property
     def gone_at(self) -> float | None:
         """When the last of them counts as gone; None while anyone is there."""
         latest = 0.0
-        for client in self._clients:
+        for client in self.clients:
             gone = None if client is None else client.gone_at
             if gone is None:
                 return None

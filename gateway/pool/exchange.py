@@ -273,6 +273,11 @@ class Exchange(Generic[C]):
         with self._lock:
             return self.slots.leases()
 
+    def leased(self) -> list[tuple[str, C]]:
+        """Return every leased connection, and the endpoint it goes to. They are their users' to speak with."""
+        with self._lock:
+            return self.slots.leased()
+
     def connections(self) -> dict[tuple[str, str], float]:
         """Return the number of connections by endpoint and state."""
         with self._lock:

@@ -307,6 +307,10 @@ class GroupSlots(Generic[C]):
         """Return the number of requests that have a connection, by endpoint."""
         return {endpoint.name: endpoint.leased for endpoint in self._all()}
 
+    def leased(self) -> list[tuple[str, C]]:
+        """Return every leased connection, and the endpoint it goes to."""
+        return [(slot.endpoint, slot.connection) for slot in self._slots if slot.state is LEASED and slot.is_filled]
+
     def connections(self) -> dict[tuple[str, str], float]:
         """Return the number of connections by endpoint and state: leased, idle, or connecting."""
         return {

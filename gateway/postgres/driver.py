@@ -13,6 +13,7 @@ from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.pool.driver import ConnectError
 from gateway.postgres import dsn as dsns
 from gateway.postgres import waiting
+from gateway.postgres.dsn import APPLICATION
 from gateway.postgres.passwords import Passwords
 from gateway.postgres.resolving import Resolver
 from gateway.postgres.session import Session
@@ -135,13 +136,16 @@ class Driver:
         prepared: int = 200,
         resolver: Resolver | None = None,
         passwords: Passwords | None = None,
+        application: str = APPLICATION,
     ) -> None:
         """``longest``: the longest timeout in seconds of what runs here, a net below our own deadline.
 
-        ``resolver``, ``passwords``: one for all drivers of a process, so that they know what any of them has found.
+        ``resolver``, ``passwords``: one for all drivers of a process, so that they know what any of them has found;
+        ``application``: the sessions' ``application_name``, where the DSN has none.
         """
         self._passwords = passwords or Passwords()
         self._resolver = resolver or Resolver()
+        self._application = application
         self._addresses = addresses
         self._prepared = prepared
         self._settings = PINNED | {"TimeZone": time_zone, "default_transaction_read_only": "on" if read_only else "off"}
@@ -155,7 +159,9 @@ class Driver:
         connection = None
         try:
             password = self._password(address, deadline)
-            parameters = dsns.complete(address.dsn, password=password, settings=self._settings)
+            parameters = dsns.complete(
+                address.dsn, password=password, settings=self._settings, application=self._application
+            )
             # Looked at for each connection: a service file or the environment may have changed since the start.
             if not address.allow_insecure and (weakness := dsns.weakness(parameters)):
                 raise ConnectError(Reason.TLS, f"{weakness} is {INSECURE}")

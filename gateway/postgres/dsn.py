@@ -47,6 +47,8 @@ BUNDLES = (
 VERIFIED = "verify-full"
 """The one ``sslmode`` that proves that the server is the one named."""
 OUTDATED = ("TLSv1", "TLSv1.1")
+APPLICATION = "pg-query-gateway"
+"""What sessions and statements say that they are of."""
 LIVENESS = {
     "keepalives": "1",
     "keepalives_idle": "2",
@@ -59,7 +61,9 @@ connections (keepalives) and on those with something under way that it does not 
 _PROTECTED = re.compile(r"[\\\s]")
 
 
-def complete(dsn: str, *, password: str | None = None, settings: Mapping[str, str] = {}) -> dict[str, str]:
+def complete(
+    dsn: str, *, password: str | None = None, settings: Mapping[str, str] = {}, application: str = APPLICATION
+) -> dict[str, str]:
     """Turn a DSN (URI or key=value) into libpq parameters.
 
     What the DSN leaves out is taken from its service and then from the environment, as libpq does it.
@@ -81,7 +85,7 @@ def complete(dsn: str, *, password: str | None = None, settings: Mapping[str, st
     if (kind := parameters.get("target_session_attrs")) in SESSION_KINDS:
         parameters["target_session_attrs"] = SESSION_KINDS[kind]
     parameters.setdefault("gssencmode", "disable")
-    parameters.setdefault("application_name", "pg-query-gateway")
+    parameters.setdefault("application_name", application)
     parameters["client_encoding"] = "UTF8"
     for name, value in LIVENESS.items():
         parameters.setdefault(name, value)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 import psycopg2
+from msgspec.structs import replace
 
 from gateway.catalogue.arguments import Binder, literal
 from gateway.catalogue.dependencies import Dependencies
@@ -14,10 +15,12 @@ from gateway.catalogue.wrapping import quoted, wrap
 from gateway.errors import Fault, GatewayError
 from gateway.postgres.describing import Undescribed, rewritten
 from gateway.postgres.expecting import expectations
+from gateway.postgres.identifying import identifies, query_id
 from gateway.postgres.inferring import LOCK_TIMEOUT, CannotLearn, TryLater, described
 from gateway.postgres.objects import Book
 from gateway.postgres.proving import Proof, prove
 from gateway.postgres.session import Session
+from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import DeadlinePassed
 
 _PASSING = frozenset({"55P03", "57014", "40", "53"})
@@ -92,7 +95,7 @@ def _learn(connection: Session, query: Query, book: Book, deadline: float) -> Si
     # What a write expects must be what it was learnt with: a migration may have come in between.
     if (guard or check) and described(connection, query, deadline).parameters != description.parameters:
         raise TryLater("the database changed while the query was learnt")
-    return Signature(
+    signature = Signature(
         parameters=tuple(types),
         columns=tuple(Column(name, book.types.type(oid)) for name, oid in columns),
         form=form,
@@ -103,6 +106,17 @@ def _learn(connection: Session, query: Query, book: Book, deadline: float) -> Si
         primary_only=proof.unlogged,
         varies=proof.varies,
     )
+    return replace(signature, query_id=_identified(connection, query, signature, book, deadline))
+
+
+def _identified(connection: Session, query: Query, signature: Signature, book: Book, deadline: float) -> str | None:
+    """Return the id of the statement that runs the query, where the server computes any and plans it with nulls."""
+    if book.identifies is None:
+        book.identifies = connection.prepares and identifies(connection, deadline)
+    if not book.identifies or signature.form is Form.CALL:
+        return None
+    plan = Plan.of(query, signature, max_bytes=1)  # which constants are in a statement is no part of its id
+    return query_id(connection, plan.text.render(), [type_.sql for type_ in signature.parameters], deadline)
 
 
 def _refuse_missing_relations(connection: Session, query: Query, deadline: float) -> None:

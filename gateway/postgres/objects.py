@@ -147,6 +147,8 @@ class Book:
         """Builtin functions that do nothing of the kind, but give something else each time."""
         self.is_quiet = False
         """Whether our role may keep what a session does out of the server's log."""
+        self.identifies: bool | None = None
+        """Whether the server computes ids of queries; None: it was not asked."""
         self._known: set[int] = set()
 
     def read(self, connection: Session, oids: Iterable[int], deadline: float) -> None:

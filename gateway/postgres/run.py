@@ -17,6 +17,7 @@ class Run:
     """
 
     __slots__ = (
+        "asker",
         "client",
         "deadline",
         "is_abandoned",
@@ -36,6 +37,8 @@ class Run:
         self.deadline = deadline
         """A point of ``time.monotonic``; past it the connection is closed."""
         self.client = None
+        self.asker: Client | None = None
+        """Whose answer is waited for, of reads and writes alike; None between two uses."""
         self.stage = Stage.PREPARING
         self.reads = False
         """Whether what runs, or ran last, is a read, which may be given up at any moment."""

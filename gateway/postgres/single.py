@@ -68,6 +68,7 @@ def run(
     """
     use = session.run
     use.deadline = deadline
+    use.asker = client
     use.client = client = None if plan.write else client
     if client is not None and client.gone_at is not None and client.gone_at <= monotonic():
         raise failures.interrupted(deadline=False, write=False, stage=PREPARING)

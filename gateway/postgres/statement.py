@@ -16,6 +16,7 @@ from gateway.catalogue.arguments import NULL
 from gateway.catalogue.query import Access, Kind, Query, Text
 from gateway.catalogue.types import Column, Expectation, Form, Signature, Type
 from gateway.catalogue.wrapping import accumulate, quoted, total, wrap
+from gateway.postgres.dsn import APPLICATION
 
 NAME = re.compile(r"\bgw_[0-9a-f]{16}\b")
 """Names of what we prepare, as they appear in the server's messages."""
@@ -80,7 +81,9 @@ class Plan(msgspec.Struct, frozen=True):
     big_as_text: bool
     """Whether int8 and numeric become JSON strings (``Prefer: bigint=string``)."""
     tag: str
-    """A comment with the query's name: ``pg_stat_activity`` and slow logs show the EXECUTE only."""
+    """A comment with the query's name: ``pg_stat_activity`` and slow logs show the EXECUTE only.
+
+    In the form of sqlcommenter, as are those below."""
     max_rows: int | None = None
     max_bytes: int | None = None
     """Of a result with many rows: the server sends nothing of one that has more; None: no limit."""
@@ -123,7 +126,7 @@ class Plan(msgspec.Struct, frozen=True):
             types=signature.parameters,
             columns=signature.columns,
             big_as_text=bigint_as_string,
-            tag=f"/* {query.name} */ ",
+            tag=f"/*action='{query.name}'*/ ",
             max_rows=query.max_rows,
             max_bytes=max_bytes,
             only_primary=signature.primary_only,
@@ -173,7 +176,14 @@ class Plan(msgspec.Struct, frozen=True):
     def prepare(self, name: str = "") -> str:
         """The PREPARE message, under another name if one is given."""
         types = f"({', '.join(parameter.sql for parameter in self.types)})" if self.types else ""
-        return f"{self.tag}PREPARE {name or self.name}{types} AS {self.text.render()}"
+        # The same whoever calls: pg_stat_statements keeps the text that it saw first.
+        label = f"/*action='{self.query}',application='{APPLICATION}'*/"
+        return f"{label} PREPARE {name or self.name}{types} AS {self.text.render()}"
+
+    def traced(self, traceparent: str) -> Self:
+        """The same plan for one call, in whose comment its trace is. SECURITY: ``traceparent`` is hex and dashes."""
+        tag = f"/*action='{self.query}',traceparent='{traceparent}'*/ "
+        return msgspec.structs.replace(self, tag=tag)
 
     def execute(self, literals: Sequence[str]) -> str:
         """The statement that runs the prepared form with these literals."""

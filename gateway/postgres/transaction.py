@@ -67,6 +67,7 @@ def run(
     with this key has committed, or ever will. It costs a message.
     Raises Unresolved, or a GatewayError with the outcome, if it writes, and the step that failed.
     """
+    session.run.asker = client
     client = None if work.writes else client
     try:
         _undertake(session, [step.plan for step in work.steps], deadline, client)

@@ -1,6 +1,7 @@
 """The artefact as a gunicorn application."""
 
 import atexit
+import logging
 import os
 import signal
 import ssl
@@ -16,23 +17,26 @@ from gunicorn.app.base import BaseApplication
 
 from gateway.catalogue.query import Catalogue
 from gateway.errors import Fault
-from gateway.events import Observer
+from gateway.events import LinesOmitted, Observer
 from gateway.server import registry
 from gateway.server.artefact import NOWHERE, ArtefactUnusable, Compiled, Origin, read
 from gateway.server.certificates import Certificates
-from gateway.server.log import Log
+from gateway.server.log import Log, ServerLog
 from gateway.server.master import Master, admin_address
 from gateway.server.options import options_of
 from gateway.server.runtime import Runtime, remove
 from gateway.server.standard import await_turn, closing_after_refusals, closing_when, marking_operators
 from gateway.server.tally import Tally
 from gateway.server.writer import ErrorStream, LineWriter
-from gateway.settings import Settings, is_local
+from gateway.settings import LogSettings, Settings, is_local
 from gateway.waiting import ThreadWaits, Waits
 
 CreateApp = Callable[[Settings, Catalogue, Path, Callable[[], bool], Waits, Observer], Any]
 """Makes the WSGI application of one worker, which may ask whether it was told to end, waits as the worker does, and
 reports what happens: ``gateway.app.create_app``."""
+
+
+STANDARD_ERROR = 2
 
 
 class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no types
@@ -86,6 +90,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
         try:
             Master(self).run()
         except RuntimeError as error:
+            self.log.configure(LogSettings(format="text"), is_terminal=False)  # what ends a command is no event
             sys.exit(str(Fault("gateway", 0, str(error))))
 
     def load(self) -> Any:
@@ -125,6 +130,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
     def take(self, compiled: Compiled) -> None:
         """Serve this in workers that are forked from now on."""
         self.compiled, self.certificates = compiled, _certificates(compiled.settings, self.log)
+        self.log.configure(compiled.settings.log, is_terminal=os.isatty(STANDARD_ERROR))
         self.reload()
 
     def _tls_context(self, _config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
@@ -169,6 +175,7 @@ def serve(runtime: Runtime, create_app: CreateApp, origin: Origin = NOWHERE) -> 
     gunicorn.http.wsgi.SERVER = "gateway"
     try:
         compiled = read(runtime.path)
+        log.configure(compiled.settings.log, is_terminal=os.isatty(STANDARD_ERROR))
         application = Application(
             directory=runtime.path, compiled=compiled, create_app=create_app, log=log, origin=origin
         )
@@ -196,9 +203,12 @@ def _certificates(settings: Settings, log: Log) -> Certificates | None:
 def _write_in_background() -> Log:
     """Have all that goes to standard error, gunicorn's lines too, written by a thread of its own."""
     writer = LineWriter()
-    sys.stderr = stream = ErrorStream(writer)
+    log = Log(writer.write)
+    writer.line_of_dropped = lambda count: log.line(LinesOmitted(count=count))
+    sys.stderr = stream = ErrorStream(log.text, writer.flush)
     atexit.register(stream.finish)
-    return Log(writer.write)
+    logging.getLogger("gunicorn.error").addHandler(ServerLog(log))
+    return log
 
 
 def _name_of(listener: socket) -> str:

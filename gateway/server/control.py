@@ -3,8 +3,10 @@
 import http.client
 import json
 import socket
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 from gateway.server.registry import Node
 
@@ -37,16 +39,24 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def post(node: Node, path: str, *, wait: float) -> dict[str, Any]:
-    """Send a POST request without a body and return the answer's JSON; ``wait``: seconds that the node may take.
+def ask(
+    node: Node, method: str, path: str, *, form: Sequence[tuple[str, str]] = (), wait: float = 0.0
+) -> dict[str, Any]:
+    """Send a request, with a form or without a body, and return the answer's JSON, empty where there is none.
 
-    Raises NotDone, and NotDoneYet where the node answers that its time was over.
+    ``wait``: seconds that the node may take. Raises NotDone, and NotDoneYet where the node answers that its time was
+    over.
     """
     connection = _Connection(node.admin, wait + SPARE)
+    content = urlencode(form).encode()
+    headers = {"Content-Length": str(len(content))}
+    if form:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
     try:
-        connection.request("POST", path, headers={"Content-Length": "0"})
+        connection.request(method, path, body=content, headers=headers)
         answer = connection.getresponse()
-        body: dict[str, Any] = json.loads(answer.read())
+        text = answer.read()
+        body: dict[str, Any] = json.loads(text) if text else {}
     except TimeoutError:
         raise NotDoneYet(f"the gateway with process {node.pid} has not answered for {wait + SPARE:g} s") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -56,7 +66,12 @@ def post(node: Node, path: str, *, wait: float) -> dict[str, Any]:
         connection.close()
     if answer.status == HTTPStatus.GATEWAY_TIMEOUT:
         raise NotDoneYet(body["detail"])
-    if answer.status != HTTPStatus.OK:
+    if answer.status >= HTTPStatus.BAD_REQUEST:
         each = [fault["message"] for fault in body["errors"]]
         raise NotDone("\n".join([*each, body["detail"] or body["title"]]))
     return body
+
+
+def post(node: Node, path: str, *, wait: float) -> dict[str, Any]:
+    """Send a POST request without a body; see ``ask``."""
+    return ask(node, "POST", path, wait=wait)

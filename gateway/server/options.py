@@ -40,8 +40,9 @@ def options_of(compiled: Compiled, directory: Path) -> dict[str, Any]:
         "worker_tmp_dir": str(memory_directory() or directory),
         "control_socket_disable": True,
         "accesslog": None,
-        "errorlog": "-",
-        "loglevel": "info",
+        # Its lines are events of the log (``log.ServerLog``), which decides by its own level.
+        "errorlog": None,
+        "loglevel": "debug" if compiled.settings.log.level == "debug" else "info",
         "http_parser": "python",
         "limit_request_line": 8190,
         "limit_request_fields": 100,

@@ -19,8 +19,11 @@ from msgspec import Struct
 FOLDER = "pg-query-gateway"
 """The node's folder in a configured directory."""
 LOCK = "gateway.lock"
-SHARED = ("learnt-*", "board-*", "elected-*", "places-*", "sessions-*", "worker-*", "metrics-*", "reload")
-"""Files in which the workers of a node share what they learn from the servers (``node``)."""
+SHARED = (
+    *("learnt-*", "board-*", "elected-*", "places-*", "sessions-*", "worker-*"),
+    *("metrics-*", "log-level", "question", "answer-*", "reload"),
+)
+"""Files in which the workers of a node share what they learn from the servers, count, and are asked for (``node``)."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - only folders made by mkdtemp are used in it
 SETTLED = 60.0
 """Seconds after which a folder that no process owns was left behind, and is not just being made."""

@@ -9,6 +9,7 @@ import io
 import os
 from _queue import SimpleQueue  # NOTE: these are taken from where an event loop does not replace them
 from _thread import LockType, allocate_lock, start_new_thread
+from collections.abc import Callable
 from time import sleep
 
 MOST = 2000
@@ -27,6 +28,10 @@ class LineWriter:
     def __init__(self, descriptor: int = 2, *, most: int = MOST) -> None:
         self._descriptor = descriptor
         self._most = most
+        self.line_of_dropped: Callable[[int], str] = (
+            "{} lines of the log were dropped: they were not read in time".format
+        )
+        """Makes the line that says how many were dropped."""
         self._begin()
 
     def write(self, line: str) -> None:
@@ -80,16 +85,16 @@ class LineWriter:
         with self._lock:
             dropped, self._dropped = self._dropped, 0
         if dropped:
-            _write_all(
-                self._descriptor, f"{dropped} lines of the log were dropped: they were not read in time\n".encode()
-            )
+            _write_all(self._descriptor, f"{self.line_of_dropped(dropped)}\n".encode())
 
 
 class ErrorStream(io.TextIOBase):
-    """What takes the place of ``sys.stderr``: hands whole lines to a writer."""
+    """What takes the place of ``sys.stderr``: hands on whole lines."""
 
-    def __init__(self, writer: LineWriter) -> None:
-        self._writer = writer
+    def __init__(self, write: Callable[[str], None], flush: Callable[[], None]) -> None:
+        """``flush`` waits a moment until what was written is out."""
+        self._write_lines = write
+        self._flush = flush
         self._begun = ""
 
     def writable(self) -> bool:
@@ -101,7 +106,7 @@ class ErrorStream(io.TextIOBase):
         whole, newline, rest = (self._begun + text).rpartition("\n")
         self._begun = rest[:LONGEST]
         if newline:
-            self._writer.write(whole)
+            self._write_lines(whole)
         return len(text)
 
     def flush(self) -> None:
@@ -111,7 +116,7 @@ class ErrorStream(io.TextIOBase):
         """Write what there is, and wait a moment until it is out; for a process that ends."""
         if self._begun:
             self.write("\n")
-        self._writer.flush()
+        self._flush()
 
 
 def _write_all(descriptor: int, data: bytes) -> bool:

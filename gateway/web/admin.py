@@ -2,11 +2,20 @@
 
 from collections.abc import Callable
 from time import monotonic
+from typing import Any, Literal
 
 import falcon
+import msgspec
 
-from gateway.errors import ArgumentFault, DeadlineExceeded, InvalidRequest, NotFound, ReloadRefused
-from gateway.events import EndpointDrained, Observer
+from gateway.errors import (
+    ArgumentFault,
+    BackendUnavailable,
+    DeadlineExceeded,
+    InvalidRequest,
+    NotFound,
+    ReloadRefused,
+)
+from gateway.events import EndpointDrained, Level, Observer, RequestEnded
 from gateway.execution.plans import Plans
 from gateway.node.reloads import Reloads
 from gateway.node.snapshots import Snapshot, Snapshots, leases_on, unaware
@@ -15,7 +24,14 @@ from gateway.rotation.moves import Drain, Resume
 from gateway.rotation.rotation import Rotation
 from gateway.settings.units import seconds
 from gateway.waiting import Waits
+from gateway.web import bodies
 from gateway.web.health import Membership, respond
+
+REQUESTS, END, LOG = "requests", "end", "log"
+"""What all workers are asked for: to tell their requests in flight, to end one, to change what they log."""
+
+Ask = Callable[[str, str], list[Any]]
+"""Asks every worker of the node; see ``node.asking``."""
 
 LOOK_EVERY = 0.02
 """Seconds between two looks at the workers' snapshots, while a request waits for them."""
@@ -140,6 +156,52 @@ class ReloadAdminResource:
                 f"{len(faults)} fault{'s' if len(faults) > 1 else ''}: nothing was changed", faults=faults
             )
         respond(response, {"queries": last.queries, "hash": last.hash})
+
+
+class RequestsAdminResource:
+    """Lists and ends the requests in flight of all workers."""
+
+    def __init__(self, *, ask: Ask, observe: Observer) -> None:
+        self._ask = ask
+        self._observe = observe
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Tell every call that has not been answered, the oldest first."""
+        found = [call for answer in self._ask(REQUESTS, "") for call in answer]
+        respond(response, {"requests": sorted(found, key=lambda call: -call["age_ms"])})
+
+    def on_delete_one(self, request: falcon.Request, response: falcon.Response, request_id: str) -> None:
+        """End a call: a read at once, a write by cancelling it on its server; its answer says what became of it."""
+        said = [answer for answer in self._ask(END, request_id) if answer is not None]
+        if not said:
+            raise NotFound("no request with this id is in flight")
+        if failed := [each for each in said if each]:
+            raise BackendUnavailable(failed[0])
+        context = request.context
+        self._observe(RequestEnded(ended=request_id, request_id=context.request_id, caller=context.caller.name))
+        response.status = falcon.HTTP_204
+
+
+class LogAdminResource:
+    """Changes what is logged."""
+
+    def __init__(self, *, ask: Ask, max_body: int) -> None:
+        self._ask = ask
+        self._max_body = max_body
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Have all workers leave out what is less urgent than ``level`` from now on."""
+        try:
+            wanted = msgspec.json.decode(bodies.read_json(request, self._max_body), type=_Wanted)
+        except msgspec.MsgspecError:
+            levels = ", ".join(level.name.lower() for level in Level)
+            raise InvalidRequest(f'the body is {{"level": L}}, L one of {levels}') from None
+        self._ask(LOG, wanted.level)
+        respond(response, {"level": wanted.level})
+
+
+class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    level: Literal["debug", "info", "warning", "error"]
 
 
 def wait_of(request: falcon.Request, *, default: float, longest: float) -> float:

@@ -27,6 +27,12 @@ def read_json(request: falcon.Request, limit: int) -> bytes:
             _require_json(media)
         elif ("HTTP_ORIGIN" in env or "HTTP_SEC_FETCH_SITE" in env) and _has_body(env):
             raise UnsupportedMediaType("a body from a browser needs Content-Type: application/json")
+    return read(request, limit)
+
+
+def read(request: falcon.Request, limit: int) -> bytes:
+    """The body of a request, whatever it is, at most ``limit`` bytes; raises as ``read_json`` does."""
+    env = request.env
     if "HTTP_CONTENT_ENCODING" in env:
         require_plain(request)
     whole: bytes | None = env.get("gateway.body")

@@ -36,7 +36,7 @@ from gateway.postgres.statement import Plan
 from gateway.postgres.work import Step, Work
 from gateway.settings import ServerSettings
 from gateway.waiting import Client, ClientSocket
-from gateway.web import bodies, bulk, formats, preferences
+from gateway.web import bodies, bulk, formats, preferences, tracing
 from gateway.web.bulk import Records
 from gateway.web.preferences import NONE, Preferences
 
@@ -133,6 +133,26 @@ class Calls:
         """By which methods a query may be called; raises a GatewayError where the caller may not call it."""
         is_write = self._find(name, request.context.caller).access is Access.WRITE
         return ("POST",) if is_write else ("GET", "HEAD", "POST", "QUERY")
+
+    def to_explain(self, request: falcon.Request, name: str) -> SingleCall:
+        """The call of a query that is to be explained, with the arguments in the body: JSON, or a form."""
+        query = self._find(name, request.context.caller)
+        ready = self._plans.get(query)
+        if request.content_type == falcon.MEDIA_URLENCODED:
+            form = bodies.read(request, self._max_body)
+            literals = ready.binder.bind_text(query_string(form.decode("latin-1")))
+        else:
+            literals = ready.binder.bind_json(split_object(bodies.read_json(request, self._max_body)))
+        return self._made(
+            SingleCall,
+            request,
+            _NOTHING_ASKED,
+            query.group,
+            query.timeout,
+            query=query,
+            plan=ready.plan,
+            literals=literals,
+        )
 
     def of_transaction(self, request: falcon.Request) -> TransactionCall:
         """The call of the steps in the body. Raises a GatewayError with everything that is wrong."""
@@ -275,6 +295,8 @@ class Calls:
         """
         wishes = asked.preferences
         context = request.context
+        if "HTTP_TRACEPARENT" in request.env and (traceparent := tracing.sampled(request.env)):
+            _trace(what, traceparent)
         if self._asking:
             what["settings"] = self._settings_of(context.caller, group, what)
         if self._limits is not None:
@@ -345,6 +367,17 @@ def address_of(request: falcon.Request) -> str:
     """The address of whoever calls, or of the proxy that does not say; empty over a unix socket."""
     address: str = request.env.get("REMOTE_ADDR", "")
     return address
+
+
+def _trace(what: dict[str, Any], traceparent: str) -> None:
+    """Have the statements of a call carry its trace."""
+    if "plan" in what:
+        what["plan"] = what["plan"].traced(traceparent)
+    elif "work" in what:
+        work: Work = what["work"]
+        steps = [step._replace(plan=step.plan.traced(traceparent)) for step in work.steps]
+        accumulated = None if work.accumulated is None else work.accumulated.traced(traceparent)
+        what["work"] = work._replace(steps=steps, accumulated=accumulated)
 
 
 def client_of(request: falcon.Request) -> Client | None:

@@ -10,8 +10,10 @@ import orjson
 from gateway.catalogue.query import Catalogue, Parameter, Query
 from gateway.catalogue.types import Type
 from gateway.errors import UnknownQuery
+from gateway.execution.call import Caller
 from gateway.execution.judging import Joined
 from gateway.execution.plans import Known, Plans
+from gateway.web.authentication import OPERATORS
 
 HIDDEN_FAULT = "the database does not take it: see the gateway's log, or gateway check"
 WAITS = "its types are not known yet: something in the database is waited for, a lock on one of its tables for example"
@@ -29,8 +31,10 @@ class CatalogueResource:
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Describe all queries that the caller may run, by name."""
-        may_run = request.context.caller.has_any
-        described = [self._describe(query) for _, query in sorted(self._queries.items()) if may_run(query.roles)]
+        caller = request.context.caller
+        described = [
+            self._describe(query, caller) for _, query in sorted(self._queries.items()) if caller.has_any(query.roles)
+        ]
         response.data = orjson.dumps({"queries": described})
         response.content_type = falcon.MEDIA_JSON
 
@@ -41,17 +45,17 @@ class CatalogueResource:
         query = self._queries.get(name)
         if query is None or not request.context.caller.has_any(query.roles):
             raise UnknownQuery("GET /queries lists what there is")
-        response.data = orjson.dumps(self._describe(query))
+        response.data = orjson.dumps(self._describe(query, request.context.caller))
         response.content_type = falcon.MEDIA_JSON
 
     on_head_one = on_get_one
 
-    def _describe(self, query: Query) -> dict[str, Any]:
+    def _describe(self, query: Query, caller: Caller) -> dict[str, Any]:
         known = self._plans.known(query.name)
-        signature = known.signature
+        signature, deprecated = known.signature, query.deprecated
         joined = self._joins(query)
         types: tuple[Type | None, ...] = (None,) * len(query.parameters) if signature is None else signature.parameters
-        return {
+        described = {
             "name": query.name,
             "description": query.description,
             "kind": query.kind,
@@ -64,7 +68,9 @@ class CatalogueResource:
             and {"events": query.rate.events, "seconds": query.rate.seconds, "burst": query.rate.burst},
             "concurrency": query.concurrency,
             "media": query.media or None,
-            "deprecated": query.deprecated,
+            "deprecated": None if deprecated is None else deprecated.text,
+            "deprecated_since": None if deprecated is None else deprecated.since,
+            "sunset": None if deprecated is None else deprecated.sunset,
             "parameters": [
                 _describe_parameter(parameter, type_) for parameter, type_ in zip(query.parameters, types, strict=True)
             ],
@@ -77,6 +83,9 @@ class CatalogueResource:
             "learnt": None if known.learnt_at is None else instant(known.learnt_at),
             "fault": known.fault if self._verbose else shown_fault(known),
         }
+        if caller.has_any(OPERATORS):
+            described["query_id"] = None if signature is None else signature.query_id
+        return described
 
 
 def shown_fault(known: Known) -> str | None:

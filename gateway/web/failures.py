@@ -11,6 +11,7 @@ from gateway.errors import ClientGone, GatewayError, InternalError, RateLimited
 from gateway.events import BugFound, Observer, RequestFailed
 from gateway.execution.call import JSON
 from gateway.web import answers
+from gateway.web.in_flight import ended
 from gateway.web.problem import RETRY_AFTER, error_of, phrase_of, problem, status_of
 
 _QUERY = "/query/{name}"
@@ -44,6 +45,7 @@ class Failures:
 
         SECURITY: the server's words are in no event: they may hold arguments' values.
         """
+        error = ended(request, error)
         status = status_of(error)
         request_id: str = request.context.request_id
         response.status = f"{status} {phrase_of(status)}"

@@ -29,7 +29,7 @@ class RequestIdentity:
         self._authentication = authentication
         self._browsers = browsers
         self._admitted_hosts = browsers.admitted
-        self._in_flight: set[object] = set()
+        self._in_flight: set[falcon.Request] = set()
         # PERF: a random name for the process and a count cost a tenth of a random name for each request.
         self._name = os.urandom(8).hex()
         self._count = itertools.count(1)
@@ -37,6 +37,10 @@ class RequestIdentity:
     def in_flight(self) -> int:
         """How many requests have come and not been answered."""
         return len(self._in_flight)
+
+    def requests(self) -> tuple[falcon.Request, ...]:
+        """Return those that have come and not been answered."""
+        return tuple(self._in_flight)
 
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
         """Set ``context.arrived`` (``time.monotonic``), ``request_id`` (the caller's, if sane) and ``caller``.

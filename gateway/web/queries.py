@@ -9,6 +9,7 @@ from gateway.execution.execution import Execution
 from gateway.web import answers, streams
 from gateway.web.calls import Calls
 from gateway.web.compression import LONG, Compression
+from gateway.web.deprecations import Deprecations
 from gateway.web.failures import Failures
 from gateway.web.reporting import TRANSACTION, Answered
 
@@ -28,12 +29,14 @@ class _Calling:
         answered: Answered,
         failures: Failures,
         compression: Compression,
+        deprecations: Deprecations,
     ) -> None:
         self._calls = calls
         self._execution = execution
         self._answered = answered
         self._failures = failures
         self._compression = compression
+        self._deprecations = deprecations
 
     def _write(self, request: falcon.Request, response: falcon.Response, call: AnyCall, answer: Answer) -> None:
         """Write an answer that is long, still coming, or not JSON."""
@@ -53,6 +56,8 @@ class QueryResource(_Calling):
     def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Run a query with the arguments in the body, or once for each object or record in it."""
         call = self._calls.of_body(request, name)
+        if self._deprecations:
+            self._deprecations.note(name, request, response)
         answer = self._execution.run(call)
         if answer.media is JSON and len(answer.body) < LONG:  # PERF: nearly all of them
             answers.write(response, call, answer)
@@ -76,6 +81,8 @@ class QueryResource(_Calling):
         """Run a read with the arguments in the query string."""
         response.set_header("Cache-Control", "no-store")
         call = self._calls.of_query_string(request, name)
+        if self._deprecations:
+            self._deprecations.note(name, request, response)
         answer = self._execution.run(call)
         if answer.media is JSON and len(answer.body) < LONG:
             answers.write(response, call, answer)
@@ -97,6 +104,9 @@ class TransactionResource(_Calling):
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         """Run the steps in the body."""
         call = self._calls.of_transaction(request)
+        if self._deprecations:
+            for query in call.queries:
+                self._deprecations.note(query.name, request, response)
         answer = self._execution.run(call)
         if len(answer.body) < LONG:
             answers.write(response, call, answer)

@@ -11,7 +11,7 @@ import msgspec
 from gateway.catalogue.query import Access, Catalogue
 from gateway.errors import Cancelled, ClientGone, DeadlineExceeded, GatewayError, Outcome, Served
 from gateway.events import Observer, RequestServed, RequestSlow, WriteAudited
-from gateway.execution.call import Answer, Call, SingleCall, TransactionCall
+from gateway.execution.call import Answer, BulkCall, Call, SingleCall, TransactionCall
 from gateway.execution.plans import Plans
 from gateway.metrics import (
     CANCELLED,
@@ -26,6 +26,7 @@ from gateway.metrics import (
     Metrics,
 )
 from gateway.settings import LogSettings
+from gateway.web import tracing
 
 TRANSACTION, UNKNOWN = "transaction", "unknown"
 """What stands in the place of a query's name."""
@@ -109,25 +110,26 @@ class Reporting:
     def failed(self, request: falcon.Request, error: GatewayError, status: int) -> None:
         """Count a request that ends in a problem."""
         self._metrics.counter(ERRORS, error.code).value += 1
-        name = self._name_of(request)
+        name = self.name_of(request)
         if name is None:
             return
         took = monotonic() - request.context.arrived
         self._metrics.counter(REQUESTS, name, str(status)).value += 1
         self._metrics.histogram(REQUEST_SECONDS, name).observe(took)
-        call: Call | None = getattr(request.context, "call", None)
+        call = call_of(request)
         if error.outcome is not None:
             self._metrics.counter(OUTCOMES, error.outcome).value += 1
         if type(error) in _GIVEN_UP:
-            self._metrics.counter(CANCELLED, _GIVEN_UP[type(error)]).value += 1
+            reason = "operator" if getattr(request.context, "is_ended", False) else _GIVEN_UP[type(error)]
+            self._metrics.counter(CANCELLED, reason).value += 1
         if call is not None:
             queued = took if error.served is None else error.served.queued
             self._metrics.histogram(QUEUE_SECONDS, call.group).observe(queued)
         if took >= self._slow or self._tells_errors or self._audits:
             self._tell(name, request, call, took, served=error.served, status=status, error=error)
 
-    def _name_of(self, request: falcon.Request) -> str | None:
-        """Return what a failed call is counted as; None: it is none, or it never found its route."""
+    def name_of(self, request: falcon.Request) -> str | None:
+        """Return what a call is counted as, whatever became of it; None: it is none, or it never found its route."""
         if request.uri_template == _TRANSACTION_ROUTE:
             return TRANSACTION
         if request.uri_template != _QUERY_ROUTE:
@@ -151,6 +153,7 @@ class Reporting:
             "request_id": request.context.request_id,
             "query": name,
             "caller": request.context.caller.name,
+            "trace_id": tracing.trace_id(request.env),
             "status": status,
             "code": "" if error is None else error.code,
             "endpoint": "" if served is None else served.endpoint,
@@ -164,7 +167,7 @@ class Reporting:
             self._observe(WriteAudited(**told, **self._audited(name, call, answer, error)))
 
     def _spent(self, name: str, served: Served | None) -> dict[str, Any]:
-        spent: dict[str, Any] = {"arguments": self._arguments(name)}
+        spent: dict[str, Any] = {"arguments": self._arguments(name), "query_id": self._query_id(name)}
         if served is not None:
             spent |= {"queue_ms": _ms(served.queued), "db_ms": _ms(served.took), "attempts": served.attempts}
         return spent
@@ -181,6 +184,12 @@ class Reporting:
             "replayed": answer is not None and answer.replayed,
         }
 
+    def _query_id(self, name: str) -> str | None:
+        if name not in self._queries:
+            return None
+        signature = self._plans.known(name).signature
+        return None if signature is None else signature.query_id
+
     def _arguments(self, name: str) -> tuple[str, ...]:
         query = self._queries.get(name)
         return () if query is None else tuple(parameter.name for parameter in query.parameters)
@@ -192,11 +201,17 @@ class Reporting:
         return name == TRANSACTION or (query is not None and query.access is Access.WRITE)
 
 
+def call_of(request: falcon.Request) -> Call | None:
+    """Return the call that was made of a request; None before it was."""
+    call: Call | None = getattr(request.context, "call", None)
+    return call
+
+
 def writes(call: Call) -> bool:
     """Whether a call writes. PERF: a plan knows by itself; only a transaction's steps are looked through."""
     if isinstance(call, SingleCall):
         return call.plan.write
-    return isinstance(call, TransactionCall) and call.work.writes
+    return isinstance(call, BulkCall) or (isinstance(call, TransactionCall) and call.work.writes)
 
 
 def _ms(seconds: float) -> float:

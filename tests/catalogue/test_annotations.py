@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from gateway.catalogue.annotations import ANNOTATIONS, Annotations, Comment, declared_names, read_annotations
-from gateway.catalogue.query import Access, Page, Parameter, Query
+from gateway.catalogue.query import Access, Deprecation, Page, Parameter, Query
 from gateway.settings.units import Rate
 
 
@@ -60,7 +60,7 @@ def test_every_annotation_is_read() -> None:
             "rate": Rate(100, 1, 200),
             "concurrency": 4,
             "media": "image/png",
-            "deprecated": "use that instead",
+            "deprecated": Deprecation("use that instead"),
         },
         parameters=((15, Parameter("a", "int4", "1", {}, "first")), (16, Parameter("b"))),
         description="What it does.\n\n  More of it.",
@@ -123,6 +123,13 @@ def test_what_is_no_duration_is_a_fault(text: str) -> None:
         ("@media a/b;c=d", '@media is a media type such as image/png, without parameters, not "a/b;c=d"'),
         ("@media text/csv", "@media names what no value is without more around it"),
         ("@deprecated", "@deprecated says what to use instead"),
+        ("@deprecated since=2026-01-01", "@deprecated says what to use instead"),
+        ("@deprecated since=soon x", '@deprecated has dates such as since=2026-12-31, not "soon"'),
+        ("@deprecated sunset=2026-02-30 x", '@deprecated has dates such as sunset=2026-12-31, not "2026-02-30"'),
+        (
+            "@deprecated since=2026-02-01 sunset=2026-01-01 x",
+            "@deprecated is since 2026-02-01, later than its sunset 2026-01-01",
+        ),
         ("@param", "@param: names no parameter"),
     ],
 )

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.catalogue.compiling import compile_catalogue, compile_project
-from gateway.catalogue.query import Access, Catalogue, Kind, Parameter, Query, Statement, Text, Verb
+from gateway.catalogue.query import Access, Catalogue, Deprecation, Kind, Parameter, Query, Statement, Text, Verb
 from gateway.errors import FaultsFound
 from gateway.settings import CatalogueSettings, GroupSettings, ServerSettings, Settings
 
@@ -99,7 +99,7 @@ def test_every_annotation_arrives_in_its_query(compiled: Compile) -> None:
         "-- @retry serialization\n-- @batch on\n-- @page key(id) size=20\n-- @deprecated use b\nSELECT id, f(:x) FROM t"
     )
     assert (query.group, query.access, query.max_rows, query.tracked) == ("batch", Access.WRITE, 5, True)
-    assert (query.retry_serialization, query.batch, query.deprecated) == (True, True, "use b")
+    assert (query.retry_serialization, query.batch, query.deprecated) == (True, True, Deprecation("use b"))
     assert query.page is not None
     assert (query.page.key, query.page.size) == (("id",), 20)
     query = compiled.query("-- name: a\n-- @cache 5s\n-- @coalesce\n-- @group reporting\nSELECT 1")

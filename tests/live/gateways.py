@@ -60,7 +60,7 @@ def environment() -> dict[str, str]:
     """Ours, without what would set up the gateway or libpq otherwise."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "PG"))}
     ours.pop("DATABASE_URL", None)
-    return {**ours, "PYTHONPATH": str(PACKAGE)}
+    return {**ours, "PYTHONPATH": str(PACKAGE), "GATEWAY_LOG__FORMAT": "text"}
 
 
 class Gateway:

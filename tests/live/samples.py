@@ -11,7 +11,7 @@ from tests.live.databases import plain
 from tests.live.workers import Node, wait_until
 
 EVERY = 0.02
-OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg-query-gateway'"
+OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pg-query-gateway%'"
 
 
 class Samples:

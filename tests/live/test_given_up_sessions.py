@@ -127,7 +127,7 @@ def test_a_probe_that_reconnects_takes_nothing_from_a_write_group_of_one(own: Cl
             with psycopg2.connect(own.primary.dsn()) as connection, connection.cursor() as cursor:
                 cursor.execute(
                     "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
-                    " WHERE application_name = 'pg-query-gateway'"
+                    " WHERE application_name LIKE 'pg-query-gateway%'"
                 )
             connection.close()
             answer = node.run("note", "Prefer: wait=5", note=f"after {number}")

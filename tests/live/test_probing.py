@@ -208,7 +208,7 @@ def test_a_wanted_look_comes_at_once(own: Cluster) -> None:
 
 
 def test_the_probers_own_connection_is_no_witness_against_a_server(own: Cluster) -> None:
-    others = "pid <> pg_backend_pid() AND application_name = 'pg-query-gateway'"
+    others = "pid <> pg_backend_pid() AND application_name LIKE 'pg-query-gateway%'"
     with probing(own) as node:
         states = []
         node.rotation.subscribe(lambda: states.append(node.view("primary").state))

@@ -37,24 +37,25 @@ def signature(form: Form = Form.WRAPPED, *columns: Column, second: Type = TEXT) 
 def test_prepare_names_every_type_and_execute_gives_literals_in_order() -> None:
     plan = Plan.of(query(), signature())
     assert plan.prepare() == (
-        f"/* reports.daily */ PREPARE {plan.name}(pg_catalog._int8, pg_catalog.text) AS"
+        "/*action='reports.daily',application='pg-query-gateway'*/"
+        f" PREPARE {plan.name}(pg_catalog._int8, pg_catalog.text) AS"
         " SELECT pg_catalog.count(*), coalesce(pg_catalog.string_agg(_gw._gw_c, ','), '') FROM (SELECT"
         " pg_catalog.row_to_json(_gw.*)::pg_catalog.text FROM (\nSELECT $1[1], $2 -- end\n) AS _gw) AS _gw(_gw_c)"
     )
-    assert plan.execute(["'{1}'", "NULL"]) == f"/* reports.daily */ EXECUTE {plan.name}('{{1}}', NULL)"
+    assert plan.execute(["'{1}'", "NULL"]) == f"/*action='reports.daily'*/ EXECUTE {plan.name}('{{1}}', NULL)"
 
 
 def test_a_statement_without_parameters_has_no_parentheses() -> None:
     bare = Query("q", Kind.EXEC, Access.READ, Statement(Verb.SELECT, Text(("SELECT 1",))), 5.0)
     plan = Plan.of(bare, Signature((), (), Form.PLAIN))
-    assert plan.prepare() == f"/* q */ PREPARE {plan.name} AS SELECT 1"
-    assert plan.execute([]) == f"/* q */ EXECUTE {plan.name}"
+    assert plan.prepare() == f"/*action='q',application='pg-query-gateway'*/ PREPARE {plan.name} AS SELECT 1"
+    assert plan.execute([]) == f"/*action='q'*/ EXECUTE {plan.name}"
 
 
 def test_literals_in_place_carry_their_type_in_parentheses_so_that_a_subscript_stays_one() -> None:
     plan = Plan.of(query(), signature(Form.PLAIN))
     assert plan.inline(["'{1}'", "'x'"]) == (
-        "/* reports.daily */ SELECT ('{1}'::pg_catalog._int8)[1], ('x'::pg_catalog.text) -- end"
+        "/*action='reports.daily'*/ SELECT ('{1}'::pg_catalog._int8)[1], ('x'::pg_catalog.text) -- end"
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.catalogue.query import Access, Kind, Parameter, Query, Statement, Text, Verb
+from gateway.catalogue.query import Access, Deprecation, Kind, Parameter, Query, Statement, Text, Verb
 from gateway.catalogue.types import Column, Family, Form, Signature, Type
 from gateway.schemas.document import document
 
@@ -65,7 +65,7 @@ def queries(draw: st.DrawFn) -> tuple[Query, Signature]:
         parameters=tuple(Parameter(name, default=draw(st.sampled_from([None, "null"]))) for name in names),
         timeout=1.0,
         description=draw(st.text()),
-        deprecated=draw(st.none() | st.text()),
+        deprecated=draw(st.none() | st.builds(Deprecation, st.text())),
     )
     columns = tuple(Column(name, draw(types)) for name in draw(st.lists(NAMES, max_size=4)))
     return query, Signature(parameters=tuple(draw(types) for _ in names), columns=columns, form=Form.WRAPPED)

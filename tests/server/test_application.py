@@ -51,7 +51,7 @@ def test_gunicorn_is_told_what_the_settings_say(tmp_path: Path) -> None:
     assert cfg.address == [("127.0.0.1", 9), "/x"]
     assert cfg.worker_class_str == "gateway.server.standard.ThreadedWorker"
     assert (cfg.workers, cfg.threads, cfg.keepalive) == (2, 5, 20)
-    assert (cfg.proc_name, cfg.accesslog, cfg.errorlog) == ("gateway", None, "-")
+    assert (cfg.proc_name, cfg.accesslog, cfg.errorlog) == ("gateway", None, None)
     assert cfg.control_socket_disable
     assert not cfg.preload_app
     assert not cfg.is_ssl

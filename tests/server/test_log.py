@@ -1,11 +1,26 @@
 """A line for each event, but for those that a client provokes by the thousand."""
 
+import json
+import logging
 import re
+from typing import Any
 
 import pytest
 
-from gateway.events import BugFound, ClientTooSlow, EndpointMoved, RequestFailed
-from gateway.server.log import BURST, RATE, Log
+from gateway.events import (
+    BugFound,
+    ClientTooSlow,
+    ConnectionOpened,
+    EndpointMoved,
+    Level,
+    LinesOmitted,
+    RequestFailed,
+    RequestServed,
+    RequestSlow,
+)
+from gateway.server.log import BURST, RATE, Log, ServerLog
+from gateway.server.writer import LONGEST
+from gateway.settings import LogSettings
 
 
 def fail() -> None:
@@ -63,3 +78,95 @@ def test_words_of_others_cannot_look_like_a_line_or_move_a_cursor() -> None:
     first, *more = lines[0].split("\n")
     assert more == [r"    [2026-01-01 00:00:00 +0000] [1] [ERROR] forged\r\x1b[2J"]
     assert first.endswith("one")
+
+
+def served(status: int = 200) -> RequestServed:
+    return RequestServed(request_id="r", query="q", status=status, ms=1.5)
+
+
+def as_json(*events: Any) -> list[Any]:
+    lines: list[str] = []
+    log = Log(lines.append, as_json=True)
+    for event in events:
+        log.observe(event)
+    return [json.loads(line) for line in lines]
+
+
+def test_for_programs_a_line_is_an_object_of_the_events_own_fields_and_those_that_say_nothing_are_left_out() -> None:
+    slow = RequestSlow(request_id="r", query="q", status=200, ms=612.5, db_ms=600.0, attempts=1, arguments=("a", "b"))
+    (line,) = as_json(slow)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
+    assert line.pop("pid")
+    assert line == {
+        "level": "warning",
+        "event": "request_slow",
+        "message": "request r: q: 200 took 612.5 ms: queue 0.0 ms, database 600.0 ms",
+        "request_id": "r",
+        "query": "q",
+        "status": 200,
+        "ms": 612.5,
+        "queue_ms": 0.0,
+        "db_ms": 600.0,
+        "attempts": 1,
+        "arguments": ["a", "b"],
+    }
+
+
+def test_for_programs_a_bug_has_its_traceback() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        fail()
+    (line,) = as_json(BugFound(where="a test", error=caught.value))
+    assert line["error"] == "RuntimeError"
+    assert line["traceback"].endswith("RuntimeError: oh")
+
+
+@pytest.mark.parametrize("detail", ["\x00" * 100_000, '"' * 100_000, "\ud800", "é" * 100_000])
+def test_whatever_is_said_a_line_is_json_and_is_not_cut(detail: str) -> None:
+    lines: list[str] = []
+    Log(lines.append, as_json=True).observe(RequestFailed(request_id="1", status=503, code="x", detail=detail))
+    assert json.loads(lines[0])["code"] == "x"
+    assert len(lines[0]) <= LONGEST
+    assert "\n" not in lines[0]
+
+
+def test_what_is_not_urgent_enough_is_not_written() -> None:
+    lines: list[str] = []
+    log = Log(lines.append)
+    opened = ConnectionOpened(endpoint="a", group="read", ms=1.0)
+    log.observe(opened)
+    log.level = Level.DEBUG
+    log.observe(opened)
+    log.level = Level.ERROR
+    log.observe(EndpointMoved(endpoint="a", standing="out", serves=False))
+    assert len(lines) == 1
+
+
+def test_no_line_of_the_access_log_is_left_out() -> None:
+    assert len(as_json(*[served()] * (3 * BURST))) == 3 * BURST
+
+
+@pytest.mark.parametrize(
+    ("form", "is_terminal", "is_json"),
+    [("auto", True, False), ("auto", False, True), ("json", True, True), ("text", False, False)],
+)
+def test_people_get_text_and_programs_json(form: Any, is_terminal: bool, is_json: bool) -> None:
+    lines: list[str] = []
+    log = Log(lines.append)
+    log.configure(LogSettings(format=form, level="warning"), is_terminal=is_terminal)
+    log.observe(served())
+    log.text("Exception ignored in: ...")
+    (line,) = lines
+    assert log.level is Level.WARNING
+    assert (line[0] == "{") == is_json
+    assert (json.loads(line)["event"] == "error_output") if is_json else line == "Exception ignored in: ..."
+    assert (log.line(LinesOmitted(count=3))[0] == "{") == is_json
+
+
+def test_gunicorns_lines_are_events() -> None:
+    lines: list[str] = []
+    logger = logging.Logger("x")
+    logger.addHandler(ServerLog(Log(lines.append, as_json=True)))
+    logger.critical("Worker (pid:%d) was sent %s", 7, "SIGKILL!")
+    line = json.loads(lines[0])
+    assert (line["event"], line["level"]) == ("server_said", "error")
+    assert line["message"] == "Worker (pid:7) was sent SIGKILL!"

@@ -105,7 +105,8 @@ def test_a_line_without_end_is_cut(pipe: Pipe) -> None:
 
 
 def test_what_is_printed_to_standard_error_is_written_by_lines(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = ErrorStream(LineWriter(pipe.writer))
+    lines = LineWriter(pipe.writer)
+    stream = ErrorStream(lines.write, lines.flush)
     monkeypatch.setattr(sys, "stderr", stream)
     print("one", 1, file=sys.stderr)
     print("two\nthree\nfo", end="", file=sys.stderr)

@@ -174,6 +174,8 @@ def test_the_catalogue_is_told_without_types(client: falcon.testing.TestClient) 
         "concurrency": None,
         "media": None,
         "deprecated": "use orders_of_customer",
+        "deprecated_since": None,
+        "sunset": None,
         "parameters": [
             {"name": "customer", "type": None, "required": True, "description": ""},
             {
@@ -190,6 +192,7 @@ def test_the_catalogue_is_told_without_types(client: falcon.testing.TestClient) 
         "joined": False,
         "not_joined": "a worker of this kind runs requests in threads",
         "harmless": None,
+        "query_id": None,
         "learnt": None,
         "fault": None,
     }

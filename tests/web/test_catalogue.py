@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.catalogue.query import Deprecation
 from gateway.web.catalogue import HIDDEN_FAULT, WAITS
 from tests.execution.samples import SIGNATURE, query
 from tests.web.description import Description
@@ -13,7 +14,9 @@ from tests.web.rigs import HealthRig
 
 @pytest.fixture
 def node() -> HealthRig:
-    return HealthRig(queries=[query("pay", write=True), query("orders", deprecated="use bookings")])
+    return HealthRig(
+        queries=[query("pay", write=True), query("orders", deprecated=Deprecation("use bookings", sunset="2027-01-31"))]
+    )
 
 
 def described(node: HealthRig, name: str) -> dict[str, Any]:

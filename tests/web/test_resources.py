@@ -6,7 +6,10 @@ import falcon
 import falcon.testing
 import pytest
 
+from gateway.catalogue.query import Catalogue
 from gateway.execution.call import Answer, Call
+from gateway.metrics import Metrics
+from gateway.web.deprecations import Deprecations
 from gateway.web.queries import QueryResource, TransactionResource
 
 CALL = Call(group="read", deadline=0.0)
@@ -49,6 +52,7 @@ def app(scripted: Any) -> falcon.testing.TestClient:
         "execution": scripted,
         "answered": scripted.answered,
         "failures": scripted,
+        "deprecations": Deprecations(Catalogue({}, "hash"), Metrics()),
         "compression": scripted,
     }
     made.add_route("/query/{name}", QueryResource(**calling))

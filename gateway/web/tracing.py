@@ -1,0 +1,22 @@
+"""What a request says of the trace that it belongs to (W3C Trace Context, ``traceparent``)."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+_SAMPLED = 1
+
+
+def sampled(environ: Mapping[str, Any]) -> str | None:
+    """Return the ``traceparent`` of a request whose trace is recorded; None: it is not, or there is none."""
+    match = _TRACEPARENT.fullmatch(environ.get("HTTP_TRACEPARENT", ""))
+    if match is None or not int(match[3], 16) & _SAMPLED:
+        return None
+    return f"00-{match[1]}-{match[2]}-{match[3]}"
+
+
+def trace_id(environ: Mapping[str, Any]) -> str:
+    """Return the id of the trace that a request belongs to; empty if it does not say."""
+    match = _TRACEPARENT.fullmatch(environ.get("HTTP_TRACEPARENT", ""))
+    return "" if match is None else match[1]

@@ -1,0 +1,265 @@
+"""What operators see of a node with two workers, and do to its requests."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.demo.cluster import Cluster
+from tests.live.gateways import Gateway, problem, serving, wait_until, with_tables
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "server": {"workers": 2, "timeout": "60s"},
+    "groups.read": {"size": 4},
+    "groups.write": {"size": 2},
+    "log": {"format": "json", "slow": "250ms", "audit": "writes", "access": "all"},
+}
+
+
+@pytest.fixture(scope="module")
+def gateway(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("operations")
+    # The tests' own environment asks for text.
+    with with_tables(cluster), serving(cluster, folder, SETTINGS, variables={"GATEWAY_LOG__FORMAT": "json"}) as running:
+        yield running
+
+
+def metrics(gateway: Gateway) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(gateway.client.get("/metrics").text)
+        for sample in family.samples
+    }
+
+
+def metric(gateway: Gateway, name: str, **labels: str) -> float:
+    return metrics(gateway).get((name, frozenset(labels.items())), 0.0)
+
+
+def events(gateway: Gateway, name: str, **fields: Any) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in gateway.log.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == name and fields.items() <= line.items()]
+
+
+def logged(gateway: Gateway, name: str, **fields: Any) -> dict[str, Any]:
+    wait_until(lambda: events(gateway, name, **fields), f"{name} {fields} is logged")
+    return events(gateway, name, **fields)[0]
+
+
+def in_flight(gateway: Gateway) -> list[dict[str, Any]]:
+    answer = gateway.operator.get("/admin/requests")
+    assert answer.status_code == 200
+    found: list[dict[str, Any]] = answer.json()["requests"]
+    return found
+
+
+class Background:
+    """Calls that are under way."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._executor = ThreadPoolExecutor(8)
+
+    def run(self, request_id: str, query: str, **arguments: Any) -> "Future[httpx.Response]":
+        def call() -> httpx.Response:
+            with self._gateway.new_client() as client:
+                return client.post(f"/query/{query}", json=arguments, headers={"X-Request-Id": request_id})
+
+        return self._executor.submit(call)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+
+
+@pytest.fixture
+def background(gateway: Gateway) -> Iterator[Background]:
+    made = Background(gateway)
+    yield made
+    made.close()
+
+
+def wait_for(gateway: Gateway, request_id: str, state: str) -> dict[str, Any]:
+    def found() -> list[dict[str, Any]]:
+        return [each for each in in_flight(gateway) if each["id"] == request_id and each["state"] == state]
+
+    wait_until(found, f"{request_id} is {state}")
+    return found()[0]
+
+
+def test_calls_are_counted_by_query_and_status_whichever_worker_had_them(gateway: Gateway) -> None:
+    before = metrics(gateway)
+    for _ in range(20):
+        with gateway.new_client() as client:
+            assert client.post("/query/echo_text", json={"x": "a"}).status_code == 200
+    gateway.run("echo_text", nothing=1)
+    gateway.run("who_made_this_up")
+    gateway.client.post("/transaction", json={"steps": [{"query": "echo_text", "arguments": {"x": "b"}}]})
+
+    def grown(name: str, **labels: str) -> float:
+        key = (name, frozenset(labels.items()))
+        return metrics(gateway).get(key, 0.0) - before.get(key, 0.0)
+
+    wait_until(lambda: grown("gateway_requests_total", query="echo_text", status="200") == 20, "all are counted")
+    wait_until(lambda: grown("gateway_requests_total", query="echo_text", status="422") == 1, "all are counted")
+    assert grown("gateway_requests_total", query="unknown", status="404") == 1
+    assert grown("gateway_requests_total", query="transaction", status="200") == 1
+    assert grown("gateway_request_seconds_count", query="echo_text") == 21
+    assert grown("gateway_errors_total", code="unknown_query") == 1
+    assert grown("gateway_queue_seconds_count", group="read") >= 20
+    assert metric(gateway, "gateway_workers") == 2
+    assert metric(gateway, "gateway_endpoint_in_rotation", endpoint="primary") == 1
+    assert metric(gateway, "gateway_connects_total", endpoint="primary", result="ok") >= 1
+    assert all("who_made_this_up" not in str(labels) for _, labels in metrics(gateway))
+
+
+def test_a_killed_worker_and_a_reload_take_no_count_back(gateway: Gateway) -> None:
+    for _ in range(10):
+        with gateway.new_client() as client:
+            client.post("/query/echo_text", json={"x": "a"})
+    wait_until(lambda: metric(gateway, "gateway_requests_total", query="echo_text", status="200") >= 10, "counted")
+    seen = metric(gateway, "gateway_requests_total", query="echo_text", status="200")
+    before = gateway.workers()
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(set(gateway.workers()) - set(before)) == 2, "others have taken their places")
+    gateway.wait_until_ready()
+    assert metric(gateway, "gateway_requests_total", query="echo_text", status="200") >= seen
+    before = gateway.workers()
+    gateway.program.send_signal(signal.SIGHUP)
+    wait_until(lambda: set(gateway.workers()).isdisjoint(before) and len(gateway.workers()) == 2, "reloaded")
+    gateway.wait_until_ready()
+    assert metric(gateway, "gateway_requests_total", query="echo_text", status="200") >= seen
+    workers = {dict(labels)["worker"] for name, labels in metrics(gateway) if name == "gateway_worker_memory_bytes"}
+    assert len(workers) == 2
+    assert workers <= {"0", "1", "2", "3"}
+
+
+def test_requests_in_flight_are_listed_and_a_read_is_ended_at_once(gateway: Gateway, background: Background) -> None:
+    napping = [background.run(f"nap-{number}", "nap", seconds=30) for number in range(6)]
+    running = wait_for(gateway, "nap-0", "running")
+    assert (running["query"], running["caller"]) == ("nap", "")
+    assert running["endpoint"] in {"replica1", "replica2"}
+    wait_until(lambda: len(in_flight(gateway)) == 6, "all are seen")
+    assert {each["state"] for each in in_flight(gateway)} == {"running", "waiting"}
+    for number in range(6):
+        answer = gateway.operator.delete(f"/admin/requests/nap-{number}")
+        assert (answer.status_code, answer.content) == (204, b"")
+    for nap in napping:
+        assert problem(nap.result(10), 503, "cancelled")["detail"] == "an operator ended the request"
+    assert in_flight(gateway) == []
+    wait_until(lambda: metric(gateway, "gateway_cancelled_total", reason="operator") >= 6, "counted")
+    logged(gateway, "request_ended", ended="nap-5")
+    problem(gateway.operator.delete("/admin/requests/nap-0"), 404, "not_found")
+
+
+def test_a_write_that_is_ended_says_what_became_of_it(gateway: Gateway, background: Background) -> None:
+    for number, query in enumerate(("enter_slowly", "enter_tracked")):
+        writing = background.run(f"write-{number}", query, word=f"ended-{number}", seconds=30)
+        assert wait_for(gateway, f"write-{number}", "running")["endpoint"] == "primary"
+        assert gateway.operator.delete(f"/admin/requests/write-{number}").status_code == 204
+        assert problem(writing.result(10), 503, "cancelled")["outcome"] == "rolled_back"
+        assert gateway.value("count_entries", word=f"ended-{number}") == 0
+    wait_until(lambda: metric(gateway, "gateway_outcomes_total", outcome="rolled_back") >= 2, "counted")
+
+
+def test_a_write_that_waits_is_not_executed(gateway: Gateway, background: Background) -> None:
+    holding = [background.run(f"hold-{number}", "enter_slowly", word="held", seconds=30) for number in range(4)]
+    wait_until(lambda: sum(each["state"] == "waiting" for each in in_flight(gateway)) == 2, "two wait")
+    for waiting in [each for each in in_flight(gateway) if each["state"] == "waiting"]:
+        assert gateway.operator.delete(f"/admin/requests/{waiting['id']}").status_code == 204
+        assert problem(holding[int(waiting["id"][-1])].result(10), 503, "cancelled")["outcome"] == "not_executed"
+    for running in in_flight(gateway):
+        gateway.operator.delete(f"/admin/requests/{running['id']}")
+    assert {each.result(10).status_code for each in holding} == {503}
+
+
+def test_slow_calls_are_logged_with_names_and_never_with_values(gateway: Gateway) -> None:
+    gateway.run("marked_nap", {"X-Request-Id": "slow-1"}, mark="canary-value", seconds=0.3)
+    line = logged(gateway, "request_slow", request_id="slow-1")
+    assert (line["query"], line["status"], line["attempts"]) == ("marked_nap", 200, 1)
+    assert line["endpoint"] in {"replica1", "replica2"}
+    assert 300 <= line["db_ms"] <= line["ms"]
+    assert line["arguments"] == ["mark", "seconds"]
+    assert "canary-value" not in gateway.log
+
+
+def test_every_call_has_its_line_where_that_is_asked_for(gateway: Gateway) -> None:
+    gateway.run("echo_text", {"X-Request-Id": "access-1"}, x="canary-value")
+    gateway.run("echo_text", {"X-Request-Id": "access-2"}, canary=1)
+    assert logged(gateway, "request_served", request_id="access-1")["status"] == 200
+    failed = logged(gateway, "request_served", request_id="access-2")
+    assert (failed["status"], failed["code"], failed["level"]) == (422, "invalid_arguments", "info")
+    assert "canary" not in gateway.log
+
+
+def test_writes_are_audited(gateway: Gateway) -> None:
+    gateway.run("enter_each", {"X-Request-Id": "audit-1"}, words=["canary", "canary"])
+    line = logged(gateway, "write_audited", request_id="audit-1")
+    assert (line["query"], line["affected"], line["outcome"]) == ("enter_each", 2, "committed")
+    assert (line["endpoint"], line["arguments"], line["replayed"]) == ("primary", ["words"], False)
+    steps = [
+        {"query": "enter_silently", "arguments": {"word": "canary"}},
+        {"query": "count_entries", "arguments": {"word": "canary"}},
+    ]
+    gateway.client.post("/transaction", json={"steps": steps}, headers={"X-Request-Id": "audit-2"})
+    line = logged(gateway, "write_audited", request_id="audit-2")
+    assert line["queries"] == ["enter_silently", "count_entries"]
+    assert line["affected"] == 1
+    gateway.run("enter_by_hand", {"X-Request-Id": "audit-3"}, wrong="canary")
+    assert logged(gateway, "write_audited", request_id="audit-3")["code"] == "invalid_arguments"
+    gateway.run("count_entries", {"X-Request-Id": "audit-4"}, word="x")
+    logged(gateway, "request_served", request_id="audit-4")
+    assert not events(gateway, "write_audited", request_id="audit-4")
+    assert "canary" not in gateway.log
+
+
+def test_the_level_of_the_log_is_changed_on_all_workers_and_on_those_to_come(gateway: Gateway) -> None:
+    assert gateway.operator.post("/admin/log", json={"level": "debug"}).json() == {"level": "debug"}
+    for pid in gateway.workers():
+        logged(gateway, "log_level_changed", pid=pid, to="debug")
+    (killed, _) = gateway.workers()
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: len(gateway.workers()) == 2 and killed not in gateway.workers(), "another one is there")
+    gateway.wait_until_ready()
+    for pid in gateway.workers():
+        logged(gateway, "log_level_changed", pid=pid, to="debug")
+        logged(gateway, "connection_opened", pid=pid)
+    assert gateway.operator.post("/admin/log", json={"level": "info"}).status_code == 200
+    wrongs: list[Any] = [{"level": "loud"}, {}, {"level": "info", "more": 1}, []]
+    for wrong in wrongs:
+        problem(gateway.operator.post("/admin/log", json=wrong), 400, "invalid_request")
+
+
+@pytest.mark.parametrize("form", [{"json": {"word": "x"}}, {"data": {"word": "x"}}])
+def test_a_call_is_explained_without_running_it(gateway: Gateway, form: Any) -> None:
+    answer = gateway.operator.post("/admin/explain/enter_silently", **form)
+    assert answer.status_code == 200
+    assert (answer.json()["query"], answer.json()["endpoint"]) == ("enter_silently", "primary")
+    assert answer.json()["plan"][0]["Plan"]["Operation"] == "Insert"
+    assert gateway.value("count_entries", word="x") == 0
+
+
+def test_what_a_call_did_that_was_run_to_be_explained_is_rolled_back(gateway: Gateway) -> None:
+    answer = gateway.operator.post("/admin/explain/enter_silently?analyze=true", json={"word": "analysed"})
+    assert answer.json()["plan"][0]["Execution Time"] > 0
+    assert gateway.value("count_entries", word="analysed") == 0
+    nap = gateway.operator.post("/admin/explain/short_nap?analyze=true", json={"seconds": 5})
+    assert nap.status_code in (503, 504)
+
+
+def test_what_cannot_be_explained_is_refused(gateway: Gateway) -> None:
+    problem(gateway.operator.post("/admin/explain/nothing", json={}), 404, "unknown_query")
+    problem(gateway.operator.post("/admin/explain/echo_text", json={"wrong": 1}), 422, "invalid_arguments")
+    problem(gateway.operator.post("/admin/explain/echo_text?analyse=true", json={"x": "a"}), 400, "invalid_request")
+    problem(gateway.operator.post("/admin/explain/enter_by_call", json={"word": "a"}), 400, "invalid_request")
+    problem(gateway.client.post("/admin/explain/echo_text", json={"x": "a"}), 404, "not_found")
+
+
+def test_metrics_are_there_for_operators_too(gateway: Gateway) -> None:
+    assert "gateway_requests_total" in gateway.operator.get("/metrics").text
