@@ -3,6 +3,7 @@
 import click
 
 from gateway import __version__
+from gateway.cli.asking import call, queries, status
 from gateway.cli.checking import check
 from gateway.cli.demo import demo
 from gateway.cli.describing import openapi
@@ -27,4 +28,6 @@ def main() -> None:
 for command in (serve, check, init, init_db, demo, key, openapi, recompile):
     main.add_command(command)
 for command in (drain, resume, learn, reload, requests, explain):
+    main.add_command(command)
+for command in (status, queries, call):
     main.add_command(command)
