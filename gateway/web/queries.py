@@ -72,8 +72,7 @@ class QueryResource(_Calling):
 
     def on_options(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Tell how the query may be called."""
-        allowed = self._calls.methods(request, name)
-        response.set_header("Allow", ", ".join([*allowed, "OPTIONS"]))
+        response.set_header("Allow", ", ".join(self._calls.methods(request, name)))
         response.set_header("Accept-Query", JSON)
         response.set_header("Content-Length", "0")
 
