@@ -176,8 +176,8 @@ class Joining:
 
     def _after(self, call: SingleCall, error: BaseException) -> Answer:
         """Answer a call whose statement failed."""
-        if isinstance(error, GatewayError) and may_succeed_elsewhere(error):
-            raise error  # it was repeated, or may not be
+        if isinstance(error, GatewayError) and (may_succeed_elsewhere(error) or monotonic() >= call.deadline):
+            raise error.but() from error  # it was repeated, or may not be, or there is no time
         return self._alone(call)
 
 
@@ -202,8 +202,8 @@ class _Statement:
         members = self.members
         if members is None:  # otherwise it is repeated
             self._began = monotonic()
-            # Through a pooler nothing can be prepared.
-            members = self.members = self._lane.take(self._together.most - 1, asked) if session.prepares else []
+            most = self._together.most - 1 if session.prepares else 0  # through a pooler nothing can be prepared
+            members = self.members = self._lane.take(most, asked)
             self._runner.note_reads(asked.group, len(members))
         if not members:
             return self._run(asked, session, guard)

@@ -13,6 +13,7 @@ rises or falls changes all of them.
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 ANY: Final = 1 << 30
@@ -25,6 +26,8 @@ SETTLING = 0.004
 """Seconds after a change that are left out: what came before it is answered then."""
 GAIN = 0.95
 """What the mean time must fall to for a level to be better."""
+MOST_TIMES = 4.0
+"""Times the mean before that one call's time counts as at most: a few that were held up say nothing of a level."""
 SHORTEST, LONGEST = 3, 48
 """Windows for which a level is kept, at first and when trying has not helped for long."""
 CROWD = 16
@@ -41,6 +44,7 @@ class Pace:
         "_hold",
         "_left",
         "_level",
+        "_most",
         "_other",
         "_settles",
         "_sum",
@@ -57,6 +61,8 @@ class Pace:
         """How many there may be."""
         self._sum = 0.0
         self._count = 0
+        self._most = inf
+        """Seconds of one call that count."""
         self._until = 0.0
         """When the window ends, by the clock that ``note`` is told of."""
         self._settles = False
@@ -72,13 +78,14 @@ class Pace:
 
     def note(self, seconds: float, now: float, crowd: float) -> None:
         """Take note of a call that was answered, so long after it came; ``crowd``: how many are there at a time."""
-        self._sum += seconds
+        self._sum += min(seconds, self._most)
         self._count += 1
         if now >= self._until and (self._settles or self._count >= LEAST):
             self._end_window(now, crowd)
 
     def _end_window(self, now: float, crowd: float) -> None:
         mean = self._sum / self._count
+        self._most = mean * MOST_TIMES
         self._sum, self._count = 0.0, 0
         self._until = now + WINDOW
         if self._settles:

@@ -31,13 +31,17 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
         action="append",
         choices=names,
         metavar="NAME",
-        help=f"of {', '.join(names)}; bare, the gateway without its safety net (tests/bench/bare.py), only if named",
+        help=f"of {', '.join(names)}; only if named: bare, the gateway without its safety net (tests/bench/bare.py),"
+        " and unjoined, without joined reads",
     )
     parser.add_argument(
         "--workload", action="append", choices=workloads, metavar="NAME", help=f"of {', '.join(workloads)}"
     )
     parser.add_argument("--overload", action="store_true", help="only this: three times the peak, for gateways")
     parser.add_argument("--hostile", action="store_true", help="only this: what others notice of hostile clients")
+    parser.add_argument(
+        "--join", choices=["on", "off"], default="on", help="whether gateways answer different callers' reads together"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="length of a round")
     parser.add_argument("--workers", type=int, default=2, help="processes of each contender")
@@ -71,7 +75,7 @@ def run(options: argparse.Namespace) -> Results:
             contest.run_hostile(contenders, Sizes(options.workers, options.pool))
         else:
             chosen = [one for one in WORKLOADS if not options.workload or one.name in options.workload]
-            contest.run(contenders, chosen, Sizes(options.workers, options.pool))
+            contest.run(contenders, chosen, Sizes(options.workers, options.pool, join=options.join == "on"))
         return contest.results
 
 

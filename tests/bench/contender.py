@@ -26,6 +26,8 @@ class Round(NamedTuple):
     p99_ms: float
     processor_us: float
     """Of the contender's processes, PostgreSQL's not among them, for each request."""
+    server_us: float = 0.0
+    """Of PostgreSQL's processes, for each request."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Contender:
         self.name = program.name
         self.title = program.title
         self.port = program.port
+        self._cluster = cluster
         self._log = cluster.make_directory() / "log"
         self._process = cluster.launch(
             program.command, log=self._log, environment=program.environment, cwd=program.directory
@@ -84,10 +87,14 @@ class Contender:
 
     def measure(self, workload: Workload, requests: Path, *, seconds: int) -> Round:
         """One round; BenchError if any request failed, for then the figures mean nothing."""
+        server = self._cluster.primary.pid or 0
+        before = processes.processor_seconds(server)
         load, used = self.load(requests, connections=workload.connections, seconds=seconds)
+        served = processes.processor_seconds(server) - before
         if load.failures or load.refused or not load.requests:
             raise self._failure(f"{load.requests} answers, {load.refused} refusals, {load.failures} failures")
-        return Round(load.requests / load.seconds, load.p50_ms, load.p99_ms, used / load.requests * 1e6)
+        used_us, served_us = used / load.requests * 1e6, served / load.requests * 1e6
+        return Round(load.requests / load.seconds, load.p50_ms, load.p99_ms, used_us, served_us)
 
     def load(self, requests: Path, *, connections: int, seconds: int, rest_ms: int = 0) -> tuple[Load, float]:
         """One run of wrk, and the processor seconds that the contender's processes spent meanwhile."""

@@ -32,9 +32,11 @@ PEERS: dict[str, Preparation] = {
     "pgdbpool": others.pgdbpool,
 }
 ON_DEMAND: dict[str, Preparation] = {
+    "unjoined": serving("unjoined", "pg-query-gateway without joined reads", worker="gateway", join=False),
     "bare": serving("bare", "pg-query-gateway without its net", worker="gateway", command=["tests.bench.bare"]),
 }
-"""Takes part only where it is named, next to the gateway: the difference is what the safety net costs."""
+"""Take part only where they are named, next to the gateway: the difference is what joined reads gain, and what the
+safety net costs."""
 _CONTENDERS = GATEWAYS | PEERS | ON_DEMAND
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _SETTINGS = {

@@ -19,6 +19,7 @@ _SETTINGS = """
 bind = "127.0.0.1:{port}"
 worker = "{worker}"
 workers = {workers}
+join = {join}
 runtime_dir = "{runtime}"
 
 [catalogue]
@@ -50,6 +51,8 @@ class Sizes(NamedTuple):
     """Connections of all of them together."""
     queue: int = 1024
     """Requests that may wait for a connection, where there is such a limit."""
+    join: bool = True
+    """Whether gateways answer reads of different callers together."""
 
     @property
     def pool_of_each(self) -> int:
@@ -58,9 +61,12 @@ class Sizes(NamedTuple):
 
 
 def serving(
-    name: str, title: str, *, worker: str, command: Sequence[str] = ("gateway", "serve", "-c")
+    name: str, title: str, *, worker: str, command: Sequence[str] = ("gateway", "serve", "-c"), join: bool = True
 ) -> Callable[[Cluster, Sizes], Program]:
-    """What prepares a gateway with this kind of worker; ``command``: the module that serves a settings file."""
+    """What prepares a gateway with this kind of worker; ``command``: the module that serves a settings file.
+
+    ``join``: whether reads of different callers may be answered together.
+    """
 
     def prepare(cluster: Cluster, sizes: Sizes) -> Program:
         directory = cluster.make_directory()
@@ -74,6 +80,7 @@ def serving(
                 port=port,
                 worker=worker,
                 workers=sizes.workers,
+                join=str(join and sizes.join).lower(),
                 runtime=runtime,
                 queries=QUERIES,
                 dsn=cluster.primary.dsn(),

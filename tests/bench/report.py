@@ -32,7 +32,7 @@ def _workload_tables(results: Results) -> Iterator[str]:
         if not measured:
             continue
         first = baseline(measured)
-        rows = [["", "requests/s", f"to {first}", "p50 ms", "p99 ms", "processor µs", f"to {first}"]]
+        rows = [["", "requests/s", f"to {first}", "p50 ms", "p99 ms", "processor µs", f"to {first}", "server µs"]]
         for name, rounds in measured.items():
             middle, share = median(rounds), ratio(rounds, measured[first])
             rows.append(
@@ -44,6 +44,7 @@ def _workload_tables(results: Results) -> Iterator[str]:
                     f"{middle.p99_ms:.1f}",
                     f"{middle.processor_us:,.0f}",
                     f"{share.processor_us:.2f}",
+                    f"{middle.server_us:,.0f}",
                 ]
             )
         yield _TITLES[workload]

@@ -73,8 +73,11 @@ def _many(name: str, title: str, connections: int, requests: Iterator[Request]) 
 
 
 WORKLOADS = (
+    _many("one-row-1", "one row by key, 1 connection", 1, map(_one_row, range(_LENGTH))),
+    _many("one-row-8", "one row by key, 8 connections", 8, map(_one_row, range(_LENGTH))),
     _many("one-row-16", "one row by key, 16 connections", 16, map(_one_row, range(_LENGTH))),
     _many("one-row-64", "one row by key, 64 connections", 64, map(_one_row, range(_LENGTH))),
+    _many("one-row-256", "one row by key, 256 connections", 256, map(_one_row, range(_LENGTH))),
     _many("rows-100", "100 rows of 12 mixed columns, 16 connections", 16, (_rows(n, 100) for n in range(_LENGTH))),
     _many("rows-1000", "1000 rows of 12 mixed columns, 16 connections", 16, (_rows(n, 1000) for n in range(_LENGTH))),
     _many("write", "INSERT ... RETURNING, 16 connections", 16, map(_write, range(_LENGTH))),

@@ -283,6 +283,24 @@ class TestEachStaysItsOwn:
         rig.finish([*rig.ask("1", deadline=late), *rig.ask("2", deadline=early)])
         assert server.deadlines == [early]
 
+    def test_who_has_no_time_left_when_it_fails_gets_the_failure_and_others_run_alone(
+        self, rig: Rig, server: Server
+    ) -> None:
+        rig.crowd()
+        hurried = rig.ask("1", deadline=monotonic() + 0.2)
+        others = rig.ask("2")
+
+        def passed(literals: list[str]) -> GatewayError | None:
+            if len(literals) < 2:
+                return None
+            gevent.sleep(0.25)
+            return errors.DeadlineExceeded("the deadline passed while the query ran")
+
+        server.error = passed
+        late, other = rig.finish([*hurried, *others])
+        assert (type(late), other) == (errors.DeadlineExceeded, "2")
+        assert server.alone == ["2"]
+
     def test_who_waits_until_its_deadline_leaves_and_the_others_are_answered(self, rig: Rig, server: Server) -> None:
         rig.crowd()
         leader = rig.ask("1")

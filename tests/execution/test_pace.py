@@ -194,5 +194,16 @@ class TestPace:
         pace, times = Pace(), itertools.count(1)
         assert self.run(pace, lambda _: 0.001 * 1.0001 ** next(times)) == {8, ANY}
 
+    def test_a_few_calls_that_are_held_up_are_not_taken_for_an_effect(self) -> None:
+        numbers = itertools.count()
+
+        def time_of(limit: int) -> float:
+            is_held_up = next(numbers) % 1000 < 12  # every half second, some
+            return 0.03 if is_held_up else 0.001 * (1 + 0.2 * abs(LEVELS.index(limit) - 1))
+
+        seen = self.run(Pace(), time_of, 40.0)
+        assert 2 in seen
+        assert seen <= {1, 2, 4}
+
     def test_a_large_crowd_never_goes_each_by_itself(self) -> None:
         assert ANY not in self.run(Pace(), lambda limit: 0.001 if limit == ANY else 0.01, crowd=40.0)
