@@ -5,7 +5,7 @@ Foreign exceptions are mapped to these at the border where they appear (``postgr
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 import msgspec
 
@@ -31,6 +31,20 @@ class Fault(msgspec.Struct, frozen=True, order=True):
     def __str__(self) -> str:
         """The fault as a compiler prints it: ``file:line: message``."""
         return f"{self.where}:{self.line}: {self.message}" if self.line else f"{self.where}: {self.message}"
+
+
+class Finding(msgspec.Struct, frozen=True, order=True):
+    """Something that a check has found; ``rule`` names the kind, for programs."""
+
+    rule: str
+    level: Literal["error", "warning", "note"]
+    """An error is a fault that keeps from serving."""
+    fault: Fault
+
+    def __str__(self) -> str:
+        """The finding as a compiler prints it."""
+        said = f"warning: {self.fault.message}" if self.level == "warning" else self.fault.message
+        return str(msgspec.structs.replace(self.fault, message=said)) if self.fault.where else said
 
 
 class FaultsFound(Exception):

@@ -60,6 +60,8 @@ def sections(page: Path) -> set[str]:
 def test_every_block_of_settings_can_be_served(page: Path, tmp_path: Path) -> None:
     (tmp_path / "pg").write_text("secret\n")
     for block in blocks(page, "toml"):
+        if block.file and block.file.endswith(".test.toml"):
+            continue
         file = tmp_path / "gateway.toml"
         file.write_text(block.text.replace("/run/secrets", str(tmp_path)))
         complete = "[endpoints." in block.text

@@ -12,6 +12,7 @@ from gateway.cli.operating import drain, explain, learn, reload, requests, resum
 from gateway.cli.preparing import init, init_db
 from gateway.cli.recompiling import recompile
 from gateway.cli.serving import serve
+from gateway.cli.testing import test
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -25,9 +26,7 @@ def main() -> None:
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
 
 
-for command in (serve, check, init, init_db, demo, key, openapi, recompile):
-    main.add_command(command)
-for command in (drain, resume, learn, reload, requests, explain):
+for command in (serve, check, init, init_db, demo, key, openapi, recompile, drain, resume, learn, reload, test):
     main.add_command(command)
 for command in (status, queries, call):
     main.add_command(command)

@@ -41,7 +41,7 @@ def check_beside(settings: Settings, catalogue: Catalogue, directory: Path) -> C
         raise ConnectError(None, "no group names it, so that no connection to it is left for the check")
 
     try:
-        found = check(settings, catalogue, connect, lambda _line: None)
+        found = check(settings, catalogue, connect, lambda _line: None).findings
     finally:
         ledger.close()
     faults = tuple(each.fault for each in found if each.level == "error" and each.rule != "unreachable")

@@ -1,20 +1,22 @@
 """``gateway check`` against the servers: every query is prepared and planned on every endpoint."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from time import monotonic
 from typing import Literal
 
 import msgspec
 
+from gateway.catalogue.contract import Locked, changes, locked
 from gateway.catalogue.query import Access, Catalogue, Query
 from gateway.catalogue.types import Form, Signature
-from gateway.errors import Fault, GatewayError
+from gateway.errors import Fault, Finding, GatewayError
 from gateway.pool.driver import ConnectError
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.learning import briefly, fault, learn
 from gateway.postgres.objects import Book
 from gateway.postgres.policies import asked_per_row
+from gateway.postgres.scanning import scans
 from gateway.postgres.session import Session
 from gateway.postgres.statement import explained
 from gateway.rotation.endpoint import Reason, Role
@@ -28,21 +30,17 @@ Connect = Callable[[str, float], Session]
 """Connects to an endpoint before a deadline; raises ConnectError."""
 
 
-class Finding(msgspec.Struct, frozen=True, order=True):
-    """Something that was found. ``rule`` names the kind, for programs."""
+class Checked(msgspec.Struct, frozen=True):
+    """What was found, once each, and what the first server that took it said of each query."""
 
-    rule: str
-    level: Literal["error", "warning", "note"]
-    fault: Fault
-
-    def __str__(self) -> str:
-        said = f"warning: {self.fault.message}" if self.level == "warning" else self.fault.message
-        return str(msgspec.structs.replace(self.fault, message=said))
+    findings: list[Finding]
+    signatures: dict[str, Signature]
 
 
-def check(settings: Settings, catalogue: Catalogue, connect: Connect, report: Callable[[str], None]) -> list[Finding]:
-    """Prepare and plan every query on every endpoint; what was found, once each, and progress through ``report``."""
+def check(settings: Settings, catalogue: Catalogue, connect: Connect, report: Callable[[str], None]) -> Checked:
+    """Prepare and plan every query on every endpoint; progress is told through ``report``."""
     found: dict[Finding, None] = {}
+    signatures: dict[str, Signature] = {}
     by_caller = {name for name, group in settings.groups.items() if group.settings and "role" in settings.auth.settings}
     for name in settings.endpoints:
         where = f"endpoints.{name}"
@@ -55,12 +53,12 @@ def check(settings: Settings, catalogue: Catalogue, connect: Connect, report: Ca
         report(f"{name}: {connection.role}, PostgreSQL {connection.server_version_text}")
         try:
             with briefly(connection, QUERY_TIMEOUT):
-                found |= dict.fromkeys(_of_endpoint(where, connection, catalogue, by_caller))
+                found |= dict.fromkeys(_of_endpoint(where, connection, catalogue, by_caller, signatures))
         except GatewayError as error:
             found[Finding("unreachable", "error", Fault(where, 0, error.server_message or error.detail))] = None
         finally:
             connection.close()
-    return list(found)
+    return Checked(list(found), signatures)
 
 
 def learn_all(settings: Settings, catalogue: Catalogue) -> tuple[dict[str, Signature], list[Fault]]:
@@ -89,9 +87,16 @@ def learn_all(settings: Settings, catalogue: Catalogue) -> tuple[dict[str, Signa
 
 
 def _of_endpoint(
-    where: str, connection: Session, catalogue: Catalogue, by_caller: Collection[str]
+    where: str,
+    connection: Session,
+    catalogue: Catalogue,
+    by_caller: Collection[str],
+    signatures: dict[str, Signature],
 ) -> Iterator[Finding]:
-    """Check every query on one endpoint; ``by_caller`` are groups whose queries run with a role of the caller's."""
+    """Check every query on one endpoint, and compare with, or add to, what others said of it.
+
+    ``by_caller`` are groups whose queries run with a role of the caller's.
+    """
     if connection.ask(_SEES_REPLICATION, monotonic() + QUERY_TIMEOUT)[0][0] != "true":
         message = "the role is no member of pg_monitor, so a replica's timeline cannot be seen"
         yield Finding("no-pg-monitor", "warning", Fault(where, 0, message))
@@ -100,10 +105,22 @@ def _of_endpoint(
         yield Finding("policy-per-row", "warning", Fault(where, 0, message))
     book = Book()
     for query in catalogue.queries.values():
-        yield from _of_query(query, connection, book, is_planned=query.group not in by_caller)
+        signature = yield from _of_query(query, connection, book, is_planned=query.group not in by_caller)
+        if signature is None:
+            continue
+        known = signatures.setdefault(query.name, signature)
+        if differences := [change.message for change in changes(_seen(query, known), _seen(query, signature))]:
+            message = f"{query.name}: {where} differs from the servers before it: {'; '.join(differences)}"
+            yield Finding("skew", "error", Fault(query.file, query.line, message))
 
 
-def _of_query(query: Query, connection: Session, book: Book, *, is_planned: bool) -> Iterator[Finding]:
+def _seen(query: Query, signature: Signature) -> dict[str, Locked]:
+    return {query.name: locked(query, signature)}
+
+
+def _of_query(
+    query: Query, connection: Session, book: Book, *, is_planned: bool
+) -> Generator[Finding, None, Signature | None]:
     def finding(rule: str, level: Literal["warning", "note"], message: str) -> Finding:
         return Finding(rule, level, Fault(query.file, query.line, f"{query.name}: {message}"))
 
@@ -111,11 +128,19 @@ def _of_query(query: Query, connection: Session, book: Book, *, is_planned: bool
         signature = learn(connection, query, book, monotonic() + QUERY_TIMEOUT)
     except (CannotLearn, TryLater) as error:
         yield Finding("query-broken", "error", fault(query, error))
-        return
+        return None
     if signature.unproven:
         yield finding("reset", "note", f"its sessions are reset, as it {signature.unproven}")
-    if is_planned and (fault_of_plan := _planned(connection, query, signature)):
-        yield Finding("query-broken", "error", fault_of_plan)
+    if is_planned and _is_plannable(connection, query, signature):
+        if fault_of_plan := _planned(connection, query, signature):
+            yield Finding("query-broken", "error", fault_of_plan)
+        else:
+            for scan in scans(connection, query.statement.bare, signature.parameters):
+                read = f"it reads all of {scan.table} ({scan.rows:,} rows)"
+                if scan.filter:
+                    yield finding("filter-without-index", "warning", f"{read}: no index serves {scan.filter}")
+                else:
+                    yield finding("sequential-scan", "warning", read)
     if writes := _called_to_write(query, signature, book):
         message = (
             f'it calls {", ".join(writes)}, which may write: add "-- @access write", or declare the function STABLE'
@@ -124,6 +149,14 @@ def _of_query(query: Query, connection: Session, book: Book, *, is_planned: bool
     names = [column.name for column in signature.columns]
     if twice := sorted({column for column in names if names.count(column) > 1}):
         yield finding("duplicate-columns", "warning", f"duplicate columns: {', '.join(twice)}")
+    return signature
+
+
+def _is_plannable(connection: Session, query: Query, signature: Signature) -> bool:
+    on_replica = connection.role is Role.REPLICA
+    return signature.form is not Form.CALL and not (
+        on_replica and (query.access is Access.WRITE or signature.primary_only)
+    )
 
 
 def _planned(connection: Session, query: Query, signature: Signature) -> Fault | None:
@@ -132,9 +165,6 @@ def _planned(connection: Session, query: Query, signature: Signature) -> Fault |
     An ON CONFLICT without a constraint is found by the planner, and missing privileges are when a plan is opened.
     Nothing runs, and parameters have no values.
     """
-    on_replica = connection.role is Role.REPLICA
-    if signature.form is Form.CALL or (on_replica and (query.access is Access.WRITE or signature.primary_only)):
-        return None
     text = explained(query.statement.bare, signature.parameters, server_version=connection.server_version)
     try:
         connection.ask(text, monotonic() + QUERY_TIMEOUT)

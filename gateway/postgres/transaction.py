@@ -365,13 +365,14 @@ class _Attempt:
         keeping = [] if work.claim is None else [*self._as_ourselves(), idempotency.keeping(work.claim, body)]
         try:
             checks = checks_of(step.plan for step in work.steps)
-            cursor = self._send(*checks, *keeping, *as_caller, "COMMIT", stage=Stage.COMMITTING)
+            end = ["SET CONSTRAINTS ALL IMMEDIATE", "ROLLBACK"] if work.rolls_back else ["COMMIT"]
+            cursor = self._send(*checks, *keeping, *as_caller, *end, stage=Stage.COMMITTING)
         except _INTERRUPTIONS as error:
             explained = session.explained(error, write=self._writes)
             if explained.outcome is Outcome.UNKNOWN:
                 raise Unresolved(explained, mark, body) from error
             raise
-        if cursor.statusmessage != "COMMIT":
+        if cursor.statusmessage != end[-1]:
             outcome = Outcome.ROLLED_BACK if self._writes else None
             raise errors.QueryBroken("the server rolled the transaction back", outcome=outcome)
         return Done(body)

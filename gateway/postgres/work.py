@@ -32,6 +32,8 @@ class Work(NamedTuple):
     tracked: bool = False
     """Whether a mark is taken before the COMMIT, where the server lets us."""
     claim: Claim | None = None
+    rolls_back: bool = False
+    """Whether it ends with ROLLBACK, once all is known to be ready for a COMMIT."""
 
     @property
     def writes(self) -> bool:
