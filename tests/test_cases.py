@@ -33,9 +33,17 @@ def test_a_case_is_read(tmp_path: Path) -> None:
     assert (two.title, two.code, two.caller.roles) == ("q: strange", "forbidden", ("r",))
 
 
+def test_what_toml_cannot_say_is_written_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "q.test.toml"
+    file.write_text('[[test]]\nquery = "q"\narguments = \'{"a": null}\'\nexpect = \'{"row": null}\'\n')
+    ((case,), wrong) = read(file, {"q": None})
+    assert (case.arguments, case.expect, wrong) == ({"a": None}, {"row": None}, [])
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ('[[test]]\nquery = "q"\nexpect = "{"', "test 1: input data was truncated"),
         ("[[test", "is no TOML"),
         ("[test]\nquery = 1", "two brackets"),
         ("[[tset]]\n", "there is no tset"),

@@ -23,9 +23,9 @@ class Who(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query: str
     name: str = ""
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] | str = {}
     caller: Who | None = None
-    expect: dict[str, Any] | None = None
+    expect: dict[str, Any] | str | None = None
     code: str | None = None
 
 
@@ -75,12 +75,18 @@ def read(file: Path, queries: Mapping[str, object]) -> tuple[list[Case], list[Fa
     for number, table in enumerate(written, 1):
         try:
             case = msgspec.convert(table, type=_Written)
-        except msgspec.ValidationError as error:
+            arguments, expect = _decoded(case.arguments), _decoded(case.expect)
+        except msgspec.MsgspecError as error:
             faults.append(Fault(str(file), 0, f"test {number}: {str(error)[0].lower()}{str(error)[1:]}"))
             continue
         faults += (Fault(str(file), 0, f"test {number}: {message}") for message in _faults_of(case, queries))
-        cases.append(Case(file, number, case.query, case.name, case.arguments, case.caller, case.expect, case.code))
+        cases.append(Case(file, number, case.query, case.name, arguments or {}, case.caller, expect, case.code))
     return cases, faults
+
+
+def _decoded(value: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    """A table, or the object that a text is the JSON of: TOML has no null. Raises MsgspecError."""
+    return msgspec.json.decode(value, type=dict[str, Any]) if isinstance(value, str) else value
 
 
 def _faults_of(case: _Written, queries: Mapping[str, object]) -> Iterator[str]:

@@ -37,7 +37,7 @@ expect = {row = {id = 1000001}, outcome = "committed"}
 name = "nothing of it stays"
 query = "by_id"
 arguments = {id = 1000001}
-expect = {row = {}}
+expect = '{"row": null}'
 
 [[test]]
 query = "add"
