@@ -50,7 +50,7 @@ def check(config: Path | None, offline: bool, lock: Path | None, write_lock: boo
     if settings is None or catalogue is None or faults:
         findings.end()
     for note in catalogue.notes:
-        findings.note(note)
+        findings.note(note, is_progress=False)
     findings.add(
         Finding("questionable", "warning", Fault("", 0, warning)) for warning in warnings_of(settings, catalogue)
     )

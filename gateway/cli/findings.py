@@ -51,11 +51,11 @@ class Findings:
         """Whether any of them is a fault."""
         return any(each.level == "error" for each in self.found)
 
-    def note(self, text: str) -> None:
-        """Take note of what was done or learnt."""
+    def note(self, text: str, *, is_progress: bool = True) -> None:
+        """Take note of what was done, or of what an author may want to know."""
         self.notes.append(text)
         if self._form == "text":
-            click.echo(text, err=True)
+            click.echo(text, err=is_progress)
 
     def add(self, found: Iterable[Finding]) -> None:
         """Take findings."""

@@ -280,6 +280,39 @@ def test_sockets_of_systemd_are_served(cluster: Cluster, tmp_path: Path) -> None
             node.close()
 
 
+def test_gateways_that_follow_each_other_on_a_socket_of_systemds_lose_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", find_port()), backlog=512) as listener, contextlib.ExitStack() as stack:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+
+        def start(name: str) -> Node:
+            folder = tmp_path / name
+            folder.mkdir()
+            log = folder / "gateway.log"
+            with log.open("ab") as output:
+                program = subprocess.Popen(  # noqa: S603 - our own words
+                    [sys.executable, "-c", ACTIVATE, str(listener.fileno()), *configure(cluster, folder, address)],
+                    pass_fds=[listener.fileno()],
+                    env=environment(),
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            node = stack.enter_context(contextlib.closing(Node(program, address=address, log=log, context=None)))
+            wait_until(lambda: "in the rotation" in node.log, "it looks at its servers")
+            return node
+
+        old = start("old")
+        old.wait_until_ready(1)
+        with Load(old).running() as load:
+            start("new")
+            count = load.seen["200"]
+            wait_until(lambda: load.seen["200"] > count + 100, "both serve")
+            assert old.end() == 0
+            count = load.seen["200"]
+            wait_until(lambda: load.seen["200"] > count + 200, "the new one serves")
+        assert set(load.seen) == {"200"}, load.seen
+
+
 def test_gateways_that_share_a_port_replace_each_other(cluster: Cluster, tmp_path: Path) -> None:
     address = f"127.0.0.1:{find_port()}"
     with (
