@@ -26,7 +26,9 @@ def main() -> None:
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
 
 
-for command in (serve, check, init, init_db, demo, key, openapi, recompile, drain, resume, learn, reload, test):
+for command in (serve, check, init, init_db, demo, key, openapi, recompile, test):
+    main.add_command(command)
+for command in (drain, resume, learn, reload, requests, explain):
     main.add_command(command)
 for command in (status, queries, call):
     main.add_command(command)
