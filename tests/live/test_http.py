@@ -315,7 +315,7 @@ class TestCatalogue:
 
     def test_a_query_is_described_with_the_types_of_the_server(self, node: Gateway) -> None:
         described = node.client.get("/queries/several").json()
-        for dependent in ("joined", "not_joined"):  # on what was asked before
+        for dependent in ("joined", "not_joined", "query_id"):  # on what was asked before, and on the server
             described.pop(dependent)
         learnt = datetime.fromisoformat(described.pop("learnt"))
         assert timedelta() <= datetime.now(UTC) - learnt < timedelta(hours=1)
@@ -332,6 +332,8 @@ class TestCatalogue:
             "concurrency": None,
             "media": None,
             "deprecated": None,
+            "deprecated_since": None,
+            "sunset": None,
             "parameters": [
                 {"name": "a", "type": "integer", "required": True, "description": "", "minimum": 1, "maximum": 9},
                 {
