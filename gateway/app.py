@@ -235,6 +235,7 @@ class _Worker:
                 identity_header=auth.trusted_identity_header,
                 proxies=Proxies(server.trusted_proxies),
                 limits=self._limits,
+                metrics=self._metrics,
             )
         browsers = Browsers(
             cors_origins=server.cors_origins,

@@ -106,6 +106,18 @@ OUTCOMES = Family("gateway_outcomes_total", Kind.COUNTER, "Writes, by what becam
 DEPRECATED = Family(
     "gateway_deprecated_total", Kind.COUNTER, "Calls of deprecated queries, by who made them.", ("query", "caller")
 )
+AUTHENTICATIONS = Family(
+    "gateway_authentications_total", Kind.COUNTER, "Requests by whether it is known who made them.", ("result",)
+)
+KEY_SET_AGE = Family(
+    "gateway_jwks_age_seconds", Kind.NODE, "For how long the keys that tokens are verified by were not fetched anew."
+)
+KEY_USED = Family(
+    "gateway_key_last_used_timestamp_seconds", Kind.MAX, "When an API key, NAME:ID, was last shown.", ("key",)
+)
+KEY_EXPIRES = Family(
+    "gateway_key_expires_timestamp_seconds", Kind.NODE, "When an API key, NAME:ID, expires; of those that do.", ("key",)
+)
 MEMORY = Family("gateway_worker_memory_bytes", Kind.SUM, "Resident memory of a worker.", ("worker",))
 LOOP_LAG = Family(
     "gateway_loop_lag_seconds",
@@ -135,6 +147,10 @@ FAMILIES: Final = (
     LAG_SECONDS,
     OUTCOMES,
     DEPRECATED,
+    AUTHENTICATIONS,
+    KEY_SET_AGE,
+    KEY_USED,
+    KEY_EXPIRES,
     MEMORY,
     LOOP_LAG,
     WORKERS,

@@ -11,6 +11,7 @@ from gateway.auth.keys import PREFIX
 from gateway.errors import Unauthenticated
 from gateway.events import Observer
 from gateway.execution.call import Caller
+from gateway.metrics import KEY_EXPIRES, KEY_SET_AGE, KEY_USED, Metrics
 from gateway.node.tasks import Task, every
 from gateway.settings import AuthSettings
 
@@ -100,6 +101,14 @@ class Identities:
         if self._stranger is None:
             raise Unauthenticated
         return self._stranger
+
+    def add_metrics(self, metrics: Metrics) -> None:
+        """Show how old the key set is, and what becomes of keys."""
+        if self._keys is not None:
+            metrics.gauge(KEY_USED, self._keys.last_used)
+            metrics.gauge(KEY_EXPIRES, self._keys.expiring)
+        if (key_set := self._key_set) is not None:
+            metrics.gauge(KEY_SET_AGE, lambda: {} if key_set.age is None else {(): key_set.age})
 
     def status(self) -> dict[str, Any]:
         """What ``/health`` says of it."""

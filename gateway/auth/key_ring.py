@@ -4,7 +4,6 @@ import hmac
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from gateway.auth import keys_file
 from gateway.auth.claims import SessionSettings
@@ -20,10 +19,18 @@ _ID = slice(len(PREFIX), len(PREFIX) + 8)
 _NO_DIGEST = digest_of("")
 
 
-class _Held(NamedTuple):
-    digest: bytes
-    expires: float
-    caller: Caller
+class _Held:
+    """A key in force."""
+
+    __slots__ = ("caller", "digest", "expires", "label", "used")
+
+    def __init__(self, key: Key, caller: Caller, used: float) -> None:
+        self.digest = bytes.fromhex(key.sha256)
+        self.expires = float("inf") if key.expires is None else key.expires
+        self.caller = caller
+        self.label = f"{key.name}:{key.id}"
+        self.used = used
+        """When it was last shown to this worker, in seconds of the Unix epoch; 0: never."""
 
 
 class KeyRing:
@@ -64,16 +71,27 @@ class KeyRing:
         """
         good = self._good
         known = good.get(key)
-        if known is not None and self._clock() < known.expires:
+        now = self._clock()
+        if known is not None and now < known.expires:
+            known.used = now
             return known.caller
         held = self._held.get(key[_ID]) if len(key) == LENGTH else None
         is_right = hmac.compare_digest(digest_of(key), _NO_DIGEST if held is None else held.digest)
-        if held is None or not is_right or self._clock() >= held.expires:
+        if held is None or not is_right or now >= held.expires:
             raise Unauthenticated
         # NOTE: into the dictionary that was there before the key was looked for. Where another thread has taken over a
         # changed file meanwhile, that one is not in force any more.
         good[key] = held
+        held.used = now
         return held.caller
+
+    def last_used(self) -> dict[tuple[str, ...], float]:
+        """When each key was last shown to this worker, of those that were."""
+        return {(held.label,): held.used for held in self._held.values() if held.used}
+
+    def expiring(self) -> dict[tuple[str, ...], float]:
+        """When each key expires, of those that do."""
+        return {(held.label,): held.expires for held in self._held.values() if held.expires != float("inf")}
 
     def look(self) -> None:
         """Take over the file's keys, if it has changed."""
@@ -104,5 +122,5 @@ class KeyRing:
             settings=self._sent.of(claims),
             rate=None if key.rate is None else rate(key.rate),
         )
-        expires = float("inf") if key.expires is None else key.expires
-        return _Held(bytes.fromhex(key.sha256), expires, caller)
+        before = self._held.get(key.id)
+        return _Held(key, caller, 0.0 if before is None else before.used)

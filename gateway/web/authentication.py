@@ -11,6 +11,7 @@ from gateway.auth.limits import Limits
 from gateway.auth.proxies import Proxies
 from gateway.errors import Forbidden, Unauthenticated
 from gateway.execution.call import ANONYMOUS, Caller
+from gateway.metrics import AUTHENTICATIONS, Metrics
 
 ADMIN: Final = "admin"
 MONITOR: Final = "monitor"
@@ -38,6 +39,7 @@ class Authentication:
         identity_header: str = "",
         proxies: Proxies,
         limits: Limits | None = None,
+        metrics: Metrics,
     ) -> None:
         """``operator``: who comes over the operators' listener; None: it is asked who comes, as anywhere else.
 
@@ -46,6 +48,9 @@ class Authentication:
         """
         self._identities = identities
         self._limits = limits
+        self._known = metrics.counter(AUTHENTICATIONS, "ok")
+        self._refused = metrics.counter(AUTHENTICATIONS, "refused")
+        identities.add_metrics(metrics)
         self._operator = operator
         self._identity_header = f"HTTP_{identity_header.upper().replace('-', '_')}" if identity_header else None
         self._proxies = proxies
@@ -65,13 +70,15 @@ class Authentication:
         try:
             caller = self._identify(env)
         except Unauthenticated:
-            if "HTTP_AUTHORIZATION" not in env:
-                if path in _OPEN or path.startswith(_PAGES):
-                    return ANONYMOUS
-            elif self._limits is not None:
+            shown = "HTTP_AUTHORIZATION" in env
+            if not shown and (path in _OPEN or path.startswith(_PAGES)):
+                return ANONYMOUS
+            self._refused.value += 1
+            if shown and self._limits is not None:
                 # After the look at them: good credentials pass however many bad ones came from the same address.
                 self._limits.charge_failure(env.get("REMOTE_ADDR", ""))
             raise
+        self._known.value += 1
         if path.startswith(_RESTRICTED):
             _require(caller, path)
         return caller

@@ -87,6 +87,21 @@ def test_a_key_expires_while_it_is_held(rig: Rig) -> None:
     assert not is_known(ring, made)
 
 
+def test_when_a_key_was_last_used_is_known_through_changes_of_the_file(rig: Rig) -> None:
+    made, other = rig.add(), rig.add(expires=2000.0)
+    ring = rig.ring()
+    assert ring.last_used() == {}
+    for rig.now in (1001.0, 1002.0):
+        assert is_known(ring, made)
+    assert not is_known(ring, made[:-1] + "~")
+    label = (f"orders:{made[4:12]}",)
+    assert ring.last_used() == {label: 1002.0}
+    rig.add()
+    ring.look()
+    assert ring.last_used() == {label: 1002.0}
+    assert ring.expiring() == {(f"orders:{other[4:12]}",): 2000.0}
+
+
 def test_a_changed_file_is_taken_over_at_the_next_look(rig: Rig) -> None:
     first = rig.add()
     ring = rig.ring()

@@ -1,5 +1,7 @@
 """Who makes a request, on every route, with every credential."""
 
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,6 +183,31 @@ def test_over_an_operators_listener_that_others_can_reach_the_role_is_asked_for(
 def test_with_authentication_any_host_is_served(site: Site) -> None:
     answer = site.ask("GET", "/queries", "seller", headers={"Host": "gateway.example"})
     assert answer.status_code == 200
+
+
+def test_who_was_known_and_who_was_not_is_counted(site: Site) -> None:
+    def counted() -> dict[str, float]:
+        text = site.ask("GET", "/metrics", "watcher").text
+        return {
+            name: float(value) for name, value in re.findall(r"^(gateway_auth.*|gateway_key_.*) (\S+)$", text, re.M)
+        }
+
+    before = counted()
+    for _ in range(3):
+        site.ask("GET", "/queries", "seller")
+        site.client.simulate_get("/queries")
+    after = counted()
+    assert (
+        after['gateway_authentications_total{result="ok"}'] - before['gateway_authentications_total{result="ok"}'] == 4
+    )
+    refused = 'gateway_authentications_total{result="refused"}'
+    assert after[refused] - before.get(refused, 0) == 3
+    (used,) = (
+        value
+        for name, value in after.items()
+        if name.startswith('gateway_key_last_used_timestamp_seconds{key="seller:')
+    )
+    assert abs(used - time.time()) < 60
 
 
 def test_a_page_of_another_origin_is_refused_with_a_key_too(site: Site) -> None:
