@@ -275,6 +275,13 @@ class ReloadRefused(GatewayError):
     title = "Not reloaded: what was served before is served on"
 
 
+class UnexpectedAffected(GatewayError):
+    """A write touched more rows than its caller wants it to; it was rolled back."""
+
+    code = "unexpected_affected"
+    title = "The write touches another number of rows than expected"
+
+
 class SerializationFailure(GatewayError):
     """Another transaction got in the way; the same request may succeed now."""
 

@@ -1,12 +1,13 @@
 """Runs writes whose records come while they run: one transaction, never run again once it has read a record."""
 
 import random
+from functools import partial
 from math import inf
 from time import monotonic
 
 from msgspec.structs import replace
 
-from gateway.errors import IdempotencyMismatch, Outcome, SerializationFailure
+from gateway.errors import IdempotencyMismatch, Outcome, SerializationFailure, UnexpectedAffected
 from gateway.execution.call import Answer, BulkCall
 from gateway.execution.committing import KEY_GLANCE, KEY_PATIENCE, Committer
 from gateway.execution.results import COMMITTED
@@ -41,7 +42,7 @@ class Bulks:
             records=call.records,
             claim=call.claim,
             digest=call.digest,
-            encode=lambda touched: b'{"affected":%d,%b' % (touched, COMMITTED),
+            encode=partial(_encoded, most=call.most),
             seconds=call.query.timeout,
             ends=call.deadline if call.ends else inf,
         )
@@ -84,6 +85,12 @@ class Bulks:
         if kept.request_hash != call.digest():
             raise IdempotencyMismatch("its body differs from that of now", outcome=Outcome.NOT_EXECUTED)
         return Answer(body=kept.answer, served=replace(served, token=None), replayed=True)
+
+
+def _encoded(touched: int, *, most: int | None) -> bytes:
+    if most is not None and touched > most:
+        raise UnexpectedAffected(f"the records touch {touched} rows, and may touch {most}")
+    return b'{"affected":%d,%b' % (touched, COMMITTED)
 
 
 def _later(call: BulkCall) -> BulkCall:

@@ -137,6 +137,8 @@ class BulkCall(Call, frozen=True, kw_only=True):
     """Without a hash, which is known at the end."""
     digest: Callable[[], str]
     """The request's hash, once all has been read."""
+    most: int | None = None
+    """Rows that all of it may touch; None: any number."""
     ends: bool = False
     """Whether its deadline is that of the whole, and not of its beginning and of each message alone."""
 

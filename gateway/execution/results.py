@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from gateway.catalogue.query import Kind, Query
-from gateway.errors import Outcome, ResultTooLarge
+from gateway.catalogue.query import Access, Kind, Query
+from gateway.errors import Outcome, ResultTooLarge, UnexpectedAffected
 from gateway.postgres.single import Result
 
 COMMITTED = b'"outcome":"committed"}'
@@ -16,6 +16,18 @@ def encode(query: Query, result: Result, *, committed: bool) -> bytes:
     except ResultTooLarge as error:
         raise error.but(outcome=Outcome.COMMITTED if committed else None) from error
     return b"%b,%b" % (body[:-1], COMMITTED) if committed else body
+
+
+def require_few(queries: Sequence[Query], results: Sequence[Result], most: int | None) -> None:
+    """Raise UnexpectedAffected, with the step, where a write among these touched more than ``most`` rows."""
+    if most is None:
+        return
+    for step, (query, result) in enumerate(zip(queries, results, strict=True)):
+        if query.access is Access.WRITE and result.row_count > most:
+            raise UnexpectedAffected(
+                f"{query.name} touches {result.row_count} rows, and may touch {most}",
+                step=step if len(queries) > 1 else None,
+            )
 
 
 def encode_all(queries: Sequence[Query], results: Sequence[Result], *, committed: bool) -> bytes:

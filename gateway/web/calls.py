@@ -12,7 +12,7 @@ import falcon
 from gateway.auth.limits import Limits
 from gateway.catalogue.exporting import Format
 from gateway.catalogue.json_text import begins_list, split_list, split_object
-from gateway.catalogue.query import Access, Catalogue, Query
+from gateway.catalogue.query import Access, Catalogue, Kind, Query
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, UnknownQuery, UnsupportedMediaType
 from gateway.execution import freshness
 from gateway.execution.call import (
@@ -28,10 +28,11 @@ from gateway.execution.call import (
 )
 from gateway.execution.freshness import Freshness
 from gateway.execution.plans import Plans
-from gateway.execution.results import encode, encode_all
+from gateway.execution.results import encode, encode_all, require_few
 from gateway.execution.steps import bind_all, constant
 from gateway.execution.transactions import Transactions
 from gateway.postgres.idempotency import Claim
+from gateway.postgres.single import Result
 from gateway.postgres.statement import Plan
 from gateway.postgres.work import Step, Work
 from gateway.settings import ServerSettings
@@ -91,11 +92,14 @@ class Calls:
             if wanted is not None:
                 raise NotAcceptable("what a list answers is application/json")
             return self._of_list(request, query, body)
-        if query.access is Access.WRITE and (
-            query.tracked or query.retry_serialization or "HTTP_IDEMPOTENCY_KEY" in request.env
-        ):
-            return self._of_transaction_of_one(request, query, body)
         asked = _asked(request)
+        if query.access is Access.WRITE and (
+            query.tracked
+            or query.retry_serialization
+            or "HTTP_IDEMPOTENCY_KEY" in request.env
+            or asked.preferences.max_affected is not None
+        ):
+            return self._of_transaction_of_one(request, query, body, asked)
         plan, binder, _ = self._plans.get(
             query, request.context.caller, bigint_as_string=asked.preferences.bigint_as_string
         )
@@ -170,7 +174,7 @@ class Calls:
             group,
             max((query.timeout for query in queries), default=self._timeout),
             queries=queries,
-            work=work._replace(claim=claim),
+            work=_limited(work._replace(claim=claim), queries, asked),
             retries=any(query.retry_serialization for query in queries),
         )
 
@@ -192,6 +196,7 @@ class Calls:
             tracked=writes,
             claim=claim,
         )
+        work = _limited(work, queries, asked)
         return self._made(
             TransactionCall,
             request,
@@ -203,9 +208,10 @@ class Calls:
             retries=query.retry_serialization,
         )
 
-    def _of_transaction_of_one(self, request: falcon.Request, query: Query, body: bytes) -> TransactionCall:
-        """A write whose COMMIT is a message of its own: because it is tracked, has a key, or may be repeated."""
-        asked = _asked(request)
+    def _of_transaction_of_one(
+        self, request: falcon.Request, query: Query, body: bytes, asked: "_Asked"
+    ) -> TransactionCall:
+        """A write whose COMMIT is a message of its own: it is tracked, has a key, may be repeated, or rolled back."""
         claim = _claim_of(request, body)
         ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.preferences.bigint_as_string)
         work = Work(
@@ -216,6 +222,7 @@ class Calls:
             tracked=query.tracked,
             claim=claim,
         )
+        work = _limited(work, [query], asked)
         return self._made(
             TransactionCall,
             request,
@@ -260,6 +267,7 @@ class Calls:
             drain=records.drain,
             digest=records.digest,
             claim=None if claim is None else claim._replace(request_hash=""),
+            most=asked.preferences.max_affected,
             ends=ends,
         )
         if not ends:
@@ -378,6 +386,25 @@ def _trace(what: dict[str, Any], traceparent: str) -> None:
         steps = [step._replace(plan=step.plan.traced(traceparent)) for step in work.steps]
         accumulated = None if work.accumulated is None else work.accumulated.traced(traceparent)
         what["work"] = work._replace(steps=steps, accumulated=accumulated)
+
+
+def _limited(work: Work, queries: Sequence[Query], asked: _Asked) -> Work:
+    """The work, which is rolled back where one of its writes touches more rows than is asked for.
+
+    Raises InvalidRequest for a write that answers one row of however many it touches.
+    """
+    most, encode = asked.preferences.max_affected, work.encode
+    if most is None:
+        return work
+    for query in queries:
+        if query.access is Access.WRITE and query.kind not in (Kind.EXEC, Kind.MANY):
+            raise InvalidRequest(f"Prefer: max-affected: {query.name} answers one row, not how many it touches")
+
+    def encode_few(results: Sequence[Result]) -> bytes:
+        require_few(queries, results, most)
+        return encode(results)
+
+    return work._replace(encode=encode_few)
 
 
 def client_of(request: falcon.Request) -> Client | None:

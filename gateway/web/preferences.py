@@ -8,6 +8,7 @@ from gateway.errors import InvalidRequest
 
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*"?|[,;]|[^",;]+', re.DOTALL)
 """A quoted string (an open one reaches to the end), a separator, or what is between them."""
+_ROWS = re.compile(r"[0-9]{1,15}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{0,9}(?:\.[0-9]{0,9})?")
 
 
@@ -21,6 +22,8 @@ class Preferences(NamedTuple):
     """Seconds that the data may be old at most."""
     strict: bool = False
     """Rather an error than a preference that is not kept."""
+    max_affected: int | None = None
+    """Rows that a write may touch; what touches more is rolled back."""
 
     @property
     def applied(self) -> str:
@@ -32,6 +35,8 @@ class Preferences(NamedTuple):
             told.append(f"max-staleness={self.max_staleness:g}")
             if self.strict:
                 told.append("handling=strict")
+        if self.max_affected is not None:
+            told.append(f"max-affected={self.max_affected}")
         return ", ".join(told)
 
 
@@ -56,6 +61,7 @@ def parse(header: str | None) -> Preferences:
         bigint_as_string=_is_first("bigint", asked, "string", "number"),
         max_staleness=None if staleness is None else _seconds("max-staleness", staleness, least=0.0),
         strict=_is_first("handling", asked, "strict", "lenient"),
+        max_affected=_count("max-affected", asked),
     )
 
 
@@ -82,6 +88,13 @@ def _is_first(name: str, asked: dict[str, str], first: str, second: str) -> bool
     if value not in (first, second):
         raise InvalidRequest(f"Prefer: {name} must be {first} or {second}")
     return value == first
+
+
+def _count(name: str, asked: dict[str, str]) -> int | None:
+    value = asked.get(name)
+    if value is not None and not _ROWS.fullmatch(value):
+        raise InvalidRequest(f"Prefer: {name} must be a number of rows")
+    return None if value is None else int(value)
 
 
 def _seconds(name: str, value: str, *, least: float) -> float:

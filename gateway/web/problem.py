@@ -23,6 +23,7 @@ STATUS: dict[type[GatewayError], int] = {
     errors.Conflict: 409,
     errors.ReloadRefused: 409,
     errors.SerializationFailure: 409,
+    errors.UnexpectedAffected: 409,
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.InvalidArguments: 422,

@@ -396,6 +396,50 @@ class TestKeys:
         assert len(items(loaded)) == 1900
 
 
+class TestMaxAffected:
+    """Decided before the COMMIT: what touches more is not there afterwards."""
+
+    def words(self, cluster: Cluster) -> set[str]:
+        return set(cluster.primary.sql("SELECT DISTINCT word FROM bulk.items", shop.DATABASE).split())
+
+    def test_a_write_that_touches_more_is_rolled_back(self, node: Gateway, loaded: Cluster) -> None:
+        send(node, "add", lines([101, 102, 103]))
+        few, enough = {"Prefer": "max-affected=2"}, {"Prefer": "max-affected=3"}
+        told = problem(node.run("change", few, id=103, word="new"), 409, "unexpected_affected")
+        assert (told["outcome"], told["step"]) == ("rolled_back", None)
+        assert "new" not in self.words(loaded)
+        answer = node.run("change", enough, id=103, word="new")
+        assert answer.json() == {"affected": 3, "outcome": "committed"}
+        assert answer.headers["Preference-Applied"] == "max-affected=3"
+        assert self.words(loaded) == {"new"}
+
+    def test_in_lists_and_transactions_each_step_is_held_to_it(self, node: Gateway, loaded: Cluster) -> None:
+        send(node, "add", lines([101, 102, 103]))
+        few = {"Prefer": "max-affected=2"}
+        listed = [{"id": 102, "word": "a"}, {"id": 103, "word": "b"}]
+        for path, body in (
+            ("/query/change", listed),
+            ("/transaction", {"steps": [{"query": "change", "arguments": arguments} for arguments in listed]}),
+        ):
+            told = problem(node.client.post(path, json=body, headers=few), 409, "unexpected_affected")
+            assert (told["outcome"], told["step"]) == ("rolled_back", 1)
+        assert self.words(loaded) == {"w101", "w102", "w103"}
+        assert node.client.post("/query/change", json=listed[:1], headers=few).status_code == 200
+
+    def test_a_body_of_records_is_held_to_it_as_a_whole(self, node: Gateway, loaded: Cluster) -> None:
+        told = problem(
+            send(node, "add", lines(range(100, 1200)), Prefer="max-affected=1099"), 409, "unexpected_affected"
+        )
+        assert told["outcome"] == "rolled_back"
+        assert items(loaded) == []
+        assert send(node, "add", lines(range(100, 1200)), Prefer="max-affected=1100").status_code == 200
+
+    def test_what_does_not_tell_its_count_is_refused(self, node: Gateway, loaded: Cluster) -> None:
+        problem(node.run("add_one", {"Prefer": "max-affected=1"}, id=1), 400, "invalid_request")
+        problem(node.run("add", {"Prefer": "max-affected=many"}, id=1), 400, "invalid_request")
+        assert items(loaded) == []
+
+
 class TestOtherWorkers:
     def test_they_read_it_as_it_arrives_too(self, plain_node: Gateway, loaded: Cluster) -> None:
         assert send(plain_node, "add", lines(range(100, 3000))).json()["affected"] == 2900

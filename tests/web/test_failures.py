@@ -26,7 +26,7 @@ CONTRACT = {
     405: {"method_not_allowed"},
     406: {"not_acceptable"},
     408: {"request_timeout"},
-    409: {"conflict", "reload_refused", "serialization_failure"},
+    409: {"conflict", "reload_refused", "serialization_failure", "unexpected_affected"},
     413: {"body_too_large"},
     415: {"unsupported_media_type"},
     422: {"invalid_arguments", "idempotency_mismatch"},
