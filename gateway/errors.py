@@ -80,14 +80,22 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     """The consistency token of what was committed, where one was taken."""
 
 
-class Quota(msgspec.Struct, frozen=True, gc=False):
-    """Where a caller stands with one limit on how often it may call."""
+class Limit(msgspec.Struct, frozen=True, gc=False):
+    """A limit on how often a caller may call."""
 
     name: str
     burst: int
     """How many calls may be made at once, after a rest."""
     window: int
     """Seconds after which all of them may be made again."""
+    text: str
+    """The same, as the field ``RateLimit-Policy`` says it."""
+
+
+class Allowance(msgspec.Struct, frozen=True, gc=False):
+    """Where a caller stands with one limit."""
+
+    limit: Limit
     left: int
     """How many may be made now."""
     rest: int
@@ -312,12 +320,12 @@ class RateLimited(GatewayError):
     retryable = True
 
     def __init__(
-        self, detail: str = "", *, after: float | None = 1.0, quotas: Sequence[Quota] = (), **more: Any
+        self, detail: str = "", *, after: float | None = 1.0, allowances: Sequence[Allowance] = (), **more: Any
     ) -> None:
         """``after``: seconds until it may be tried again; None: never, as it asks for more at once than is allowed."""
         super().__init__(detail, **more)
         self.after: Final = after
-        self.quotas: Final = tuple(quotas)
+        self.allowances: Final = tuple(allowances)
 
 
 class PoolTimeout(GatewayError):

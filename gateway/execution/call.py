@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.catalogue.exporting import Format
 from gateway.catalogue.query import Query
-from gateway.errors import Quota, Served
+from gateway.errors import Allowance, Served
 from gateway.execution.freshness import Freshness
 from gateway.postgres.idempotency import Claim
 from gateway.postgres.statement import Plan
@@ -75,7 +75,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     freshness: Freshness | None = None
     """How fresh the data of reads must be; None: as fresh as the group's."""
-    quotas: Sequence[Quota] = ()
+    allowances: Sequence[Allowance] = ()
     """Where the caller stands with its limits, this call included."""
     applied: str = ""
     """The preferences that its answer has kept, as ``Preference-Applied`` says them (RFC 7240)."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import falcon
 
-from gateway.errors import Quota, Served
+from gateway.errors import Allowance, Served
 from gateway.execution.call import Answer, Call
 
 
@@ -16,8 +16,8 @@ def write(response: falcon.Response, call: Call, answer: Answer) -> None:
         write_served(response, answer.served)
     if answer.replayed:
         response.set_header("Idempotency-Replayed", "true")
-    if call.quotas:
-        write_quotas(response, call.quotas)
+    if call.allowances:
+        write_allowances(response, call.allowances)
     if call.applied:
         response.set_header("Preference-Applied", call.applied)
 
@@ -35,13 +35,13 @@ def write_served(response: falcon.Response, served: Served) -> None:
         response.set_header("Gateway-Consistency-Token", served.token)
 
 
-def write_quotas(response: falcon.Response, quotas: Sequence[Quota]) -> None:
+def write_allowances(response: falcon.Response, allowances: Sequence[Allowance]) -> None:
     """Tell where the caller stands with its limits, as draft-ietf-httpapi-ratelimit-headers has it."""
-    first, *others = quotas
-    policies = f'"{first.name}";q={first.burst};w={first.window}'
-    left = f'"{first.name}";r={first.left};t={first.rest}'
+    first, *others = allowances
+    policies = first.limit.text
+    left = f'"{first.limit.name}";r={first.left};t={first.rest}'
     for one in others:  # PERF: a list and a join for the one that nearly everybody has take twice as long
-        policies += f', "{one.name}";q={one.burst};w={one.window}'
-        left += f', "{one.name}";r={one.left};t={one.rest}'
+        policies += f", {one.limit.text}"
+        left += f', "{one.limit.name}";r={one.left};t={one.rest}'
     response.set_header("RateLimit-Policy", policies)
     response.set_header("RateLimit", left)

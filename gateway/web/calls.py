@@ -308,8 +308,11 @@ class Calls:
         if self._asking:
             what["settings"] = self._settings_of(context.caller, group, what)
         if self._limits is not None:
-            queries = what["queries"] if "queries" in what else (what["query"],)
-            what["quotas"] = self._limits.charge(queries, context.caller, address_of(request))
+            address = request.env.get("REMOTE_ADDR", "")
+            if "query" in what:
+                what["allowances"] = self._limits.charge_one(what["query"], context.caller, address)
+            else:
+                what["allowances"] = self._limits.charge(what["queries"], context.caller, address)
         context.call = call = kind(
             group=group,
             deadline=deadline_of(request, seconds, wishes),
@@ -369,12 +372,6 @@ def _asked(request: falcon.Request) -> _Asked:
 
 
 _NOTHING_ASKED = _Asked(NONE, None)
-
-
-def address_of(request: falcon.Request) -> str:
-    """The address of whoever calls, or of the proxy that does not say; empty over a unix socket."""
-    address: str = request.env.get("REMOTE_ADDR", "")
-    return address
 
 
 def _trace(what: dict[str, Any], traceparent: str) -> None:

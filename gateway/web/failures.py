@@ -59,8 +59,8 @@ class Failures:
         if status == HTTPStatus.UNAUTHORIZED:
             response.set_header("WWW-Authenticate", "Bearer")
         elif isinstance(error, RateLimited):
-            if error.quotas:
-                answers.write_quotas(response, error.quotas)
+            if error.allowances:
+                answers.write_allowances(response, error.allowances)
             if error.after is not None:
                 response.set_header("Retry-After", str(ceil(error.after)))
         elif status == HTTPStatus.SERVICE_UNAVAILABLE:

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.auth.limits import Limits
 from gateway.catalogue.query import Access, Catalogue, Kind, Query, Statement, Text, Verb
-from gateway.errors import Quota, RateLimited
+from gateway.errors import Allowance, Limit, RateLimited
 from gateway.events import ignore
 from gateway.execution.call import ANONYMOUS, Caller
 from gateway.node.cells import Cells
@@ -22,6 +22,8 @@ def query(name: str, limit: str | None) -> Query:
 
 
 SLOW, FAST, FREE = query("slow", "2/s burst=4"), query("fast", "100/s"), query("free", None)
+
+SLOWLY = Limit("slow", 4, 2, '"slow";q=4;w=2')
 
 
 class Clock:
@@ -51,12 +53,12 @@ def refusal(limits: Limits, *, count: int = 1, caller: Caller = ANONYMOUS, addre
 
 
 def test_a_query_without_a_rate_is_not_counted(limits: Limits) -> None:
-    assert limits.charge([FREE], ANONYMOUS, HERE) == ()
+    assert limits.charge([FREE], ANONYMOUS, HERE) == []
 
 
 def test_a_burst_is_followed_by_what_the_rate_allows(limits: Limits, clock: Clock) -> None:
     for left in (3, 2, 1, 0):
-        assert [quota.left for quota in limits.charge([SLOW], ANONYMOUS, HERE)] == [left]
+        assert [allowance.left for allowance in limits.charge([SLOW], ANONYMOUS, HERE)] == [left]
     refusal(limits)
     clock.now += 0.5
     limits.charge([SLOW], ANONYMOUS, HERE)
@@ -64,17 +66,27 @@ def test_a_burst_is_followed_by_what_the_rate_allows(limits: Limits, clock: Cloc
 
 
 def test_who_called_is_told_where_it_stands(limits: Limits, clock: Clock) -> None:
-    assert limits.charge([SLOW] * 3, ANONYMOUS, HERE) == [Quota(name="slow", burst=4, window=2, left=1, rest=2)]
+    assert limits.charge([SLOW] * 3, ANONYMOUS, HERE) == [Allowance(SLOWLY, 1, 2)]
     error = refusal(limits, count=2)
     assert error.after == 0.5
-    assert error.quotas == (Quota(name="slow", burst=4, window=2, left=1, rest=2),)
+    assert error.allowances == (Allowance(SLOWLY, 1, 2),)
     clock.now += 0.5
-    assert limits.charge([SLOW] * 2, ANONYMOUS, HERE) == [Quota(name="slow", burst=4, window=2, left=0, rest=2)]
+    assert limits.charge([SLOW] * 2, ANONYMOUS, HERE) == [Allowance(SLOWLY, 0, 2)]
+
+
+def test_one_call_is_charged_as_several_are(limits: Limits) -> None:
+    assert limits.charge_one(FREE, ANONYMOUS, HERE) == ()
+    assert limits.charge_one(SLOW, ANONYMOUS, HERE) == (Allowance(SLOWLY, 3, 1),)
+    assert limits.charge([SLOW] * 3, ANONYMOUS, HERE) == [Allowance(SLOWLY, 0, 2)]
+    with pytest.raises(RateLimited):
+        limits.charge_one(SLOW, ANONYMOUS, HERE)
+    rated = Caller(name="key:batch", rate=rate("1/s burst=1"))
+    assert [allowance.limit.name for allowance in limits.charge_one(FREE, rated, HERE)] == ["key:batch"]
 
 
 def test_without_a_burst_it_is_a_seconds_worth(limits: Limits) -> None:
-    (quota,) = limits.charge([FAST], ANONYMOUS, HERE)
-    assert (quota.burst, quota.window, quota.left) == (100, 1, 99)
+    (allowance,) = limits.charge([FAST], ANONYMOUS, HERE)
+    assert (allowance.limit.burst, allowance.limit.window, allowance.left) == (100, 1, 99)
 
 
 def test_more_at_once_than_ever_allowed_is_not_to_be_tried_again(limits: Limits) -> None:
@@ -106,12 +118,12 @@ def test_a_caller_cannot_take_a_strangers_name(limits: Limits) -> None:
 def test_the_steps_of_a_transaction_count_all_or_none(limits: Limits) -> None:
     assert limits.charge([FREE, FREE], ANONYMOUS, HERE) == []
     assert limits.charge([], ANONYMOUS, HERE) == []
-    quotas = limits.charge([FAST, SLOW, FREE, FAST], ANONYMOUS, HERE)
-    assert [(quota.name, quota.left) for quota in quotas] == [("fast", 98), ("slow", 3)]
+    allowances = limits.charge([FAST, SLOW, FREE, FAST], ANONYMOUS, HERE)
+    assert [(allowance.limit.name, allowance.left) for allowance in allowances] == [("fast", 98), ("slow", 3)]
     with pytest.raises(RateLimited):
         limits.charge([FAST, SLOW, SLOW, SLOW, SLOW], ANONYMOUS, HERE)
-    assert [quota.left for quota in limits.charge([FAST], ANONYMOUS, HERE)] == [97]
-    assert [quota.left for quota in limits.charge([SLOW], ANONYMOUS, HERE)] == [2]
+    assert [allowance.left for allowance in limits.charge([FAST], ANONYMOUS, HERE)] == [97]
+    assert [allowance.left for allowance in limits.charge([SLOW], ANONYMOUS, HERE)] == [2]
 
 
 def test_failures_of_one_address_are_limited_and_others_are_not(limits: Limits, clock: Clock) -> None:
@@ -126,9 +138,11 @@ def test_failures_of_one_address_are_limited_and_others_are_not(limits: Limits, 
 
 def test_a_callers_own_rate_counts_all_its_queries_together(limits: Limits) -> None:
     caller = Caller(name="key:batch", rate=rate("1/s burst=3"))
-    assert [(quota.name, quota.left) for quota in limits.charge([FREE], caller, HERE)] == [("key:batch", 2)]
-    quotas = limits.charge([SLOW], caller, HERE)
-    assert [(quota.name, quota.left) for quota in quotas] == [("slow", 3), ("key:batch", 1)]
+    assert [(allowance.limit.name, allowance.left) for allowance in limits.charge([FREE], caller, HERE)] == [
+        ("key:batch", 2)
+    ]
+    allowances = limits.charge([SLOW], caller, HERE)
+    assert [(allowance.limit.name, allowance.left) for allowance in allowances] == [("slow", 3), ("key:batch", 1)]
     with pytest.raises(RateLimited, match="key:batch: more often"):
         limits.charge([SLOW, FREE], caller, "192.0.2.9")
-    assert [quota.left for quota in limits.charge([SLOW], caller, HERE)] == [2, 0]
+    assert [allowance.left for allowance in limits.charge([SLOW], caller, HERE)] == [2, 0]

@@ -9,7 +9,7 @@ import falcon.testing
 import pytest
 
 from gateway import errors
-from gateway.errors import ArgumentFault, GatewayError, Outcome, Quota
+from gateway.errors import Allowance, ArgumentFault, GatewayError, Limit, Outcome
 from gateway.events import BugFound, Event, RequestFailed
 from gateway.server.response import refusal
 from gateway.web.browsers import Browsers
@@ -180,8 +180,8 @@ def test_a_503_and_a_429_and_nothing_else_say_when_to_come_again(kind: type[Gate
 
 
 def test_who_calls_too_often_is_told_where_it_stands(front: Front) -> None:
-    quotas = [Quota(name="orders", burst=200, window=2, left=3, rest=2)]
-    answer = front.fail(errors.RateLimited("too often", after=1.2, quotas=quotas))
+    allowances = [Allowance(Limit("orders", 200, 2, '"orders";q=200;w=2'), 3, 2)]
+    answer = front.fail(errors.RateLimited("too often", after=1.2, allowances=allowances))
     assert answer.headers["Retry-After"] == "2"
     assert answer.headers["RateLimit-Policy"] == '"orders";q=200;w=2'
     assert answer.headers["RateLimit"] == '"orders";r=3;t=2'
