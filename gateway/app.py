@@ -309,7 +309,7 @@ class _Worker:
         typed = DocumentResource(
             catalogue=catalogue,
             plans=plans,
-            big_as_text=False,
+            big_as_text=server.bigint == "string",
             knows_callers=self._settings.auth.is_on,
             turns=Turns(self._waits),
         )

@@ -33,7 +33,7 @@ def openapi(config: Path | None, output: Path | None) -> None:
     written = document(
         [(query, signatures[name]) for name, query in sorted(catalogue.queries.items())],
         version=catalogue.hash[:12],
-        big_as_text=False,
+        big_as_text=settings.server.bigint == "string",
         knows_callers=settings.auth.is_on,
         turns=lambda: None,
     )

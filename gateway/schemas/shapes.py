@@ -66,10 +66,16 @@ def _argument(query: Query, parameter: Parameter, type_: Type, components: Compo
     schema |= constraints
     said = [parameter.description, str(schema.get("description", ""))]
     if parameter.default is not None:
-        schema["x-default"] = json.loads(parameter.default)
+        schema["x-default"] = _default(parameter.default, type_, big_as_text=big_as_text)
         said.append(f"{parameter.default} if left out")
     description = "; ".join(filter(None, said))
     return schema | ({"description": description} if description else {})
+
+
+def _default(text: str, type_: Type, *, big_as_text: bool) -> Any:
+    value = json.loads(text)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return text if is_number and big_as_text and type_.is_big else value
 
 
 def _result(query: Query, signature: Signature, components: Components, *, big_as_text: bool) -> Schema:
@@ -109,7 +115,7 @@ def example_of(query: Query, signature: Signature, *, big_as_text: bool) -> dict
     example: dict[str, Any] = {}
     for parameter, type_ in _declared(query, signature):
         if parameter.default is not None:
-            example[parameter.name] = json.loads(parameter.default)
+            example[parameter.name] = _default(parameter.default, type_, big_as_text=big_as_text)
             continue
         value = _example(type_, parameter.constraints, big_as_text=big_as_text)
         if value is None:

@@ -110,6 +110,10 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description='origins whose web pages may ask: ["https://app.example.com"]'),
     ] = ()
+    bigint: Annotated[
+        Literal["number", "string"],
+        Meta(description="what int8 and numeric are in JSON, where Prefer: bigint= says nothing, and in /openapi.json"),
+    ] = "number"
     verbose_errors: Annotated[bool, Meta(description="true: answers may show SQL and the server's details")] = False
     runtime_dir: Annotated[
         File,

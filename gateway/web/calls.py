@@ -73,6 +73,7 @@ class Calls:
         self._plans = plans
         self._transactions = transactions
         self._server = server
+        self._nothing_asked = _Asked(NONE, None, server.bigint == "string")
         self._timeout = server.timeout
         self._max_body = server.max_body
         self._max_batch = server.max_batch
@@ -92,7 +93,7 @@ class Calls:
             if wanted is not None:
                 raise NotAcceptable("what a list answers is application/json")
             return self._of_list(request, query, body)
-        asked = _asked(request)
+        asked = self._asked(request)
         if query.access is Access.WRITE and (
             query.tracked
             or query.retry_serialization
@@ -100,9 +101,7 @@ class Calls:
             or asked.preferences.max_affected is not None
         ):
             return self._of_transaction_of_one(request, query, body, asked)
-        plan, binder, _ = self._plans.get(
-            query, request.context.caller, bigint_as_string=asked.preferences.bigint_as_string
-        )
+        plan, binder, _ = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         literals = binder.bind_json(split_object(body))
         if wanted is not None:
             return self._of_format(request, query, asked, plan, literals, wanted)
@@ -117,10 +116,8 @@ class Calls:
             raise _writes(name)
         arguments = query_string(request.query_string)
         wanted = _wanted(request, query)
-        asked = _asked(request)
-        plan, binder, _ = self._plans.get(
-            query, request.context.caller, bigint_as_string=asked.preferences.bigint_as_string
-        )
+        asked = self._asked(request)
+        plan, binder, _ = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         literals = binder.bind_text(arguments)
         if wanted is not None:
             return self._of_format(request, query, asked, plan, literals, wanted)
@@ -150,7 +147,7 @@ class Calls:
         return self._made(
             SingleCall,
             request,
-            _NOTHING_ASKED,
+            self._nothing_asked,
             query.group,
             query.timeout,
             query=query,
@@ -162,9 +159,9 @@ class Calls:
         """The call of the steps in the body. Raises a GatewayError with everything that is wrong."""
         body = bodies.read_json(request, self._max_body)
         require_json(request)
-        asked = _asked(request)
+        asked = self._asked(request)
         group, queries, work = self._transactions.read(
-            split_object(body), caller=request.context.caller, bigint_as_string=asked.preferences.bigint_as_string
+            split_object(body), caller=request.context.caller, bigint_as_string=asked.big_as_text
         )
         claim = _claim_of(request, body) if work.writes else None
         return self._made(
@@ -180,9 +177,9 @@ class Calls:
 
     def _of_list(self, request: falcon.Request, query: Query, body: bytes) -> TransactionCall:
         """Each object of a list: all or nothing. To track the transaction costs next to nothing here."""
-        asked = _asked(request)
+        asked = self._asked(request)
         claim = _claim_of(request, body) if query.access is Access.WRITE else None
-        ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.preferences.bigint_as_string)
+        ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         elements = split_list(body)
         if len(elements) > self._max_batch:
             raise InvalidRequest(f"{len(elements)} objects in the list, at most {self._max_batch} are run at once")
@@ -213,7 +210,7 @@ class Calls:
     ) -> TransactionCall:
         """A write whose COMMIT is a message of its own: it is tracked, has a key, may be repeated, or rolled back."""
         claim = _claim_of(request, body)
-        ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.preferences.bigint_as_string)
+        ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         work = Work(
             steps=[Step(ready.plan, constant(ready.binder.bind_json(split_object(body))))],
             encode=lambda results: encode(query, results[0], committed=True),
@@ -240,7 +237,7 @@ class Calls:
             raise UnsupportedMediaType(f"{query.name} reads, and takes its arguments as {JSON}")
         require_json(request)
         bodies.require_plain(request)
-        asked, server = _asked(request), self._server
+        asked, server = self._asked(request), self._server
         ready = self._plans.get(query)
         claim = _claim_of(request, b"")
         records = Records(
@@ -337,6 +334,18 @@ class Calls:
             raise Forbidden("the caller has no role of the database's; see [auth] database_roles")
         return caller.settings
 
+    def _asked(self, request: falcon.Request) -> "_Asked":
+        env = request.env
+        if "HTTP_PREFER" not in env and "HTTP_GATEWAY_CONSISTENCY_TOKEN" not in env:
+            return self._nothing_asked
+        wishes = preferences.parse(env.get("HTTP_PREFER"))
+        token = env.get("HTTP_GATEWAY_CONSISTENCY_TOKEN")
+        return _Asked(
+            wishes,
+            freshness.asked_for(max_staleness=wishes.max_staleness, strict=wishes.strict, token=token),
+            self._nothing_asked.big_as_text if wishes.bigint is None else wishes.bigint == "string",
+        )
+
     def _find(self, name: str, caller: Caller) -> Query:
         query = self._queries.get(name)
         if query is None and name in self._left_out:
@@ -357,21 +366,8 @@ class _Asked(NamedTuple):
 
     preferences: Preferences
     freshness: Freshness | None
-
-
-def _asked(request: falcon.Request) -> _Asked:
-    env = request.env
-    if "HTTP_PREFER" not in env and "HTTP_GATEWAY_CONSISTENCY_TOKEN" not in env:
-        return _NOTHING_ASKED
-    wishes = preferences.parse(env.get("HTTP_PREFER"))
-    token = env.get("HTTP_GATEWAY_CONSISTENCY_TOKEN")
-    return _Asked(
-        wishes,
-        freshness.asked_for(max_staleness=wishes.max_staleness, strict=wishes.strict, token=token),
-    )
-
-
-_NOTHING_ASKED = _Asked(NONE, None)
+    big_as_text: bool
+    """Whether int8 and numeric are answered as strings."""
 
 
 def _trace(what: dict[str, Any], traceparent: str) -> None:

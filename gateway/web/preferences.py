@@ -17,7 +17,8 @@ class Preferences(NamedTuple):
 
     wait: float | None = None
     """Seconds within which the whole answer is wanted."""
-    bigint_as_string: bool = False
+    bigint: str | None = None
+    """``string`` or ``number``: what int8 and numeric are answered as; None: what ``[server] bigint`` says."""
     max_staleness: float | None = None
     """Seconds that the data may be old at most."""
     strict: bool = False
@@ -29,8 +30,8 @@ class Preferences(NamedTuple):
     def applied(self) -> str:
         """What ``Preference-Applied`` says of an answer that kept them all; empty if nothing was asked for."""
         told = [] if self.wait is None else [f"wait={self.wait:g}"]
-        if self.bigint_as_string:
-            told.append("bigint=string")
+        if self.bigint is not None:
+            told.append(f"bigint={self.bigint}")
         if self.max_staleness is not None:
             told.append(f"max-staleness={self.max_staleness:g}")
             if self.strict:
@@ -58,9 +59,9 @@ def parse(header: str | None) -> Preferences:
     wait, staleness = asked.get("wait"), asked.get("max-staleness")
     return Preferences(
         wait=None if wait is None else _seconds("wait", wait, least=1e-9),
-        bigint_as_string=_is_first("bigint", asked, "string", "number"),
+        bigint=_one_of("bigint", asked, "string", "number"),
         max_staleness=None if staleness is None else _seconds("max-staleness", staleness, least=0.0),
-        strict=_is_first("handling", asked, "strict", "lenient"),
+        strict=_one_of("handling", asked, "strict", "lenient") == "strict",
         max_affected=_count("max-affected", asked),
     )
 
@@ -83,11 +84,11 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
-def _is_first(name: str, asked: dict[str, str], first: str, second: str) -> bool:
-    value = asked.get(name, second)
-    if value not in (first, second):
+def _one_of(name: str, asked: dict[str, str], first: str, second: str) -> str | None:
+    value = asked.get(name)
+    if value not in (None, first, second):
         raise InvalidRequest(f"Prefer: {name} must be {first} or {second}")
-    return value == first
+    return value
 
 
 def _count(name: str, asked: dict[str, str]) -> int | None:

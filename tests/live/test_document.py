@@ -61,3 +61,16 @@ def test_the_command_writes_the_same_without_a_node(node: Gateway, tmp_path: Pat
     for more, written in (([], None), (["--output", "openapi.json"], tmp_path / "openapi.json")):
         done = subprocess.run([*command, *more], cwd=tmp_path, env=environment(), capture_output=True, check=True)  # noqa: S603 -- our own words
         assert (written.read_bytes() if written else done.stdout.rstrip(b"\n")) == told
+
+
+def test_big_numbers_are_strings_where_the_settings_say_so(cluster: Cluster, tmp_path: Path) -> None:
+    settings = {"server": {"bigint": "string"}}
+    with serving(cluster, tmp_path / "node", settings, paths=[shop.QUERIES]) as node:
+        described = node.client.get("/openapi.json").json()
+        result = described["components"]["schemas"]["OrderTotalResult"]["properties"]["value"]
+        assert result["type"] == ["string", "null"]
+        assert node.run("order_total", order_id=43226).json() == {"value": "558.47"}
+        wishes = {"Prefer": "bigint=number"}
+        as_number = node.run("order_total", wishes, order_id=43226)
+        assert (as_number.text, as_number.headers["Preference-Applied"]) == ('{"value":558.47}', "bigint=number")
+        test_examples_run_and_what_is_answered_is_as_described(node, described)

@@ -37,16 +37,16 @@ def preferences(draw: st.DrawFn, names: st.SearchStrategy[str] = TOKEN) -> str:
         ("wait=.25", Preferences(wait=0.25)),
         ("max-affected=10", Preferences(max_affected=10)),
         ('max-affected="0", wait=1', Preferences(wait=1.0, max_affected=0)),
-        ("bigint=string", Preferences(bigint_as_string=True)),
-        ('bigint="string"', Preferences(bigint_as_string=True)),
-        ("bigint=number", NONE),
-        ("respond-async, wait=100; foo=bar, bigint=string", Preferences(100.0, bigint_as_string=True)),
+        ("bigint=string", Preferences(bigint="string")),
+        ('bigint="string"', Preferences(bigint="string")),
+        ("bigint=number", Preferences(bigint="number")),
+        ("respond-async, wait=100; foo=bar, bigint=string", Preferences(100.0, bigint="string")),
         (", ,wait=2,,", Preferences(wait=2.0)),
         ('foo="a, wait=7"', NONE),
         ('foo; bar="wait=7, wait=8"; wait=9', NONE),
         ('foo="a\\", wait=7", wait=8', Preferences(wait=8.0)),
         ("wait=2, wait=3", Preferences(wait=2.0)),
-        ("bigint=number, bigint=string", NONE),
+        ("bigint=number, bigint=string", Preferences(bigint="number")),
         ("return=minimal", NONE),
         ("max-staleness=0.5", Preferences(max_staleness=0.5)),
         ("Max-Staleness = .5; x=y", Preferences(max_staleness=0.5)),
@@ -99,7 +99,7 @@ def test_a_known_preference_with_an_unknown_value_is_refused(header: str) -> Non
 @given(before=st.lists(preferences(), max_size=3), after=st.lists(preferences(), max_size=3))
 def test_other_preferences_never_hide_or_change_the_known_ones(before: list[str], after: list[str]) -> None:
     header = ", ".join([*before, "wait=2.5", "bigint=string", *after])
-    assert parse(header) == Preferences(2.5, bigint_as_string=True)
+    assert parse(header) == Preferences(2.5, bigint="string")
 
 
 @given(st.lists(preferences()))
@@ -126,7 +126,7 @@ def test_any_number_of_seconds_is_taken_as_written(seconds: object) -> None:
     [
         ("wait=10", "wait=10"),
         ("wait=.25, bigint=string", "wait=0.25, bigint=string"),
-        ("bigint=number", ""),
+        ("bigint=number", "bigint=number"),
         ("handling=strict", ""),
         ("handling=strict, max-staleness=0.5", "max-staleness=0.5, handling=strict"),
         ("return=minimal", ""),
