@@ -27,7 +27,7 @@ from tests.live.test_demo import COMMAND, LAST_LINE, read_until, started
 from tests.test_deploy import find_program
 
 SESSIONS = [page for page in PAGES if any(blocks(page, "console", "python"))]
-FILES = ("sql", "yaml")
+FILES = ("sql", "toml", "yaml")
 """Languages of what is written to a file, where the page names one."""
 MARK = "\x1e"
 """Printed between the outputs of a session's commands."""
