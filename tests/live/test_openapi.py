@@ -49,6 +49,7 @@ NAMES = [
 
 ADMIN = f"127.0.0.1:{find_port()}"
 
+schemathesis.serializer.alias(["application/x-ndjson", "text/csv"], "text/plain")
 schema = schemathesis.openapi.from_path(FILE)
 
 
