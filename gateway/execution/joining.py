@@ -13,7 +13,8 @@ is repeated on another one by the rules for one read, and counts as one.
 
 Which queries' calls are joined is what ``judging`` knows. They are joined with each other where they ask for the same
 freshness; tokens of one timeline are alike, and the call with the newest one leads, so that its guard is good for all
-that it takes along. Calls whose callers are told to the server are joined with the same caller's only.
+that it takes along. Calls whose callers are told to the server, or give it their parameters, are joined with the same
+caller's only.
 
 All this is for processes in which one loop runs all requests: others have their turn only where a call waits, so that
 nothing here holds a lock.
@@ -116,7 +117,8 @@ class Joining:
 
     def _in_lane(self, together: Together, call: SingleCall) -> Answer:
         """Answer a call that may be joined with others."""
-        key = None if call.freshness is None and not call.settings else _key(call)
+        by_caller = together.binds_callers or bool(call.settings)
+        key = _key(call, by_caller=by_caller) if by_caller or call.freshness is not None else None
         lane = together.lanes.get(key)
         if lane is None:
             lane = together.lanes[key] = Lane(self._waits, is_by_token=_has_token(call))
@@ -277,9 +279,9 @@ def _has_token(call: SingleCall) -> bool:
     return call.freshness is not None and call.freshness.token is not None
 
 
-def _key(call: SingleCall) -> object:
+def _key(call: SingleCall, *, by_caller: bool) -> object:
     """What calls must have in common to be joined, beside the query."""
-    caller = (call.caller.name, *call.settings.items()) if call.settings else None
+    caller = (call.caller.name, *call.settings.items()) if by_caller else None
     if call.freshness is None or call.freshness.token is None:
         return call.freshness, caller
     token = call.freshness.token

@@ -55,10 +55,23 @@ class Joined(NamedTuple):
 class Together:
     """What is known of the calls of one plan."""
 
-    __slots__ = ("failures", "joined", "lanes", "largest", "next_at", "plan", "present", "samples", "verdict")
+    __slots__ = (
+        "binds_callers",
+        "failures",
+        "joined",
+        "lanes",
+        "largest",
+        "next_at",
+        "plan",
+        "present",
+        "samples",
+        "verdict",
+    )
 
-    def __init__(self, plan: Plan, verdict: Verdict) -> None:
+    def __init__(self, query: Query, plan: Plan, verdict: Verdict) -> None:
         self.plan = plan
+        self.binds_callers = any(parameter.bound for parameter in query.parameters)
+        """Whether parameters are what is known of the caller, and not what it sends."""
         self.verdict = verdict
         self.joined = JoinedPlan.of(plan) if plan.types and not verdict.why else None
         """What runs for several calls; None where they are all the same, having no arguments."""
@@ -112,7 +125,7 @@ class Judging:
         plan = call.plan
         together = self._known.get((plan.query, plan.big_as_text))
         if together is None or together.plan is not plan:
-            together = Together(plan, Verdict(joins=False, why=self._objection(call.query)))
+            together = Together(call.query, plan, Verdict(joins=False, why=self._objection(call.query)))
             if not plan.types and not together.verdict.why:
                 together.verdict, together.next_at = Verdict(joins=True), inf
             self._known[plan.query, plan.big_as_text] = together

@@ -15,7 +15,7 @@ from gateway.catalogue.query import Kind
 from gateway.catalogue.types import Form
 from gateway.errors import GatewayError, Served
 from gateway.events import ignore
-from gateway.execution.call import Answer, SingleCall
+from gateway.execution.call import Answer, Caller, SingleCall
 from gateway.execution.execution import unshared
 from gateway.execution.freshness import Freshness
 from gateway.execution.joining import Joining, sharing
@@ -227,6 +227,15 @@ class TestWhoIsJoinedWithWhom:
         threads = [*rig.ask("1", "2", settings=mine), *rig.ask("3", "4", settings=yours), *rig.ask("5", "6")]
         assert rig.finish(threads) == list("123456")
         assert ["5", "6"] in server.statements
+        assert not any(set(statement) & {"1", "2"} and set(statement) & {"3", "4"} for statement in server.statements)
+
+    def test_not_those_of_other_callers_where_parameters_are_bound_to_them(self, rig: Rig, server: Server) -> None:
+        mine, yours = Caller(name="key:mine"), Caller(name="key:yours")
+        bound = replace(READ, parameters=(replace(READ.parameters[0], bound="claim:tenant_id"),))
+        for caller in (mine, yours):
+            rig.crowd(caller=caller, query=bound)
+        threads = [*rig.ask("1", "2", caller=mine, query=bound), *rig.ask("3", "4", caller=yours, query=bound)]
+        assert rig.finish(threads) == list("1234")
         assert not any(set(statement) & {"1", "2"} and set(statement) & {"3", "4"} for statement in server.statements)
 
     def test_not_those_that_ask_for_other_freshness(self, rig: Rig, server: Server) -> None:
