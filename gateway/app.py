@@ -273,7 +273,9 @@ class _Worker:
         committer = Committer(
             runner=runner, outcomes=outcomes, max_result_bytes=server.max_result_bytes, waits=self._waits
         )
-        share, joins = sharing(server, plans=plans, runner=runner, waits=self._waits, observe=self._observe)
+        share, joins = sharing(
+            server, plans=plans, runner=runner, waits=self._waits, observe=self._observe, metrics=self._metrics
+        )
         streams = Streams(pool=pool, runner=runner, waits=self._waits, most=_streams(self._settings))
         self._metrics.gauge(STREAMS, streams.running)
         execution = Execution(

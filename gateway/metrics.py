@@ -92,6 +92,9 @@ WAITING = Family("gateway_waiting", Kind.SUM, "Calls that wait for a connection 
 OLDEST_WAIT = Family(
     "gateway_oldest_wait_seconds", Kind.MAX, "For how long the first in the queue has waited.", ("group",)
 )
+BATCH_SIZE = Family(
+    "gateway_batch_size", Kind.HISTOGRAM, "Calls that were answered by one statement.", ("query",), bounds=SIZES
+)
 STREAMS = Family("gateway_streams", Kind.SUM, "Answers that are sent while their rows come.", ("group",))
 IN_ROTATION = Family(
     "gateway_endpoint_in_rotation", Kind.NODE, "Whether the endpoint may be given work: 1 or 0.", ("endpoint",)
@@ -141,6 +144,7 @@ FAMILIES: Final = (
     DISCONNECTS,
     WAITING,
     OLDEST_WAIT,
+    BATCH_SIZE,
     STREAMS,
     IN_ROTATION,
     PING_SECONDS,

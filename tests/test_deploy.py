@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from gateway.catalogue.compiling import compile_catalogue
+from gateway.metrics import BY_NAME
 from gateway.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
@@ -245,3 +246,29 @@ def test_the_probes_of_the_documentation_are_routes_of_the_app() -> None:
             f"127.0.0.1:{probe['httpGet']['port']}"
             in load_settings(None, {"DATABASE_URL": "postgresql://x@/x"}).server.bind
         )
+
+
+def metrics_in(expression: str) -> set[str]:
+    """The gateway's metrics that a PromQL expression names."""
+    names = set(re.findall(r"\bgateway_[a-z_]+", expression))
+    return {re.sub(r"_(bucket|count|sum)$", "", name) for name in names}
+
+
+def test_alerts_name_metrics_that_there_are_and_say_what_to_do() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
+    for rule in rules:
+        assert metrics_in(rule["expr"]) <= BY_NAME.keys(), rule["alert"]
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert rule["annotations"].keys() == {"summary", "action"}
+
+
+def test_the_dashboard_names_metrics_that_there_are_and_leaves_none_out() -> None:
+    dashboard = json.loads((DEPLOY / "grafana" / "gateway.json").read_text())
+    shown: set[str] = set()
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            shown |= metrics_in(target["expr"])
+        assert panel["datasource"]["uid"] == "${source}"
+    assert shown == BY_NAME.keys()
+    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard["panels"]}
+    assert len(places) == len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])

@@ -1,8 +1,10 @@
 """Metrics are declared in one place, named as Prometheus asks for, and fed by events."""
 
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from gateway.events import EVENTS, ConnectFailed, EndpointDrained
 from gateway.metrics import (
@@ -112,3 +114,18 @@ def test_counts_of_all_are_added_up_and_states_of_the_living_as_their_kind_says(
     assert found[CONNECTIONS] == {("read", "a", "idle"): [3.0]}
     assert found[OLDEST_WAIT] == {("read",): [2.0]}
     assert found[IN_ROTATION] == {("a",): [1.0]}
+
+
+def test_the_handbook_has_every_metric_with_its_labels_and_no_other() -> None:
+    handbook = (Path(__file__).parents[1] / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = handbook[handbook.index("| metric | what |") :].partition("\n\n")[0]
+    told = re.findall(r"^\| `([a-z_]+)(?:\{([a-z,]+)\})?` \|", table, re.MULTILINE)
+    assert told == [(family.name, ",".join(family.labels)) for family in FAMILIES]
+
+
+def test_the_handbook_has_every_alert() -> None:
+    root = Path(__file__).parents[1]
+    handbook = (root / "docs" / "operations.md").read_text(encoding="utf-8")
+    rules = yaml.safe_load((root / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8"))
+    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    assert set(re.findall(r"^\| `(Gateway\w+)` \|", handbook, re.MULTILINE)) == alerts

@@ -37,6 +37,7 @@ from gateway.execution.plans import Plans
 from gateway.execution.results import encode
 from gateway.execution.retries import may_succeed_elsewhere
 from gateway.execution.running import ReadWork, Runner
+from gateway.metrics import BATCH_SIZE, Metrics
 from gateway.pool.connecting import start_thread
 from gateway.postgres import joined, single
 from gateway.postgres.session import Session
@@ -50,7 +51,13 @@ LONGEST = 8192
 
 
 def sharing(
-    settings: ServerSettings, *, plans: Plans, runner: Runner, waits: Waits, observe: Observer
+    settings: ServerSettings,
+    *,
+    plans: Plans,
+    runner: Runner,
+    waits: Waits,
+    observe: Observer,
+    metrics: Metrics | None = None,
 ) -> tuple[Share, Callable[[Query], Joined]]:
     """How the calls of a process are answered together, and what tells of a query whether its calls are."""
     if not settings.join:
@@ -58,7 +65,9 @@ def sharing(
     if not isinstance(waits, Loop):
         return unshared, lambda _: Joined(joins=False, why="a worker of this kind runs requests in threads")
     judging = Judging(plans=plans, runner=runner, spawn=start_thread, observe=observe)
-    joining = Joining(runner=runner, judging=judging, waits=waits, max_result_bytes=settings.max_result_bytes)
+    joining = Joining(
+        runner=runner, judging=judging, waits=waits, max_result_bytes=settings.max_result_bytes, metrics=metrics
+    )
     return joining.share, judging.describe
 
 
@@ -85,7 +94,16 @@ class Everybody:
 class Joining:
     """Joins the calls of a process. ``share`` is what ``execution.Execution`` takes."""
 
-    def __init__(self, *, runner: Runner, judging: Judging, waits: Loop, max_result_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        runner: Runner,
+        judging: Judging,
+        waits: Loop,
+        max_result_bytes: int,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._metrics = metrics or Metrics()
         self._runner = runner
         self._judging = judging
         self._waits = waits
@@ -173,6 +191,7 @@ class Joining:
             return self._after(call, error)
         if waited:
             served = replace(served, queued=served.queued + waited)
+        self._metrics.histogram(BATCH_SIZE, call.query.name).observe(1.0 + len(statement.members or ()))
         answer = statement.hand_out(body, served, self._max_result_bytes)
         return self._alone(call) if answer is None else answer
 

@@ -1,10 +1,10 @@
 """Asks the server under which id it counts a query (``queryid`` of ``pg_stat_statements``)."""
 
 import json
-from collections.abc import Sequence
 
 from gateway.errors import GatewayError
 from gateway.postgres.session import Session
+from gateway.postgres.statement import Plan
 
 _AGAIN = "gw_identified"
 """Name of what is prepared for this and is gone at once."""
@@ -16,15 +16,14 @@ def identifies(connection: Session, deadline: float) -> bool:
     return _id_in(connection.ask(f"{_EXPLAIN} SELECT 1", deadline)) is not None
 
 
-def query_id(connection: Session, text: str, types: Sequence[str], deadline: float) -> str | None:
-    """Return the id of a statement with parameters of these types; None where the server does not plan it with nulls.
+def query_id(connection: Session, plan: Plan, deadline: float) -> str | None:
+    """Return the id of a plan's statement; None where the server does not plan it with nulls.
 
     Nothing is run. Raises a GatewayError where the connection is gone.
     """
-    declared = f"({', '.join(types)})" if types else ""
-    nulls = f"({', '.join(['NULL'] * len(types))})" if types else ""
+    nulls = f"({', '.join(['NULL'] * len(plan.types))})" if plan.types else ""
     try:
-        connection.ask(f"PREPARE {_AGAIN}{declared} AS {text}", deadline)
+        connection.ask(plan.prepare(_AGAIN), deadline)
         try:
             return _id_in(connection.ask(f"{_EXPLAIN} EXECUTE {_AGAIN}{nulls}", deadline))
         finally:

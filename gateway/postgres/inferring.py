@@ -13,6 +13,7 @@ from gateway.catalogue.arguments import literal
 from gateway.catalogue.query import Parameter, Query, Text, Verb
 from gateway.postgres.describing import Description, Undescribed, describe
 from gateway.postgres.session import Session
+from gateway.postgres.statement import label_of
 
 _UNTYPABLE = frozenset({"42P08", "42P18", "42P38", "42883", "42804", "42725"})
 _WIDEST_FIRST = (1700, 701, 700, 20, 23, 21, 1184, 1114, 1082, 1043, 1042, 25)
@@ -57,8 +58,9 @@ def _first_that_types(
     connection: Session, query: Query, declared: Sequence[int | None], deadline: float
 ) -> Description:
     text = query.statement.bare
+    sql = label_of(query.name) + text.render()
     try:
-        return _described(connection, text.render(), declared, deadline)
+        return _described(connection, sql, declared, deadline)
     except Undescribed as error:
         if error.sqlstate not in _UNTYPABLE or all(declared):
             raise
@@ -69,7 +71,7 @@ def _first_that_types(
     ]
     for types in itertools.islice(itertools.product(*choices), _MOST_TRIES):
         try:
-            return _described(connection, text.render(), types, deadline)
+            return _described(connection, sql, types, deadline)
         except Undescribed as error:
             if error.sqlstate not in _UNTYPABLE:
                 raise

@@ -14,7 +14,7 @@ from gateway.postgres.failures import Stage
 from gateway.postgres.prepared import is_forgotten
 from gateway.postgres.session import Session
 from gateway.postgres.single import KEPT, Result
-from gateway.postgres.statement import Plan
+from gateway.postgres.statement import Plan, label_of
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 from gateway.rotation.endpoint import Role
 from gateway.waiting import Client
@@ -39,7 +39,7 @@ class JoinedPlan(msgspec.Struct, frozen=True):
     def prepare(self) -> str:
         """The PREPARE message."""
         types = ", ".join(["pg_catalog._text"] * len(self.plan.types))
-        return f"{self.plan.tag}PREPARE {self.name}({types}) AS {self.text}"
+        return f"{label_of(self.plan.query)}PREPARE {self.name}({types}) AS {self.text}"
 
     def execute(self, calls: Sequence[Sequence[str]]) -> str:
         """The statement that runs the prepared form for calls with these literals."""

@@ -116,7 +116,7 @@ def _identified(connection: Session, query: Query, signature: Signature, book: B
     if not book.identifies or signature.form is Form.CALL:
         return None
     plan = Plan.of(query, signature, max_bytes=1)  # which constants are in a statement is no part of its id
-    return query_id(connection, plan.text.render(), [type_.sql for type_ in signature.parameters], deadline)
+    return query_id(connection, plan, deadline)
 
 
 def _refuse_missing_relations(connection: Session, query: Query, deadline: float) -> None:

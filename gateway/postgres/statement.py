@@ -176,9 +176,7 @@ class Plan(msgspec.Struct, frozen=True):
     def prepare(self, name: str = "") -> str:
         """The PREPARE message, under another name if one is given."""
         types = f"({', '.join(parameter.sql for parameter in self.types)})" if self.types else ""
-        # The same whoever calls: pg_stat_statements keeps the text that it saw first.
-        label = f"/*action='{self.query}',application='{APPLICATION}'*/"
-        return f"{label} PREPARE {name or self.name}{types} AS {self.text.render()}"
+        return f"{label_of(self.query)}PREPARE {name or self.name}{types} AS {self.text.render()}"
 
     def traced(self, traceparent: str) -> Self:
         """The same plan for one call, in whose comment its trace is. SECURITY: ``traceparent`` is hex and dashes."""
@@ -222,6 +220,14 @@ class Plan(msgspec.Struct, frozen=True):
             )
         names = ", ".join(quoted(column.name) for column in self.columns)
         return f"SELECT pg_catalog.row_to_json(_gw.*)::pg_catalog.text FROM (VALUES {values}) AS _gw({names})"
+
+
+def label_of(query: str) -> str:
+    """Return the comment in front of whatever prepares a query's statement.
+
+    The same whoever calls, and when it is learnt: pg_stat_statements keeps the text that it saw first.
+    """
+    return f"/*action='{query}',application='{APPLICATION}'*/ "
 
 
 def _name(text: Text, signature: Signature, epoch: int) -> str:

@@ -120,7 +120,7 @@ def _as_text(event: Event) -> str:
 def _as_json(event: Event) -> str:
     """Return a JSON object with the event's fields; those that say nothing are left out."""
     fields: dict[str, Any] = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": f"{datetime.now(UTC).isoformat(timespec='milliseconds')[:-6]}Z",
         "level": event.level.name.lower(),
         "event": event.name,
         "pid": os.getpid(),
@@ -132,10 +132,14 @@ def _as_json(event: Event) -> str:
             fields[name] = value
     if isinstance(event, BugFound):
         fields |= {"error": type(event.error).__name__, "traceback": _traceback(event.error)}
-    for room in ROOMS:
+    try:
+        line = msgspec.json.encode(fields).decode()  # PERF: nearly always that is all
+    except UnicodeEncodeError:
+        line = ""
+    rooms = iter(ROOMS)
+    while not 0 < len(line) <= LONGEST:
+        room = next(rooms)
         line = msgspec.json.encode({name: _fitting(value, room) for name, value in fields.items()}).decode()
-        if len(line) <= LONGEST:
-            break
     return line
 
 

@@ -34,7 +34,7 @@ MARK = "\x1e"
 OF_NODE = """
 gateway() {
     case $1 in
-        drain|resume|learn|reload) command gateway "$@" --pid "$NODE" ;;
+        drain|resume|learn|reload|requests|explain) command gateway "$@" --pid "$NODE" ;;
         *) command gateway "$@" ;;
     esac
 }
