@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -11,6 +13,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from tests.live.gateways import Gateway, problem, serving, wait_until, with_tables
 
@@ -25,9 +28,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def gateway(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("operations")
+    cluster.primary.sql(f"ALTER DATABASE {shop.DATABASE} SET compute_query_id = on")
     # The tests' own environment asks for text.
     with with_tables(cluster), serving(cluster, folder, SETTINGS, variables={"GATEWAY_LOG__FORMAT": "json"}) as running:
         yield running
+    cluster.primary.sql(f"ALTER DATABASE {shop.DATABASE} RESET compute_query_id")
 
 
 def metrics(gateway: Gateway) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -229,7 +234,6 @@ def test_the_level_of_the_log_is_changed_on_all_workers_and_on_those_to_come(gat
     gateway.wait_until_ready()
     for pid in gateway.workers():
         logged(gateway, "log_level_changed", pid=pid, to="debug")
-        logged(gateway, "connection_opened", pid=pid)
     assert gateway.operator.post("/admin/log", json={"level": "info"}).status_code == 200
     wrongs: list[Any] = [{"level": "loud"}, {}, {"level": "info", "more": 1}, []]
     for wrong in wrongs:
@@ -263,3 +267,41 @@ def test_what_cannot_be_explained_is_refused(gateway: Gateway) -> None:
 
 def test_metrics_are_there_for_operators_too(gateway: Gateway) -> None:
     assert "gateway_requests_total" in gateway.operator.get("/metrics").text
+
+
+def test_a_statement_that_runs_says_whose_it_is_and_of_which_trace(gateway: Gateway, cluster: Cluster) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    seen = "SELECT application_name, query FROM pg_stat_activity WHERE query LIKE '%traced-nap%' AND query LIKE '/*%'"
+
+    def call() -> None:
+        with gateway.new_client() as client:
+            arguments = {"mark": "traced-nap", "seconds": 30}
+            headers = {"traceparent": trace, "X-Request-Id": "traced"}
+            client.post("/query/marked_nap", json=arguments, headers=headers)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    found: list[str] = []
+
+    def is_seen() -> bool:
+        found.extend(each.sql(seen) for each in cluster.replicas)
+        return any(found)
+
+    wait_until(is_seen, "it runs")
+    gateway.operator.delete("/admin/requests/traced")
+    thread.join()
+    (told,) = {line for line in found if line}
+    name, _, statement = told.partition("|")
+    assert re.fullmatch(r"pg-query-gateway \S+/\d+", name)
+    assert statement.startswith(f"/*action='marked_nap',traceparent='{trace}'*/ EXECUTE gw_")
+    assert logged(gateway, "request_served", request_id="traced")["trace_id"] == trace.split("-")[1]
+
+
+def test_queries_have_the_ids_by_which_the_server_counts_them(gateway: Gateway) -> None:
+    described = gateway.client.get("/queries").json()["queries"]
+    ids = {query["name"]: query["query_id"] for query in described if query["learnt"]}
+    assert re.fullmatch(r"-?\d{5,20}", ids["echo_text"])
+    assert ids["echo_text"] != ids["echo_int4"]
+    assert ids["enter_by_call"] is None
+    gateway.run("marked_nap", {"X-Request-Id": "slow-2"}, mark="x", seconds=0.3)
+    assert logged(gateway, "request_slow", request_id="slow-2")["query_id"] == ids["marked_nap"]
