@@ -272,3 +272,11 @@ def test_the_dashboard_names_metrics_that_there_are_and_leaves_none_out() -> Non
     assert shown == BY_NAME.keys()
     places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard["panels"]}
     assert len(places) == len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+@pytest.mark.system
+def test_prometheus_takes_its_configuration_and_the_alerts() -> None:
+    promtool = find_program("promtool", "apt-get install prometheus")
+    checked = run([promtool, "check", "config", DEPLOY / "prometheus" / "prometheus.yml"])
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "rules found" in checked.stdout
