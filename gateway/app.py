@@ -316,9 +316,9 @@ class _Worker:
             turns=Turns(self._waits),
         )
         app.add_route("/openapi.json", typed)
-        app.add_route("/docs", StaticResource("docs.html"))
-        for name in ("docs.js", "docs.css", "swagger-ui-bundle.js", "swagger-ui.css"):
-            app.add_route(f"/docs/{name}", StaticResource(name))
+        pages = StaticResource("docs.html", ("docs.js", "docs.css", "swagger-ui-bundle.js", "swagger-ui.css"))
+        app.add_route("/docs", pages)
+        app.add_route("/docs/{file}", pages, suffix="part")
         app.add_route("/queries", described)
         app.add_route("/queries/{name}", described, suffix="one")
         self._operations.serve(

@@ -6,14 +6,16 @@ import falcon
 import falcon.testing
 import pytest
 
+from gateway.errors import NotFound
 from gateway.web.static import StaticResource
 
 
 @pytest.fixture
 def client() -> falcon.testing.TestClient:
     app = falcon.App()
-    for name in ("docs.html", "swagger-ui.css"):
-        app.add_route(f"/{name}", StaticResource(name))
+    resource = StaticResource("docs.html", ["swagger-ui.css"])
+    app.add_route("/docs.html", resource)
+    app.add_route("/{file}", resource, suffix="part")
     return falcon.testing.TestClient(app)
 
 
@@ -38,3 +40,9 @@ def test_no_page_may_load_anything_of_another_host_or_stand_in_a_frame(client: f
     assert "frame-ancestors 'none'" in told["Content-Security-Policy"]
     assert "unsafe" not in told["Content-Security-Policy"]
     assert told["X-Content-Type-Options"] == "nosniff"
+
+
+def test_nothing_else_is_sent(client: falcon.testing.TestClient) -> None:
+    for name in ("docs.js", "refresh.sh", "swagger-ui.css.gz"):
+        with pytest.raises(NotFound):
+            client.simulate_get(f"/{name}")
