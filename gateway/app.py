@@ -34,6 +34,7 @@ from gateway.execution.streaming import Streams
 from gateway.execution.transactions import Transactions
 from gateway.metrics import STREAMS, Metrics
 from gateway.node.announcing import Announced
+from gateway.node.beat import Beat
 from gateway.node.board import Board
 from gateway.node.cells import Cells
 from gateway.node.connects import ReportingDriver
@@ -41,13 +42,13 @@ from gateway.node.election import Election
 from gateway.node.learner import Learner
 from gateway.node.ledger import Ledger
 from gateway.node.metering import Metering
+from gateway.node.news import BOARD, LEARNT, PLACES, QUESTION, WORKERS, News
 from gateway.node.occupancy import Occupancy
 from gateway.node.polling import Polling
 from gateway.node.prober import Prober, stale_after
 from gateway.node.reloads import Reloads
 from gateway.node.snapshots import Snapshots
 from gateway.node.sweeper import Sweeper
-from gateway.node.tasks import Task, every
 from gateway.pool.backoff import ConnectBackoffs
 from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
@@ -72,7 +73,7 @@ from gateway.web.document import DocumentResource
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource, membership
 from gateway.web.middleware import RequestIdentity
-from gateway.web.operations import BEAT, Operations
+from gateway.web.operations import Operations
 from gateway.web.outcomes import OutcomeResource
 from gateway.web.queries import QueryResource, TransactionResource
 from gateway.web.readiness import Readiness
@@ -158,12 +159,14 @@ class _Worker:
         self._waits = waits
         self._metrics = metrics = Metrics()
         self._observe = observe = _all_of(metrics.observe, observe)
-        self._metering = Metering(metrics, directory=directory, beat=BEAT, observe=observe)
+        self._beat = Beat(waits=waits, observe=observe)
+        self._metering = Metering(metrics, directory=directory, beat=self._beat, observe=observe)
         self._settings = settings
         self._catalogue = catalogue
         self._directory = directory
         self._is_draining = is_draining
-        views, self._election = _shared(settings, directory, observe)
+        self._news = None if directory is None else News(directory, observe=observe)
+        views, self._election = _shared(settings, directory, observe, tell=self._telling(BOARD))
         self._rotation = Rotation(
             views=Announced(views, observe),
             max_lags={name: group.max_lag for name, group in settings.groups.items() if group.access == "read"},
@@ -178,6 +181,7 @@ class _Worker:
                 workers=settings.server.workers,
                 is_draining=is_draining,
                 observe=observe,
+                tell=self._telling(PLACES),
             )
         self._pool = Pool(
             rotation=self._rotation, groups=[self._group(name, group) for name, group in settings.groups.items()]
@@ -204,6 +208,8 @@ class _Worker:
             catalogue=catalogue,
             directory=directory,
             workers=self._snapshots.all,
+            tell=self._telling(LEARNT),
+            publish=self._beat.wake,
             observe=observe,
         )
 
@@ -218,6 +224,10 @@ class _Worker:
             observe=observe,
             waits=waits,
         )
+
+    def _telling(self, topic: bytes) -> Callable[[], None]:
+        """Return what tells the other workers that this has changed."""
+        return partial(self._news.tell, topic) if self._news is not None else lambda: None
 
     def _request_identity(self) -> RequestIdentity:
         """What every request passes through. Whoever comes over an operators' listener of this machine may do all."""
@@ -327,6 +337,7 @@ class _Worker:
             requests=self._identity.requests,
             workers=self._snapshots.all,
             cancel=partial(cancel, self._driver(read_only=True)),
+            tell=self._telling(QUESTION),
         )
 
     def _rooms(self) -> dict[str, Occupancy]:
@@ -383,20 +394,16 @@ class _Worker:
         ledger, settings, observe = self._ledger, self._settings, self._observe
         if self._identities is not None:
             self._start(self._identities)
-        tasks = [
-            Task("the publishing of this worker's snapshot", every(BEAT, self._snapshots.tend), observe=observe),
-            *self._operations.tasks(),
-            Task("the cleaning of idle connections", every(BEAT, self._pool.clean_idle), observe=observe),
-        ]
-        if ledger:
-            tasks.append(Task("the sharing of places for connections", every(BEAT, ledger.tend), observe=observe))
         self._operations.start()
         # Before the first request: who drains an endpoint must know of all who may be at work on it.
         self._snapshots.publish()
-        for task in tasks:
-            self._rotation.subscribe(task.wake)
-            self._start(task)
-        polling = Polling(rotation=self._rotation, waits=self._waits, observe=observe)
+        self._rotation.subscribe(self._beat.wake)
+        self._beat.add(self._snapshots.tend, *self._operations.duties(), self._pool.clean_idle)
+        if ledger:
+            self._beat.add(ledger.tend)
+        self._start(self._beat)
+        is_told = self._news is None or self._news.is_listening
+        polling = Polling(rotation=self._rotation, waits=self._waits, observe=observe, is_told=is_told)
         self._start(polling)
         driver = self._driver(read_only=True)
         prober = Prober(
@@ -411,6 +418,14 @@ class _Worker:
         )
         if ledger:
             ledger.on_due(prober.look_soon)
+        if self._news is not None:
+            self._news.on(BOARD, polling.notice)
+            self._news.on(LEARNT, self._learner.notice)
+            self._news.on(PLACES, self._beat.wake)
+            self._news.on(QUESTION, self._beat.wake)
+            for listener in (prober.notice_end, self._learner.notice, self._beat.wake):
+                self._news.on(WORKERS, listener)
+            self._start(self._news)
         self._start(prober)
         self._start(self._learner)
         retention = settings.idempotency.retention
@@ -485,12 +500,14 @@ def _streams(settings: Settings) -> dict[str, int]:
     return {name: max(1, (group.max_streams or group.size // 2) // workers) for name, group in settings.groups.items()}
 
 
-def _shared(settings: Settings, directory: Path | None, observe: Observer) -> tuple[Views, Election]:
+def _shared(
+    settings: Settings, directory: Path | None, observe: Observer, *, tell: Callable[[], None]
+) -> tuple[Views, Election]:
     """What the workers of the node know together, and who of them looks; each for itself where nothing is shared."""
     stale = stale_after(settings.probe.interval, settings.probe.timeout)
     if directory is not None:
         try:
-            board = Board(directory, endpoints=_told_apart(settings), observe=observe)
+            board = Board(directory, endpoints=_told_apart(settings), observe=observe, tell=tell)
             return board, Election(directory, name=f"prober-{board.layout}", stale_after=stale)
         except OSError as error:
             observe(NodeNotShared(what="this worker knows only what it learns itself of endpoints", detail=str(error)))

@@ -59,11 +59,17 @@ class Waits(Protocol):
     def pause(self, seconds: float, client: Client | None = None) -> None:
         """Wait for so long; raises ClientGone if the client hangs up meanwhile."""
 
-    def on_sweep(self, call: Callable[[], None]) -> bool:
-        """Have a loop call this in its sweeps, about every 20 ms; False where there is no loop, and nothing calls it.
+    @property
+    def is_busy(self) -> bool:
+        """Whether requests are served, or were a moment ago. Always where there is no loop to know it."""
 
-        ``call`` takes microseconds, does not wait and does not raise. PERF: a timer of its own costs 0.5 % of a
-        processor.
+    def on_busy(self, call: Callable[[], None]) -> None:
+        """Have a loop call this when a request comes after a rest. ``call`` takes microseconds, and does not raise."""
+
+    def stood_still_since(self, moment: float) -> bool | None:
+        """Whether the loop stood still at some time since then, its waits over time included; None: there is no loop.
+
+        It knows that of times only in which somebody waited.
         """
 
 
@@ -166,6 +172,14 @@ class ThreadWaits:
         """Wait for so long; raises ClientGone if the client hangs up meanwhile."""
         ThreadGate().wait(seconds, client)
 
-    def on_sweep(self, call: Callable[[], None]) -> bool:  # noqa: ARG002 -- there is no loop
-        """Do nothing and return False: there is no loop."""
-        return False
+    @property
+    def is_busy(self) -> bool:
+        """Return True: there is no loop to know it."""
+        return True
+
+    def on_busy(self, call: Callable[[], None]) -> None:
+        """Do nothing: there is no loop."""
+
+    def stood_still_since(self, moment: float) -> bool | None:  # noqa: ARG002 -- there is no loop
+        """Return None: there is no loop."""
+        return None

@@ -1,6 +1,6 @@
 """What a worker knows of each query: its signature or its fault, and from them the plans that run it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import NamedTuple
 
@@ -89,6 +89,8 @@ class Plans:
         self._seen = 0
         self.asked_at = float("-inf")
         """When a query was last asked for, by ``time.monotonic``."""
+        self.on_asked: Callable[[], None] | None = None
+        """Called when one is asked for."""
         self.faults = 0
         """How many queries cannot be served."""
         self.revision = 0
@@ -129,6 +131,8 @@ class Plans:
             known.asked = True
             self._asked[known.query.name] = known
             self.asked_at = monotonic()
+            if self.on_asked is not None:
+                self.on_asked()
 
     def ask_all(self) -> None:
         """Have every query learnt, now."""
@@ -165,6 +169,11 @@ class Plans:
         if known is not None:
             known.tried_at = now
         return known
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no query is asked for, nor waits for being learnt for the first time."""
+        return not self._asked and not self._unseen
 
     @property
     def has_asked(self) -> bool:

@@ -1,6 +1,6 @@
 """One worker asks all workers of its node to do something, and collects what they answer.
 
-The question is a file, at which every worker looks at each of its beats; each answers in a file of its own. One
+The question is a file, at which every worker looks when it is told, and now and then; each answers in a file of its own. One
 question is asked at a time. A worker that does not answer in time, because it was stopped or dies, is left out.
 """
 
@@ -50,13 +50,18 @@ class Asking:
         workers: Callable[[], Iterable[Snapshot]],
         responses: Mapping[str, Respond],
         waits: Waits,
+        tell: Callable[[], None] = lambda: None,
         observe: Observer = ignore,
     ) -> None:
-        """``workers``: all that live; ``responses``: what can be asked for, by its word."""
+        """``workers``: all that live; ``responses``: what can be asked for, by its word.
+
+        ``tell`` has the other workers call ``tend``.
+        """
         self._directory = directory
         self._workers = workers
         self._responses = responses
         self._waits = waits
+        self._tell = tell
         self._observe = observe
         self._is_asking = False
         self._seen: tuple[int, int] | None = None
@@ -88,7 +93,7 @@ class Asking:
             self._lock.free()
 
     def tend(self) -> None:
-        """Answer a question that was asked since the last call. To be called some twenty times a second."""
+        """Answer a question that was asked since the last call. To be called when others tell, and now and then."""
         version = self._version()
         if version is None or version == self._seen or self._directory is None:
             return
@@ -104,6 +109,7 @@ class Asking:
         number = time.monotonic_ns()
         with suppress(OSError):
             replace(directory / "question", msgspec.msgpack.encode(_Question(number, what, details)))
+            self._tell()
         self._seen = self._version()
         answers = [self._responses[what](details)]
         me = (os.getpid(), my_start())

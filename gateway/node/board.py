@@ -61,18 +61,20 @@ class Board:
         *,
         endpoints: Mapping[str, str],
         observe: Observer = ignore,
+        tell: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Open the board of these endpoints; what is missing of it is made.
 
-        ``endpoints``: names, with what tells one server from another by the same name (never a secret). Raises
-        OSError, if the directory cannot be used or is full.
+        ``endpoints``: names, with what tells one server from another by the same name (never a secret). ``tell`` is
+        called after each change by this process. Raises OSError, if the directory cannot be used or is full.
         """
         self._blank = {name: EndpointView(name=name, since=clock(), since_wall=wall()) for name in endpoints}
         self.layout = _digest([list(endpoints.items())])
         """Names these endpoints; the same for all processes with the same ones."""
         self._observe = observe
+        self._tell = tell
         self._mutex = threading.Lock()
         self._is_held_up = False
         self._directory = directory
@@ -117,6 +119,7 @@ class Board:
                     break
             self._records[view.name].write(content)
             self._numbers[_VERSION] += 1
+        self._tell()
         return view
 
     def close(self) -> None:

@@ -22,7 +22,9 @@ from gateway.pool.pool import Pool
 from gateway.postgres.session import Session
 
 TICK = 0.05
-"""Seconds between two turns at most."""
+"""Seconds between two turns while there is something to learn, or nobody to learn from."""
+REST = 0.5
+"""The same otherwise: what others have learnt, or ask for, is told (``news``)."""
 STALE_AFTER = PER_LOOK + PER_QUERY + 0.5
 """Seconds without a sign of life after which the worker that learns for the node is stopped or stuck."""
 GLANCE_EVERY = 1.0
@@ -47,13 +49,20 @@ class Learner:
         catalogue: Catalogue,
         directory: Path | None,
         workers: Callable[..., Iterable[Snapshot]],
+        tell: Callable[[], None],
+        publish: Callable[[], None],
         observe: Observer,
     ) -> None:
-        """``directory``: the node's; None: nothing is shared. ``workers``: see ``Snapshots.all``."""
+        """``directory``: the node's; None: nothing is shared. ``workers``: see ``Snapshots.all``.
+
+        ``tell`` is called after something was written for the other workers, ``publish`` when ``status`` has changed.
+        """
         self._plans = plans
         self._pool = pool
         self._catalogue = catalogue
         self._workers = workers
+        self._tell = tell
+        self._publish = publish
         self._observe = observe
         self._learning = Learning(plans=plans, lend=self._lend, share=self._share, observe=observe)
         self._is_alone = directory is None
@@ -74,6 +83,7 @@ class Learner:
         self._is_frozen = False
         self._confirmed = threading.Event()
         self._task = Task("the learning of the queries' types", self._turn, observe=observe)
+        plans.on_asked = self._task.wake
 
     def start(self) -> None:
         """Begin with what other workers have learnt, and go on beside requests.
@@ -92,6 +102,10 @@ class Learner:
         self._election.close()
         if self._file is not None:
             self._file.close()
+
+    def notice(self) -> None:
+        """Take over what others have written, now."""
+        self._task.wake()
 
     @property
     def status(self) -> LearningStatus:
@@ -133,12 +147,13 @@ class Learner:
             gc.freeze()
         self._learns = self._is_alone or self._election.is_elected()
         if self._learns:
-            return min(TICK, self._learn())
+            rest = self._learn()
+            return rest if self._plans.is_settled else min(TICK, rest)
         if any(worker.learning.looked_at >= monotonic() - RECENT for worker in neighbours):
             self._plans.confirmed = True
             self._confirmed.set()
         self._pass_on()
-        return TICK
+        return REST if self._plans.confirmed and self._plans.is_settled else TICK
 
     def _neighbours(self, *, newest: bool = False) -> list[Snapshot]:
         """The workers of the node that serve the same catalogue, this one included."""
@@ -147,6 +162,7 @@ class Learner:
     def _learn(self) -> float:
         if self._all_wanted > self._all_since and not self._learning.is_learning_all:
             self._learning.learn_all()
+        looked_at = self._learning.looked_at
         try:
             rest = self._learning.turn()
         except GatewayError as error:
@@ -158,6 +174,8 @@ class Learner:
             self._election.stamp()
         self._fault = None
         self._confirmed.set()
+        if self._learning.looked_at != looked_at:
+            self._publish()
         if self._file is not None and not self._is_alone and self._file.is_long:
             self._file.rewrite(self._everything())
         return rest
@@ -176,6 +194,7 @@ class Learner:
         else:
             try:
                 self._file.append([asked])
+                self._tell()
             except OSError as error:
                 self._go_alone(str(error))
                 self._apply(asked)
@@ -190,6 +209,7 @@ class Learner:
             except OSError as error:
                 self._go_alone(str(error))
             else:
+                self._tell()
                 self._take_over()
                 return
         for entry in entries:
@@ -198,10 +218,14 @@ class Learner:
     def _take_over(self) -> None:
         if self._file is None:
             return
+        is_new = False
         while entries := self._file.read():
+            is_new = True
             for entry in entries:
                 self._apply(entry)
             time.sleep(0)  # let requests have their turn on a loop
+        if is_new:
+            self._publish()
 
     def _apply(self, entry: Entry) -> None:
         match entry:
@@ -234,6 +258,7 @@ class Learner:
     def _go_alone(self, reason: str) -> None:
         """Learn for this worker alone: the runtime directory is gone, or full. That is no reason not to serve."""
         self._is_alone = True
+        self._publish()
         self._observe(LearningNotShared(detail=reason))
 
     def _everything(self) -> Iterator[Entry]:

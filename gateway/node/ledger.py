@@ -25,8 +25,8 @@ from gateway.node.sessions import Sessions
 from gateway.pool.driver import Driver
 from gateway.postgres.backends import Asking, alive
 
-SWEEP_EVERY = 10
-"""Calls of ``tend`` between two looks for what dead processes have left."""
+SWEEP_EVERY = 0.5
+"""Seconds between two looks for what dead processes have left."""
 ASK_EVERY = 0.25
 """Seconds between two questions about sessions that still exist."""
 ASK_TIMEOUT = 1.0
@@ -49,11 +49,16 @@ class Ledger:
         workers: int,
         is_draining: Callable[[], bool],
         observe: Observer,
+        tell: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``directory``: the node's runtime directory; ``is_draining``: whether this process is to end."""
+        """``directory``: the node's runtime directory; ``is_draining``: whether this process is to end.
+
+        ``tell`` has the other workers call ``tend`` soon.
+        """
         self._directory = directory
+        self._tell = tell
         self._workers = workers
         self._is_draining = is_draining
         self._observe = observe
@@ -67,7 +72,7 @@ class Ledger:
         self._lenders: list[tuple[Places, Lender]] = []
         self._on_due: Callable[[str], None] = lambda _endpoint: None
         self._asked_at: dict[str, float] = {}
-        self._rounds = 0
+        self._swept_at = 0.0
         self._is_closed = False
 
     def slots(self, size: int) -> int:
@@ -123,22 +128,25 @@ class Ledger:
         if name in self._groups:
             self._lenders.append((self._groups[name], lender))
 
-    def tend(self) -> None:
-        """Give what others need more, and look for what the dead have left. To be called some twenty times a second."""
+    def tend(self) -> bool:
+        """Give what others need more, and look for what the dead have left. Whether there may be more to do very soon.
+
+        To be called when others tell, some twenty times a second while there is more to do, and now and then anyway.
+        """
         if self._is_closed:
-            return
+            return False
         for places, lender in self._lenders:
             self._give(places, lender)
         self._return_borrowed()
-        self._rounds += 1
-        if self._rounds % SWEEP_EVERY == 0:
+        now = self._clock()
+        if now - self._swept_at >= SWEEP_EVERY:
+            self._swept_at = now
             for places in (*self._groups.values(), *self._probes.values()):
                 places.sweep()
             for sessions in self._all_sessions():
                 sessions.sweep()
-        for endpoint in self._quotas:
-            if self._is_due(endpoint):
-                self._on_due(endpoint)
+        is_closing = [self._tend_closing(endpoint) for endpoint in self._quotas]
+        return bool(self._borrowed) or any(is_closing) or any(places.are_wanted() for places, _ in self._lenders)
 
     def close(self) -> None:
         """Give up everything as if the process had died: connections that are still open count as closing.
@@ -178,11 +186,16 @@ class Ledger:
         for sessions, rows in asked:
             sessions.resolve(rows, found)
 
-    def _is_due(self, endpoint: str) -> bool:
-        """Whether a session began to close after the server was last asked, or that is some time ago."""
+    def _tend_closing(self, endpoint: str) -> bool:
+        """Have the server asked if a session began to close since it was last asked, or that is some time ago.
+
+        Returns whether any is closing.
+        """
         asked_at = self._asked_at.get(endpoint, 0.0)
         closing = [row.at for sessions in self._sessions_on(endpoint) for row in sessions.closing().values()]
-        return bool(closing) and (max(closing) > asked_at or self._clock() - asked_at >= ASK_EVERY)
+        if closing and (max(closing) > asked_at or self._clock() - asked_at >= ASK_EVERY):
+            self._on_due(endpoint)
+        return bool(closing)
 
     def _sessions_on(self, endpoint: str) -> list[Sessions]:
         if self._is_closed:
@@ -218,10 +231,10 @@ class Ledger:
     # --- files ---------------------------------------------------------------------------------------------------
 
     def _places(self, purpose: str, *, size: int, share: int) -> Places:
-        return Places(self._file("places", purpose), size=size, share=share, clock=self._clock)
+        return Places(self._file("places", purpose), size=size, share=share, tell=self._tell, clock=self._clock)
 
     def _sessions(self, group: str, endpoint: str, size: int) -> Sessions:
-        return Sessions(self._file("sessions", f"{group}\n{endpoint}"), size=size, clock=self._clock)
+        return Sessions(self._file("sessions", f"{group}\n{endpoint}"), size=size, tell=self._tell, clock=self._clock)
 
     def _file(self, kind: str, purpose: str) -> Path:
         name = hashlib.blake2b(purpose.encode(), digest_size=8).hexdigest()  # names may hold anything

@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -22,6 +23,8 @@ from gateway.node.processes import is_alive, my_start
 from gateway.node.rows import Rows
 
 PUBLISH_EVERY = 0.25
+PUBLISH_AT_REST = 1.0
+"""Seconds between two times that a worker writes what it has counted: while it has work, and at rest."""
 SHARE = 0.01
 """Of a worker's time that publishing may take at most: with thousands of queries it is done less often."""
 READ_EVERY = 0.1
@@ -46,20 +49,16 @@ class Published(msgspec.Struct, frozen=True):
 
 
 class Lateness:
-    """By how much something that is to be called regularly was late at most, in the last seconds."""
+    """By how much something was late at most, in the last seconds."""
 
-    def __init__(self, every: float, clock: Callable[[], float]) -> None:
-        self._every = every
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._last = clock()
-        self._began = self._last
+        self._began = clock()
         self._now = self._before = 0.0
 
-    def note(self) -> None:
-        """Take note of a call."""
+    def note(self, late: float) -> None:
+        """Take note of by how much it was late this time."""
         now = self._clock()
-        late = now - self._last - self._every
-        self._last = now
         if now - self._began >= WINDOW / 2:
             self._began, self._before, self._now = now, self._now, 0.0
         self._now = max(self._now, late)
@@ -70,6 +69,17 @@ class Lateness:
         return max(self._now, self._before)
 
 
+class Pace(Protocol):
+    """What calls ``Metering.tend``: a ``node.beat.Beat``."""
+
+    late: float
+    """Seconds by which this call is late."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is work that may be counted."""
+
+
 class Metering:
     """Publishes what this worker has counted and adds up that of all. Without a directory it is all there is."""
 
@@ -78,11 +88,11 @@ class Metering:
         metrics: Metrics,
         *,
         directory: Path | None,
-        beat: float,
+        beat: Pace,
         observe: Observer = ignore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take a slot, and go on from what is in its file. ``beat``: seconds between two calls of ``tend``."""
+        """Take a slot, and go on from what is in its file. ``beat`` calls ``tend``."""
         self._metrics = metrics
         self._directory = directory
         self._observe = observe
@@ -93,7 +103,8 @@ class Metering:
         self._others: tuple[list[Reading], list[Reading]] = ([], [])
         self._publish_every = PUBLISH_EVERY
         self._is_failing = False
-        self._lateness = Lateness(beat, clock)
+        self._beat = beat
+        self._lateness = Lateness(clock)
         self.slot = self._take_slot()
         """This worker's number, from 0."""
         metrics.gauge(WORKERS, lambda: {(): 1.0})
@@ -102,9 +113,9 @@ class Metering:
 
     def tend(self) -> None:
         """Publish when it is time."""
-        self._lateness.note()
+        self._lateness.note(self._beat.late)
         now = self._clock()
-        if now - self._published_at >= self._publish_every:
+        if now - self._published_at >= (self._publish_every if self._beat.is_busy else PUBLISH_AT_REST):
             self.publish()
             self._publish_every = max(PUBLISH_EVERY, (self._clock() - now) / SHARE)
 

@@ -34,10 +34,19 @@ class Places:
     takes no further place then, and gives up what it can.
     """
 
-    def __init__(self, file: Path, *, size: int, share: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Make and allocate the file if it does not exist. Raises OSError."""
+    def __init__(
+        self,
+        file: Path,
+        *,
+        size: int,
+        share: int,
+        tell: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make and allocate the file if it does not exist; ``tell`` is called when a demand is made. Raises OSError."""
         self.size = size
         self.share = share
+        self._tell = tell
         self._clock = clock
         self._rows = Rows(file, _PLACE, count=size)
         # NOTE: reentrant, because a connection may be finalised, and its place released, anywhere in here.
@@ -93,6 +102,10 @@ class Places:
         """Whether some worker wants a place that it is entitled to."""
         return self._is_fresh(self._demands()[1], self._clock())
 
+    def are_wanted(self) -> bool:
+        """Whether some worker wants a place that another one may have to give up."""
+        return self.wants_first() or self.wants_share()
+
     def free(self) -> int:
         """Return how many places are free now, those of dead processes that were not found so far not included."""
         now = self._clock()
@@ -113,9 +126,15 @@ class Places:
         """Demand a place. Two processes that do so at once may lose one of two demands: it is repeated soon."""
         first, share = self._demands()
         if mine == 0:
+            earlier = first
             self._rows.write_header(_DEMANDS, now, share)
         elif mine < self.share and not is_draining:
+            earlier = share
             self._rows.write_header(_DEMANDS, first, now)
+        else:
+            return
+        if not self._is_fresh(earlier, now):
+            self._tell()
 
     def _demands(self) -> tuple[float, float]:
         first, share = self._rows.read_header(_DEMANDS)

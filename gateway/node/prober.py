@@ -1,7 +1,7 @@
 """Looks at every endpoint for the whole node, as long as this worker is the one elected to.
 
 What is learnt goes into the rotation, and with its views to the other workers. They try to be elected all the time:
-a prober that dies is followed by another within ``TRY_EVERY``, one that is stopped is stood in for (``election``).
+a prober that ends is followed by another when that is told, one that is stopped is stood in for (``election``).
 """
 
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from gateway.postgres.session import Session
 from gateway.rotation.rotation import Rotation
 from gateway.settings import ProbeSettings
 
-TRY_EVERY = 0.1
-"""Seconds between two tries at being elected."""
+TRY_EVERY = 0.25
+"""Seconds between two tries at being elected, where nobody tells that a worker has ended."""
 
 
 def stale_after(interval: float, timeout: float) -> float:
@@ -78,6 +78,10 @@ class Prober:
         """Look at an endpoint now, if this process is the one that looks."""
         if self._is_elected and endpoint in self._watchers:
             self._watchers[endpoint].look_soon()
+
+    def notice_end(self) -> None:
+        """Try to be elected now: a worker has ended."""
+        self._candidacy.wake()
 
     def start(self) -> None:
         """Begin to look, at once if nobody else does."""

@@ -61,9 +61,20 @@ class Row(NamedTuple):
 class Sessions:
     """One process's access to the file. Safe for threads; never blocks."""
 
-    def __init__(self, file: Path, *, size: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """``size``: how many sessions there may be. Make and allocate the file if it does not exist. Raises OSError."""
+    def __init__(
+        self,
+        file: Path,
+        *,
+        size: int,
+        tell: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``size``: how many sessions there may be; ``tell`` is called when one begins to close.
+
+        Make and allocate the file if it does not exist. Raises OSError.
+        """
         self._size = size
+        self._tell = tell
         self._clock = clock
         self._rows = Rows(file, _ROW, count=size)
         # NOTE: reentrant, because a connection may be finalised, and its row released, anywhere in here.
@@ -105,6 +116,7 @@ class Sessions:
             now = self._clock()
             if rest is None or row.backend is not None:
                 self._write(number, CLOSING, row.backend, at=now)
+                self._tell()
             else:
                 self._write(number, RESTING, at=now + rest)
             self._let_go(number)

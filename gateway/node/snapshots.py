@@ -147,14 +147,19 @@ class Snapshots:
         else:
             self._is_failing = False
 
-    def tend(self) -> None:
-        """Publish and clean when it is time. To be called some twenty times a second."""
+    def tend(self) -> bool:
+        """Publish and clean when it is time. Whether it was not, so that there is something to be published soon.
+
+        To be called some twenty times a second while there is work, after what others are to know, and now and then.
+        """
         now = self._clock()
-        if now - self._published_at >= PUBLISH_EVERY:
+        is_due = now - self._published_at >= PUBLISH_EVERY
+        if is_due:
             self.publish()
         if now - max(self._cleaned_at, self._read_at) >= CLEAN_EVERY:
             self._cleaned_at = now
             self._read()
+        return not is_due
 
     def all(self, *, newest: bool = False) -> tuple[Snapshot, ...]:
         """All living workers, the oldest first; this one as it is now, others as they were a moment ago.

@@ -23,7 +23,8 @@ OUT_INTERVAL = 0.2
 REFUSED_INTERVAL = 0.05
 """The same where a look costs next to nothing."""
 LISTEN = 0.25
-"""Seconds between two glances at the idle connection: the server that closed it may be going."""
+"""Seconds between two glances at the idle connection, where no loop has it report when it is closed: the server that
+closed it may be going."""
 PAUSE = 0.02
 """Seconds between two looks at the least, however much one is wanted."""
 
@@ -96,7 +97,9 @@ class Watcher(Task):
             self._look_once()
         if self.is_closing:
             self._drop()
-        return max(PAUSE, min(self._due - monotonic(), LISTEN))
+        rest = self._due - monotonic()
+        is_heard = self._connection is not None and self._connection.watcher is not None
+        return max(PAUSE, rest if is_heard else min(rest, LISTEN))
 
     def _is_called_for(self) -> bool:
         return self._is_wanted_now or self._rotation.view(self._endpoint).wanted_at > self._began
@@ -164,6 +167,7 @@ class Watcher(Task):
                 pass
         self._drop()
         connection = self._connection = self._driver.connect(self._endpoint, deadline)
+        connection.on_lost = self.wake
         self._system = identify(connection, deadline)
         self._looker = Looker(connection)
         return self._looker.look(deadline)

@@ -3,11 +3,12 @@
 A connection keeps one started watcher for its whole life (starting one a wait costs about half the throughput). While
 nobody waits for it, a readable socket means that the server closed it or said something unasked: that is noted, and
 the connection is not used again. Deadlines and hang-ups are looked at by one sweep over all that wait, not by a timer
-each.
+each. The sweep runs while somebody waits, and for a moment longer: a process that has nothing to do costs nothing.
 """
 
 import weakref
 from collections.abc import Callable
+from math import inf
 from select import POLLRDHUP, poll  # NOTE: at import, before gevent's poll takes its place: it never waits here
 from time import monotonic
 from typing import Protocol
@@ -22,6 +23,12 @@ from gateway.postgres.waiting import READABLE, ClientLeft, DeadlinePassed, Endpo
 from gateway.waiting import Client, Lock
 
 _READ, _WRITE = 1, 2
+SWEEP = 0.02
+"""Seconds between two looks at deadlines of waits and at clients that hung up."""
+LINGER = 0.25
+"""Seconds for which the sweep goes on after the last request, and the process counts as busy."""
+LATE = 0.1
+"""Seconds after its time at which a sweep is late: the process was stopped, or had no processor."""
 LAST_MESSAGE = 0.02
 """Seconds between a server's last message and the end of its connection."""
 
@@ -32,10 +39,10 @@ switch = greenlet.switch
 class SocketWatcher:
     """A started watcher of the loop on one connection's socket, for the connection's whole life."""
 
-    __slots__ = ("_hub", "_owner", "_run", "_watcher", "_watchers", "data_arrived", "waits")
+    __slots__ = ("_all", "_hub", "_owner", "_run", "_watcher", "data_arrived", "waits")
 
-    def __init__(self, owner: Waiting, watchers: "set[SocketWatcher]") -> None:
-        """``owner``: whose socket it is. ``watchers``: all that are open, this one among them until it is closed."""
+    def __init__(self, owner: Waiting, all_waits: "LoopWaits") -> None:
+        """``owner``: whose socket it is."""
         self.waits: greenlet | None = None
         """The green thread that waits for the server."""
         self.data_arrived = False
@@ -45,14 +52,16 @@ class SocketWatcher:
         self._owner = weakref.ref(owner)
         self._run = owner.run
         self._watcher.start(self._on_readable)
-        self._watchers = watchers
-        watchers.add(self)
+        self._all = all_waits
+        all_waits.watchers.add(self)
 
     def wait(self) -> None:
         """Wait until the socket is readable."""
         if self.data_arrived:
             self.data_arrived = False
             self._watcher.start(self._on_readable)
+        if not self._all.is_sweeping:
+            self._all.start_sweeping()
         self.waits = getcurrent()
         try:
             switch(self._hub)
@@ -72,7 +81,7 @@ class SocketWatcher:
         """Stop watching. To be called before the socket is closed: libpq and the kernel reuse its number at once."""
         self._watcher.stop()
         self._watcher.close()
-        self._watchers.discard(self)
+        self._all.watchers.discard(self)
 
     def _end_wait(self) -> None:
         # NOTE: who waits now may have come after the call: a write, which goes on.
@@ -167,18 +176,27 @@ class LoopGate:
 
 
 class LoopWaits:
-    """All waits of green threads in this process, for servers and for their turn; the worker sweeps over them.
+    """All waits of green threads in this process, and the sweep over them. Satisfies ``waiting.Loop``.
 
-    Satisfies ``waiting.Loop``.
+    Made in the process whose loop it is.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[greenlet, Limited] = {}
         """Who waits for their turn, or for a server while connecting."""
-        self._watchers: set[SocketWatcher] = set()
-        """PERF: all of them, waited at or not, so that a wait for an answer is not entered anywhere."""
-        self.calls: list[Callable[[], None]] = []
-        """What is called in every sweep."""
+        self.watchers: set[SocketWatcher] = set()
+        """PERF: all that are open, waited at or not, so that a wait for an answer is not entered anywhere."""
+        self._timer = gevent.get_hub().loop.timer(SWEEP, SWEEP)
+        self.is_sweeping = False
+        """PERF: looked at by each wait, which starts the sweep if it has to."""
+        self.is_busy = False
+        self.turned_at = inf
+        """When the loop turned last; infinity while it does not sweep, because nobody waits."""
+        self._stood_until = -inf
+        self._worked_at = -inf
+        """When a sweep found somebody waiting."""
+        self._sweepers: list[Callable[[float], bool]] = []
+        self._on_busy: list[Callable[[], None]] = []
 
     def after(self, seconds: float, call: Callable[[], None]) -> None:
         """Call this once, in the loop, after so many seconds."""
@@ -190,10 +208,32 @@ class LoopWaits:
 
         timer.start(due)
 
-    def on_sweep(self, call: Callable[[], None]) -> bool:
-        """Call this too in every sweep."""
-        self.calls.append(call)
-        return True
+    def on_busy(self, call: Callable[[], None]) -> None:
+        """Call this when a request comes after a rest."""
+        self._on_busy.append(call)
+
+    def on_sweep(self, call: Callable[[float], bool]) -> None:
+        """Call this with the time in every sweep, first; the sweep goes on while it returns True."""
+        self._sweepers.append(call)
+
+    def stood_still_since(self, moment: float) -> bool:
+        """Whether the loop stood still at some time since then, while somebody waited."""
+        return self._stood_until >= moment or self._is_late(monotonic())
+
+    def begin(self) -> None:
+        """Take note that a request has come after a rest."""
+        self.is_busy = True
+        self._worked_at = monotonic()
+        self.start_sweeping()
+        for call in self._on_busy:
+            call()
+
+    def start_sweeping(self) -> None:
+        """Sweep until nobody waits any more."""
+        if not self.is_sweeping:
+            self.is_sweeping = True
+            self.turned_at = monotonic()
+            self._timer.again(self.sweep)
 
     def gate(self) -> LoopGate:
         """Return a closed gate."""
@@ -223,6 +263,7 @@ class LoopWaits:
 
     def wait(self, me: greenlet, limits: Limited) -> None:
         """Wait until switched to; raises DeadlinePassed, ClientLeft or EndpointWithdrawn as the limits say."""
+        self.start_sweeping()
         self._waiting[me] = limits
         try:
             switch(gevent.get_hub())
@@ -236,12 +277,13 @@ class LoopWaits:
             if event != READABLE or not connection.is_established:
                 self._park_for_once(connection, event)
                 return
-            watcher = connection.watcher = SocketWatcher(connection, self._watchers)
+            watcher = connection.watcher = SocketWatcher(connection, self)
         watcher.wait()
 
     def _park_for_once(self, connection: Waiting, event: int) -> None:
         """Wait with a fresh watcher: while connecting libpq may open another socket under the same number."""
         me = getcurrent()
+        self.start_sweeping()
         self._waiting[me] = connection.run
         watcher = gevent.get_hub().loop.io(connection.fileno(), _READ if event == READABLE else _WRITE)
         try:
@@ -250,15 +292,32 @@ class LoopWaits:
             watcher.close()
             del self._waiting[me]
 
-    def sweep(self, now: float) -> None:
-        """Wake whose deadline has passed or whose client has left. Called in the loop, a few times in 100 ms."""
-        for watcher in tuple(self._watchers):
-            watcher.look(now)
+    def sweep(self) -> None:
+        """Wake whose deadline has passed or whose client has left. Called in the loop."""
+        now = monotonic()
+        if self._is_late(now):
+            self._stood_until = now
+        self.turned_at = now
+        is_wanted = False
+        for call in self._sweepers:
+            is_wanted = call(now) or is_wanted
+        for watcher in tuple(self.watchers):
+            if watcher.waits is not None:
+                is_wanted = True
+                watcher.look(now)
         for thread, limits in tuple(self._waiting.items()):
             if thread in self._waiting:
+                is_wanted = True
                 _wake_if_over(thread, limits, now)
-        for call in self.calls:
-            call()
+        if is_wanted:
+            self._worked_at = now
+        elif not self.is_busy or now - self._worked_at >= LINGER:
+            self.is_sweeping = self.is_busy = False
+            self.turned_at = inf
+            self._timer.stop()
+
+    def _is_late(self, now: float) -> bool:
+        return now - self.turned_at > SWEEP + LATE
 
 
 def _wake_if_over(thread: greenlet, limits: Limited, now: float) -> None:

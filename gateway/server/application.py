@@ -18,6 +18,7 @@ from gunicorn.app.base import BaseApplication
 from gateway.catalogue.query import Catalogue
 from gateway.errors import Fault
 from gateway.events import LinesOmitted, Observer
+from gateway.node.news import WORKERS, tell
 from gateway.server import registry
 from gateway.server.artefact import NOWHERE, ArtefactUnusable, Compiled, Origin, read
 from gateway.server.certificates import Certificates
@@ -161,6 +162,7 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
 
     def _child_exit(self, _arbiter: Any, worker: Any) -> None:
         self.tally.forget(worker.age)
+        tell(self.directory, WORKERS)
 
 
 def serve(runtime: Runtime, create_app: CreateApp, origin: Origin = NOWHERE) -> None:

@@ -5,7 +5,7 @@ may wait for anything that gevent waits for.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 from greenlet import getcurrent, greenlet
@@ -18,16 +18,29 @@ switch = greenlet.switch
 """PERF: to the hub past gevent's own ``switch``, which looks for a hook that our green threads do not have."""
 
 
+class Pulse(Protocol):
+    """What knows whether there is work to do."""
+
+    is_busy: bool
+
+    def begin(self) -> None:
+        """Take note that work has come after a rest."""
+
+
 class GreenThreads:
     """Runs work in green threads. Only to be called from the loop (a watcher's callback)."""
 
-    def __init__(self, observe: Observer) -> None:
+    def __init__(self, waits: Pulse, observe: Observer) -> None:
+        """``waits`` is told of work that comes after a rest."""
+        self._waits = waits
         self._observe = observe
         self._hub = gevent.get_hub()
         self._idle: list[greenlet] = []
 
     def run(self, work: Callable[[], Any]) -> None:
         """Begin the work now; returns when it first waits, or is done. What it raises is reported."""
+        if not self._waits.is_busy:
+            self._waits.begin()
         worker = self._idle.pop() if self._idle else greenlet(self._live, self._hub)
         worker.switch(work)
 

@@ -2,23 +2,34 @@
 
 import sys
 import traceback
+from math import inf
 from time import monotonic
+from typing import Protocol
 
 import gevent.monkey
 
 from gateway.events import LoopHeld, Observer
 
-LOOK_EVERY = 0.05
+LOOK_EVERY = 0.1
+REST = 0.5
+"""Seconds between two looks at a loop for which nobody waits."""
+
+
+class Turning(Protocol):
+    """The loop, as far as a watchdog looks at it."""
+
+    turned_at: float
+    """When it turned last; infinity while nobody waits for it to."""
 
 
 class Watchdog:
-    """A thread of the system's beside the loop, which sets ``turn`` at every sweep.
+    """A thread of the system's beside the loop.
 
-    When that is too long ago it reports the stack of the thread that runs the loop, once.
+    When the loop's last turn is too long ago it reports the stack of the thread that runs the loop, once.
     """
 
-    def __init__(self, *, stuck_after: float, observe: Observer) -> None:
-        self.turn = monotonic()
+    def __init__(self, loop: Turning, *, stuck_after: float, observe: Observer) -> None:
+        self._loop = loop
         self._stuck_after = stuck_after
         self._observe = observe
         self._told: float | None = None
@@ -28,8 +39,8 @@ class Watchdog:
 
     def _watch(self) -> None:
         while True:
-            self._sleep(LOOK_EVERY)
-            turn = self.turn
+            self._sleep(REST if self._loop.turned_at == inf else LOOK_EVERY)
+            turn = self._loop.turned_at
             if monotonic() - turn < self._stuck_after or turn == self._told:
                 continue
             self._told = turn

@@ -32,8 +32,8 @@ from gateway.server.transport import Plain, Tls
 from gateway.server.watchdog import Watchdog
 from gateway.settings import Settings
 
-SWEEP = 0.02
-"""Seconds between two looks at deadlines, of waits and of answers that are being taken, and at clients that hung up."""
+GLANCE = 0.02
+"""Seconds between two looks at whether a worker that starts is ready, or one that ends has answered all."""
 CLIENT_SWEEP = 0.25
 """Seconds between two looks at clients that are slow or idle."""
 STANDSTILL = 1.0
@@ -114,9 +114,11 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         )
         self._most_clients = descriptors_for_clients(_connections_of(self.app.settings))
         self._is_full = False
-        self.begin = GreenThreads(self.observe).run
+        self.begin = GreenThreads(self._waits, self.observe).run
         self.date = Clock().line
-        self._watchdog = Watchdog(stuck_after=STUCK, observe=self.observe)
+        self._watchdog = Watchdog(self._waits, stuck_after=STUCK, observe=self.observe)
+        self._turned_at = monotonic()
+        """When the worker looked at its clients last, all or some."""
         self._certificates = self.app.certificates
         self._start_watching()
         self._await_readiness()
@@ -148,6 +150,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     def sending(self, client: Client) -> None:
         """Look often whether the client's time to take its answer is over."""
         self._readers.add(client)
+        self._waits.start_sweeping()
 
     def closed(self, client: object) -> None:
         """Forget a connection."""
@@ -185,11 +188,9 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         # Python runs signal handlers between two of its instructions: a byte in the pipe makes the loop run some.
         signals = self._loop.io(self.PIPE[0], READ)
         signals.start(lambda: os.read(self.PIPE[0], 4096))
-        sweeper = self._loop.timer(SWEEP, SWEEP)
-        sweeper.start(self._sweep)
-        client_sweeper = self._loop.timer(CLIENT_SWEEP, CLIENT_SWEEP)
-        client_sweeper.start(self._sweep_clients)
-        self._watchers = (signals, sweeper, client_sweeper)
+        self._waits.on_sweep(self._sweep_readers)
+        self._client_sweeper = self._loop.timer(CLIENT_SWEEP, CLIENT_SWEEP)
+        self._watchers = (signals, self._client_sweeper)
 
     def _await_readiness(self) -> None:
         """Know a server before the first request.
@@ -207,26 +208,29 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             if not tally.is_waiting(self.age) and (is_ready or monotonic() >= began + BOOT):
                 return
             self.notify()
-            self._wake.wait(SWEEP)
+            self._wake.wait(GLANCE)
 
     def _note_turn(self, now: float) -> None:
         """The loop turns. If it has not for long, nobody is late: what arrived meanwhile has not been read."""
-        late, self._watchdog.turn = now - self._watchdog.turn, now
+        self.is_draining = self.is_draining or self.app.tally.is_stopping
+        late, self._turned_at = now - self._turned_at, now
         if late > STANDSTILL:
             for client in self._clients:
                 client.postpone(late)
 
-    def _sweep(self) -> None:
-        now = monotonic()
+    def _sweep_readers(self, now: float) -> bool:
+        """End answers that are taken too slowly; whether any is still being taken."""
         self._note_turn(now)
-        self.is_draining = self.is_draining or self.app.tally.is_stopping
-        self._waits.sweep(now)
         for reader in tuple(self._readers):
             reader.sweep(now)
             if reader.phase is not Phase.SENDING:
                 self._readers.discard(reader)
+        return bool(self._readers)
 
     def _sweep_clients(self) -> None:
+        if not self._clients:
+            self._client_sweeper.stop()
+            return
         now = monotonic()
         self._note_turn(now)
         for client in tuple(self._clients):
@@ -253,6 +257,10 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             remote = {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
         certificates = None if listener is self.app.admin else self._certificates
         transport = Plain(sock) if certificates is None else Tls(sock, certificates.context())
+        if not self._client_sweeper.active:
+            self._turned_at = monotonic()
+            self._note_turn(self._turned_at)
+            self._client_sweeper.again(self._sweep_clients)
         self._clients.add(Client(sock.fileno(), transport, service=self, heads=self._heads[listener], remote=remote))
 
     def _refuse(self, sock: _socket.socket) -> None:
@@ -304,7 +312,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
                 # By the loop: a request that has just arrived begins in a green thread, which only the loop can leave.
                 for client in tuple(self._clients):
                     self.soon(client.close_if_idle)
-            gevent.sleep(SWEEP)
+            gevent.sleep(GLANCE)
 
 
 def _connections_of(settings: Settings) -> int:

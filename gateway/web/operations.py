@@ -11,10 +11,10 @@ from gateway.events import LogLevelChanged, Observer
 from gateway.execution.plans import Plans
 from gateway.metrics import Metrics
 from gateway.node.asking import Asking
+from gateway.node.beat import Duty
 from gateway.node.log_level import LogLevel
 from gateway.node.metering import Metering
 from gateway.node.snapshots import Snapshot
-from gateway.node.tasks import Task, every
 from gateway.pool.pool import Pool
 from gateway.postgres.session import Session
 from gateway.settings import Settings
@@ -25,9 +25,6 @@ from gateway.web.explaining import ExplainResource
 from gateway.web.in_flight import Cancel, InFlight
 from gateway.web.metrics import MetricsResource, add_states
 from gateway.web.reporting import Reporting
-
-BEAT = 0.05
-"""Seconds between two turns."""
 
 
 class Operations:
@@ -68,8 +65,12 @@ class Operations:
         requests: Callable[[], Iterable[falcon.Request]],
         workers: Callable[[], Iterable[Snapshot]],
         cancel: Cancel,
+        tell: Callable[[], None],
     ) -> None:
-        """Add the routes. ``requests``: those in flight here; ``workers``: all that live; ``cancel``: see InFlight."""
+        """Add the routes. ``requests``: those in flight here; ``workers``: all that live; ``cancel``: see InFlight.
+
+        ``tell`` has the other workers look at what is asked.
+        """
         in_flight = InFlight(
             requests=requests, pool=self._pool, reporting=self.reporting, worker=self._metering.slot, cancel=cancel
         )
@@ -78,6 +79,7 @@ class Operations:
             workers=workers,
             responses={REQUESTS: in_flight.describe, END: in_flight.end, LOG: self._change_level},
             waits=self._waits,
+            tell=tell,
             observe=self._observe,
         )
         listed = RequestsAdminResource(ask=asking.ask, observe=self._observe)
@@ -93,12 +95,11 @@ class Operations:
             self._observe(LogLevelChanged(to=level))
         self._metering.publish()
 
-    def tasks(self) -> Iterator[Task]:
+    def duties(self) -> Iterator[Duty]:
         """What is to be done again and again, beside requests."""
-        yield Task("the publishing of this worker's metrics", every(BEAT, self._metering.tend), observe=self._observe)
+        yield self._metering.tend
         if self._asking is not None:
-            asked = every(BEAT, self._asking.tend)
-            yield Task("the answering of what other workers ask", asked, observe=self._observe)
+            yield self._asking.tend
 
     def close(self) -> None:
         """Leave the counts to whoever takes over this worker's number."""

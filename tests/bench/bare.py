@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any, NoReturn
 
 from gateway.catalogue.query import Catalogue
@@ -60,9 +61,8 @@ def create_app(
     def put_back(group: Group[Session], slot: Slot[Session], now: float, *, keep: bool) -> None:
         group.exchange.put_back(slot, now, keep=keep)
 
-    def sweep(waits: LoopWaits, _now: float) -> None:
-        for call in waits.calls:  # its share of the connections, its part of /health
-            call()
+    def sweep(waits: LoopWaits) -> None:
+        waits.turned_at = monotonic()
 
     def read(runner: Runner, call: Call, work: Callable[..., Any]) -> Any:
         with runner._pool.groups[call.group].lease(call.deadline) as lease:

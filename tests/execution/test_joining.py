@@ -1,6 +1,6 @@
 """Calls that are answered together, each as if it were alone: green threads, and a runner that does as it is told."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
@@ -139,14 +139,8 @@ class Rig:
 
 
 @pytest.fixture
-def waits() -> Iterator[LoopWaits]:
-    """Swept over by the loop, as in a worker."""
-    waits = LoopWaits()
-    timer = gevent.get_hub().loop.timer(0.005, 0.005)
-    timer.start(lambda: waits.sweep(monotonic()))
-    yield waits
-    timer.stop()
-    timer.close()
+def waits() -> LoopWaits:
+    return LoopWaits()
 
 
 @pytest.fixture

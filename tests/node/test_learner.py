@@ -104,8 +104,14 @@ class Worker:
             catalogue=catalogue,
             directory=directory,
             workers=self.workers,
+            tell=self.tell,
+            publish=lambda: None,
             observe=self.events.append,
         )
+
+    def tell(self) -> None:
+        for worker in self.neighbours:
+            worker.learner.notice()
 
     def workers(self, **_: bool) -> list[Snapshot]:
         return [worker.snapshots.take() for worker in (self, *self.neighbours)]

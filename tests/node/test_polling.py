@@ -1,37 +1,28 @@
-"""Taking over what others have learnt, in threads and on a loop."""
+"""Taking over what others have learnt."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
+
+import pytest
 
 from gateway.events import ignore
 from gateway.node.polling import Polling
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Probed, ProbeFailed
 from gateway.rotation.rotation import LocalViews, Rotation
-from gateway.waiting import ThreadWaits, Waits
+from gateway.waiting import ThreadWaits
 
 
 @contextmanager
-def polling(rotation: Rotation, waits: Waits | None = None) -> Iterator[Polling]:
-    poll = Polling(rotation=rotation, waits=waits or ThreadWaits(), observe=ignore)
+def polling(rotation: Rotation, *, is_told: bool = False) -> Iterator[Polling]:
+    poll = Polling(rotation=rotation, waits=ThreadWaits(), observe=ignore, is_told=is_told)
     poll.start()
     try:
         yield poll
     finally:
         poll.close()
-
-
-class Sweeps(ThreadWaits):
-    """Keeps what a loop would call; a test is the loop."""
-
-    def __init__(self) -> None:
-        self.calls: list[Callable[[], None]] = []
-
-    def on_sweep(self, call: Callable[[], None]) -> bool:
-        self.calls.append(call)
-        return True
 
 
 def test_a_thread_takes_over_what_others_learn() -> None:
@@ -65,33 +56,27 @@ def test_a_listener_that_fails_does_not_end_it() -> None:
     assert "ZeroDivisionError" in events[0]
 
 
-def test_on_a_loop_the_sweep_only_says_that_there_is_news() -> None:
-    sweeps = Sweeps()
+def test_who_is_told_of_a_change_takes_it_over_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.node.polling.IN_THREADS", 3600.0)
     shared = LocalViews(["r"])
     mine = Rotation(views=shared)
-    told_by: list[int] = []
     told = threading.Event()
-    mine.subscribe(lambda: told_by.append(threading.get_ident()))
     mine.subscribe(told.set)
-    with polling(mine, sweeps):
-        (sweep,) = sweeps.calls
-        sweep()
+    with polling(mine, is_told=True) as poll:
         assert not told.wait(0.05)
         Rotation(views=shared).apply("r", ProbeFailed(Reason.LOST, "gone"))
-        sweep()
+        assert not told.wait(0.05)
+        poll.notice()
         assert told.wait(5)
-    assert told_by[0] != threading.get_ident()
 
 
 def test_a_process_that_stood_still_knows_it() -> None:
-    sweeps = Sweeps()
-    with polling(Rotation(views=LocalViews(["r"])), sweeps) as poll:
-        (sweep,) = sweeps.calls
-        sweep()
-        before = monotonic()
-        assert not poll.stood_still_since(before)
-        threading.Event().wait(0.15)  # the loop is held
-        assert poll.stood_still_since(before)
-        sweep()
-        assert poll.stood_still_since(before)
-        assert not poll.stood_still_since(monotonic())
+    poll = Polling(rotation=Rotation(views=LocalViews(["r"])), waits=ThreadWaits(), observe=ignore)
+    before = monotonic()
+    poll._poll()
+    assert not poll.stood_still_since(before)
+    threading.Event().wait(0.15)  # nobody polls
+    assert poll.stood_still_since(before)
+    poll._poll()
+    assert poll.stood_still_since(before)
+    assert not poll.stood_still_since(monotonic())

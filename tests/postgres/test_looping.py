@@ -1,7 +1,9 @@
 """Waiting in the loop, for a socket that stands for a server's."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator
+from math import inf
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,7 @@ import gevent.event
 import pytest
 
 from gateway.errors import ClientGone
-from gateway.postgres.looping import LoopWaits, SocketWatcher
+from gateway.postgres.looping import SWEEP, LoopWaits, SocketWatcher
 from gateway.postgres.run import Run
 from gateway.postgres.waiting import READABLE, WRITABLE, ClientLeft, DeadlinePassed, EndpointWithdrawn
 
@@ -50,13 +52,8 @@ def connection() -> Iterator[Connection]:
 
 @pytest.fixture
 def waits() -> Iterator[LoopWaits]:
-    """Swept over by the loop, as in a worker."""
     waits = LoopWaits()
-    timer = gevent.get_hub().loop.timer(0.005, 0.005)
-    timer.start(lambda: waits.sweep(monotonic()))
     yield waits
-    timer.stop()
-    timer.close()
     assert not waits._waiting
 
 
@@ -109,12 +106,12 @@ def test_what_a_server_says_unasked_is_noted_and_does_not_spin(waits: LoopWaits,
 
 
 def test_a_watcher_may_be_closed_twice(connection: Connection) -> None:
-    watchers: set[SocketWatcher] = set()
-    watcher = SocketWatcher(connection, watchers)
-    assert watchers == {watcher}
+    waits = LoopWaits()
+    watcher = SocketWatcher(connection, waits)
+    assert waits.watchers == {watcher}
     watcher.close()
     watcher.close()
-    assert not watchers
+    assert not waits.watchers
 
 
 def test_a_wait_for_an_endpoint_that_is_withdrawn_ends_in_the_loops_next_turn(connection: Connection) -> None:
@@ -185,3 +182,54 @@ def test_a_gate_lets_through_gives_up_at_its_time_and_when_the_client_leaves(wai
     with pytest.raises(ClientGone):
         gate.wait(5, SimpleNamespace(gone_at=monotonic()))
     assert monotonic() - began < 4
+
+
+def test_the_sweep_rests_while_nobody_waits(waits: LoopWaits, connection: Connection) -> None:
+    assert (waits.is_sweeping, waits.turned_at) == (False, inf)
+    waited: list[bool] = []
+
+    def speak() -> None:
+        waited.append(waits.is_sweeping)
+        connection.server.send(b"x")
+
+    later(speak)
+    waits.park(connection, READABLE)
+    assert waited == [True]
+    assert waits.is_sweeping
+    gevent.sleep(3 * SWEEP)
+    assert (waits.is_sweeping, waits.turned_at) == (False, inf)
+
+
+def test_after_a_request_it_goes_on_for_a_moment_and_a_request_after_a_rest_is_told_of(waits: LoopWaits) -> None:
+    told: list[float] = []
+    waits.on_busy(lambda: told.append(monotonic()))
+    waits.begin()
+    assert (waits.is_busy, waits.is_sweeping, len(told)) == (True, True, 1)
+    gevent.sleep(3 * SWEEP)
+    assert (waits.is_busy, waits.is_sweeping) == (True, True)
+    began = monotonic()
+    while waits.is_busy:
+        gevent.sleep(SWEEP)
+        assert monotonic() < began + 5
+    assert not waits.is_sweeping
+
+
+def test_whoever_wants_to_be_swept_over_keeps_it_going(waits: LoopWaits) -> None:
+    left = [True] * 5
+    waits.on_sweep(lambda _now: bool(left and left.pop()))
+    waits.start_sweeping()
+    began = monotonic()
+    while waits.is_sweeping:
+        gevent.sleep(SWEEP)
+        assert monotonic() < began + 5
+    assert not left
+
+
+def test_a_loop_that_is_held_while_somebody_waits_knows_it(waits: LoopWaits, connection: Connection) -> None:
+    before = monotonic()
+    later(lambda: time.sleep(0.15))
+    gevent.spawn_later(0.05, lambda: connection.server.send(b"x"))
+    waits.park(connection, READABLE)
+    gevent.sleep(2 * SWEEP)
+    assert waits.stood_still_since(before)
+    assert not waits.stood_still_since(monotonic())
