@@ -18,10 +18,10 @@ from gateway.execution import freshness
 from gateway.execution.call import Call
 from gateway.execution.freshness import Freshness
 from gateway.execution.retries import MOST_ATTEMPTS, RetryBudget, did_not_execute, may_succeed_elsewhere
+from gateway.execution.tokens import Tokens
 from gateway.pool.group import Group
 from gateway.pool.lease import ANY, Lease, LeaseRequest
 from gateway.pool.pool import Pool
-from gateway.postgres.positions import token_after_commit
 from gateway.postgres.session import Session
 from gateway.postgres.work import Unresolved
 from gateway.rotation.choosing import Candidates
@@ -49,8 +49,6 @@ MOST_LOOKS = 6
 takes the probes about a second. More would be for tokens that nobody was given."""
 PAUSE_OF_PRIMARIES = 0.25
 """Seconds between two such looks."""
-TOKEN_TIMEOUT = 0.25
-"""Seconds that a committed write's answer waits for its token at most."""
 
 
 class Leasing(Protocol):
@@ -85,6 +83,7 @@ class Runner:
         """``retry_budget``: share of the reads that may be run again; ``probe_interval`` in seconds."""
         self._pool = pool
         self._waits = waits
+        self._tokens = Tokens(waits)
         self._interval = probe_interval
         self._observe = observe
         self._view = pool.rotation.view
@@ -265,9 +264,7 @@ class Runner:
         views = self._pool.rotation.views()
         if len(views) < 2 or all(view.role is Role.PRIMARY for view in views):
             return None
-        soon = min(deadline, monotonic() + TOKEN_TIMEOUT)
-        token = token_after_commit(lease.connection, system=lease.view.system, deadline=soon)
-        return None if token is None else str(token)
+        return self._tokens.after_commit(lease, deadline)
 
 
 def _written(lease: Lease[Session], took: float, number: int, token: str | None = None) -> Served:

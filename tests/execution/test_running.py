@@ -42,7 +42,7 @@ class House:
         self.where.append(connection.server.name)
         self.guards.append(guard)
         connection.answer()
-        connection.ask = lambda *_: self.position
+        connection.ask, connection.prepares = lambda *_: self.position, False
         if self.failures:
             raise self.failures.pop(0)(connection)
         return "done"
