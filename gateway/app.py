@@ -72,6 +72,7 @@ from gateway.web.deprecations import Deprecations
 from gateway.web.document import DocumentResource
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource, membership
+from gateway.web.messages import Request, Response
 from gateway.web.middleware import RequestIdentity
 from gateway.web.operations import Operations
 from gateway.web.outcomes import OutcomeResource
@@ -260,7 +261,14 @@ class _Worker:
     def front(self) -> GatewayApp:
         """What answers requests."""
         router = Routes(knows_callers=self._settings.auth.is_on)
-        app = GatewayApp(close=self.close, observe=self._observe, middleware=[self._identity], router=router)
+        app = GatewayApp(
+            close=self.close,
+            observe=self._observe,
+            middleware=[self._identity],
+            router=router,
+            request_type=Request,
+            response_type=Response,
+        )
         app.req_options.strip_url_path_trailing_slash = False
         verbose, failed = self._settings.server.verbose_errors, self._operations.reporting.failed
         failures = Failures(verbose=verbose, observe=self._observe, failed=failed)

@@ -1,7 +1,7 @@
 """One worker asks all workers of its node to do something, and collects what they answer.
 
-The question is a file, at which every worker looks when it is told, and now and then; each answers in a file of its own. One
-question is asked at a time. A worker that does not answer in time, because it was stopped or dies, is left out.
+The question is a file, at which every worker looks when told, and now and then; each answers in a file of its own.
+One question is asked at a time. A worker that does not answer in time, because it was stopped or dies, is left out.
 """
 
 import os

@@ -69,15 +69,15 @@ def run(
     use = session.run
     use.deadline = deadline
     use.asker = client
-    use.client = client = None if plan.write else client
-    if client is not None and client.gone_at is not None and client.gone_at <= monotonic():
-        raise failures.interrupted(deadline=False, write=False, stage=PREPARING)
+    if plan.write:
+        use.client, use.reads, use.wrote = None, False, True
+    else:
+        use.client, use.reads = client, True
+        if client is not None and client.gone_at is not None and client.gone_at <= monotonic():
+            raise failures.interrupted(deadline=False, write=False, stage=PREPARING)
     if not plan.harmless:
         use.leaves_state = True
-    if plan.write:
-        use.wrote = True
     use.stage = PREPARING
-    use.reads = not plan.write
     use.silent_at = None
     use.settings = settings
     try:
@@ -209,36 +209,41 @@ def _needs_other_values(session: Session, plan: Plan, refused: GatewayError) -> 
 
 
 def _execute(session: Session, plan: Plan, literals: Sequence[str], guard: str) -> Result:
-    prepared = session.prepared
+    prepared, prepares, form = session.prepared, session.prepares, plan.form
     front = ""
-    if plan.form is CALL or not session.prepares:
+    if form is CALL or not prepares:
         if prepared.is_doubtful:
             session.make_clean()
         make_ready(session, plan)
         text = plan.inline(literals)
     else:
-        if plan.name in prepared.names:
-            prepared.names.move_to_end(plan.name)
+        name = plan.name
+        if name in prepared.names:
+            prepared.names.move_to_end(name)
         else:
             session.make_ready(plan)
-        text = plan.execute(literals)
+        # PERF: as plan.execute() would write it, without a call of it.
+        text = f"{plan.tag}EXECUTE {name}({', '.join(literals)})" if literals else plan.execute(literals)
         if plan.guard is not None and plan.guard.name not in prepared.names:
             session.make_ready(plan.guard)
         if prepared.is_doubtful:
             front = session.front()
     if guard:
-        text = (guard if session.prepares else guarding.READ_COMMITTED + guard) + text
-    if plan.write or not plan.harmless or not session.prepares or session.run.settings:
+        text = (guard if prepares else guarding.READ_COMMITTED + guard) + text
+    run = session.run
+    if plan.write or not plan.harmless or not prepares or run.settings:
         text = _head(session, plan) + text
-    if plan.form is not WRAPPED or plan.check is not None:
+    if form is not WRAPPED or plan.check is not None:
         return _run_unwrapped(session, plan, front, text)
     cursor = session.kept_cursor
     if cursor is None:
         cursor = session.kept_cursor = session.cursor()
-    session.run.stage = COMMITTING
-    cursor.execute(front + text)
+    run.stage = COMMITTING
     if front:
+        cursor.execute(front + text)
         session.was_reset()
+    else:
+        cursor.execute(text)
     row = cursor.fetchone()  # PERF: as fetch()
     if row is None:
         return _NOTHING
@@ -298,20 +303,21 @@ def _encoded(plan: Plan, cursor: Any) -> list[bytes]:
 
 def _head(session: Session, plan: Plan) -> str:
     """What must be set for this message alone, in front of the statement."""
-    is_ready = session.prepares and (plan.harmless or not session.sequences_stale)
-    parts = [] if is_ready else session.preface([plan])  # PERF: preface() would say nothing either
+    prepares = session.prepares
+    is_ready = prepares and (plan.harmless or not session.sequences_stale)
+    head = "" if is_ready else "".join([f"{part}; " for part in session.preface([plan])])  # PERF: nothing if ready
     if plan.write:
         left = session.run.deadline - monotonic()
         if left <= 0:
             raise DeadlinePassed
         limit = max(1, floor((left - SAFETY_MARGIN) * 1000))
         # The lock gives up a little earlier, so that the answer can name it.
-        parts += [f"SET LOCAL statement_timeout = {limit}", f"SET LOCAL lock_timeout = {max(1, limit - 10)}"]
+        head += f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {max(1, limit - 10)}; "
         if plan.guard is not None:
-            parts.append(f"EXECUTE {plan.guard.name}" if session.prepares else plan.guard.text)
+            head += f"EXECUTE {plan.guard.name}; " if prepares else f"{plan.guard.text}; "
     elif not plan.harmless and session.role is Role.PRIMARY:
         # SECURITY: a read-only session can be switched off by a plain SELECT of an earlier use.
-        parts.append("SET LOCAL transaction_read_only = on")
+        head += "SET LOCAL transaction_read_only = on; "
     if session.run.settings:
-        parts += session.settings()
-    return "; ".join([*parts, ""]) if parts else ""
+        head += "".join([f"{part}; " for part in session.settings()])
+    return head

@@ -283,9 +283,15 @@ class Client:
                 self.is_last = True
             if isinstance(result, list):
                 is_head = head.environ["REQUEST_METHOD"] == "HEAD"
-                data = answer.encode(result, date=service.date(), keep_alive=not self.is_last, is_head=is_head)
+                data = answer.encode(
+                    result,
+                    lines=environ["gateway.head"],
+                    date=service.date(),
+                    keep_alive=not self.is_last,
+                    is_head=is_head,
+                )
             else:
-                data = self._stream(answer, result, head)
+                data = self._stream(answer, result, head, environ["gateway.head"])
         except (Gone, BrokenPipeError):  # the application raises the latter where a stream of its own broke off
             if not head.http_1_1:
                 self._transport.reset_on_close()  # nothing else tells that end from a good one
@@ -305,6 +311,7 @@ class Client:
     def _environ(self, head: Head, body: bytes) -> dict[str, Any]:
         environ = head.environ | self._remote
         environ["gateway.client"] = self
+        environ["gateway.head"] = ""
         if (certificate := self._transport.certificate) is not None:
             environ["gateway.certificate"] = certificate
         if head.is_upload:
@@ -364,14 +371,16 @@ class Client:
 
     # -- answers -------------------------------------------------------------------------------------------------
 
-    def _stream(self, answer: Answer, pieces: Iterable[bytes], head: Head) -> bytes:
+    def _stream(self, answer: Answer, pieces: Iterable[bytes], head: Head, lines: str) -> bytes:
         """Send an answer as the application makes it, as fast as the client takes it; gives what ends it.
 
         Raises Gone, and what the application raises.
         """
         self.phase = Phase.STREAMING
         self.is_last = self.is_last or not head.http_1_1
-        out = answer.stream_head(date=self._service.date(), keep_alive=not self.is_last, chunked=head.http_1_1)
+        out = answer.stream_head(
+            lines=lines, date=self._service.date(), keep_alive=not self.is_last, chunked=head.http_1_1
+        )
         if head.environ["REQUEST_METHOD"] == "HEAD":
             close(pieces)
             return out

@@ -43,7 +43,7 @@ class Service(Protocol):
     def sleep(self) -> None:
         """Wait, in a green thread, until somebody switches to it or throws into it."""
 
-    def date(self) -> bytes:
+    def date(self) -> str:
         """The Date header's line."""
 
     def sending(self, client: Any) -> None:

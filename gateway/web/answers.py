@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import falcon
 
 from gateway.errors import Allowance, Served
-from gateway.execution.call import Answer, Call
+from gateway.execution.call import JSON, Answer, Call
+from gateway.web.messages import Response
 
 
-def write(response: falcon.Response, call: Call, answer: Answer) -> None:
+def write(response: Response, call: Call, answer: Answer) -> None:
     """Write an answer that is there as a whole; ``streams.write`` is for those of which more comes."""
-    response.content_type = answer.media
+    if answer.media is not JSON:  # PERF: which is the app's default
+        response.content_type = answer.media
     response.data = answer.body
     if answer.served is not None:
         write_served(response, answer.served)
@@ -22,17 +24,19 @@ def write(response: falcon.Response, call: Call, answer: Answer) -> None:
         response.set_header("Preference-Applied", call.applied)
 
 
-def write_served(response: falcon.Response, served: Served) -> None:
+def write_served(response: Response, served: Served) -> None:
     """Tell on which endpoint a query was run, or failed, and how long that took."""
     queued = f"{served.queued * 1000:.2f}" if served.queued else "0.00"  # PERF: to write a float takes 0.3 µs
-    response.set_header("Gateway-Endpoint", served.endpoint)
-    response.set_header("Server-Timing", f"queue;dur={queued}, db;dur={served.took * 1000:.2f}")
+    lines = (
+        f"Gateway-Endpoint: {served.endpoint}\r\nServer-Timing: queue;dur={queued}, db;dur={served.took * 1000:.2f}\r\n"
+    )
     if served.attempts > 1:
-        response.set_header("Gateway-Attempts", str(served.attempts))
+        lines += f"Gateway-Attempts: {served.attempts}\r\n"
     if served.lag_ms is not None:
-        response.set_header("Gateway-Lag-Ms", str(int(served.lag_ms)))
+        lines += f"Gateway-Lag-Ms: {int(served.lag_ms)}\r\n"
     if served.token is not None:
-        response.set_header("Gateway-Consistency-Token", served.token)
+        lines += f"Gateway-Consistency-Token: {served.token}\r\n"
+    response.lines = lines
 
 
 def write_allowances(response: falcon.Response, allowances: Sequence[Allowance]) -> None:

@@ -12,6 +12,7 @@ from gateway.events import BugFound, Observer, RequestFailed
 from gateway.execution.call import JSON
 from gateway.web import answers
 from gateway.web.in_flight import ended
+from gateway.web.messages import Response
 from gateway.web.problem import RETRY_AFTER, error_of, phrase_of, problem, status_of
 
 _QUERY = "/query/{name}"
@@ -40,7 +41,7 @@ class Failures:
         app.add_error_handler(falcon.HTTPError, self.on_falcon)
         app.add_error_handler(GatewayError, self.on_failure)
 
-    def on_failure(self, request: falcon.Request, response: falcon.Response, error: GatewayError, _params: Any) -> None:
+    def on_failure(self, request: falcon.Request, response: Response, error: GatewayError, _params: Any) -> None:
         """Answer an error of ours.
 
         SECURITY: the server's words are in no event: they may hold arguments' values.
@@ -51,6 +52,7 @@ class Failures:
         response.status = f"{status} {phrase_of(status)}"
         response.content_type = "application/problem+json"
         response.data = problem(error, status=status, request_id=request_id, verbose=self._verbose)
+        response.lines = ""
         if error.served is not None:
             answers.write_served(response, error.served)
         self._failed(request, error, status)
@@ -77,9 +79,7 @@ class Failures:
             self._observe(RequestFailed(request_id=request_id, status=status, code=error.code, detail=detail))
         return problem(error, status=status, request_id=request_id, verbose=self._verbose)
 
-    def on_falcon(
-        self, request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, params: Any
-    ) -> None:
+    def on_falcon(self, request: falcon.Request, response: Response, error: falcon.HTTPError, params: Any) -> None:
         """Answer an error of Falcon's own: no such route, method not allowed, a header it cannot read."""
         if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             self.on_bug(request, response, error, params)
@@ -88,7 +88,7 @@ class Failures:
             response.set_headers(error.headers)
         self.on_failure(request, response, error_of(error.status_code, error.description or ""), params)
 
-    def on_bug(self, request: falcon.Request, response: falcon.Response, error: Exception, params: Any) -> None:
+    def on_bug(self, request: falcon.Request, response: Response, error: Exception, params: Any) -> None:
         """Answer what should never happen; the log has the traceback, the caller the request id."""
         self._observe(BugFound(where="a request", error=error, request_id=request.context.request_id))
         self.on_failure(request, response, InternalError("see the log under this request id"), params)

@@ -11,6 +11,7 @@ import falcon
 from gateway.execution.call import ANONYMOUS, Caller
 from gateway.web.authentication import Authentication
 from gateway.web.browsers import Browsers
+from gateway.web.messages import Response
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -61,9 +62,8 @@ class RequestIdentity:
         if self._authentication is not None and not response.complete:
             context.caller = self._authentication.caller_of(request)
 
-    def process_response(
-        self, request: falcon.Request, response: falcon.Response, _resource: Any, _succeeded: bool
-    ) -> None:
+    def process_response(self, request: falcon.Request, response: Response, _resource: Any, _succeeded: bool) -> None:
         """Name the answer."""
         self._in_flight.discard(request)
-        response.set_header("X-Request-Id", request.context.request_id)
+        response.lines += f"X-Request-Id: {request.context.request_id}\r\n"
+        response.hand_over_lines(request.env)

@@ -11,6 +11,7 @@ from gateway.web.calls import Calls
 from gateway.web.compression import LONG, Compression
 from gateway.web.deprecations import Deprecations
 from gateway.web.failures import Failures
+from gateway.web.messages import Response
 from gateway.web.reporting import TRANSACTION, Answered
 
 UNTRUSTED = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox; default-src 'none'"}
@@ -38,7 +39,7 @@ class _Calling:
         self._compression = compression
         self._deprecations = deprecations
 
-    def _write(self, request: falcon.Request, response: falcon.Response, call: AnyCall, answer: Answer) -> None:
+    def _write(self, request: falcon.Request, response: Response, call: AnyCall, answer: Answer) -> None:
         """Write an answer that is long, still coming, or not JSON."""
         if answer.held is not None:
             streams.write(response, call, answer, partial(self._failures.tell, call.request_id))
@@ -53,7 +54,7 @@ class _Calling:
 class QueryResource(_Calling):
     """Runs named queries."""
 
-    def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+    def on_post(self, request: falcon.Request, response: Response, name: str) -> None:
         """Run a query with the arguments in the body, or once for each object or record in it."""
         call = self._calls.of_body(request, name)
         if self._deprecations:
@@ -65,18 +66,18 @@ class QueryResource(_Calling):
             self._write(request, response, call, answer)
         self._answered(name, request, call, answer)
 
-    def on_query(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+    def on_query(self, request: falcon.Request, response: Response, name: str) -> None:
         """Do the same with a read (RFC 10008)."""
         self._calls.require_read(request, name)
         self.on_post(request, response, name)
 
-    def on_options(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+    def on_options(self, request: falcon.Request, response: Response, name: str) -> None:
         """Tell how the query may be called."""
         response.set_header("Allow", ", ".join(self._calls.methods(request, name)))
         response.set_header("Accept-Query", JSON)
         response.set_header("Content-Length", "0")
 
-    def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+    def on_get(self, request: falcon.Request, response: Response, name: str) -> None:
         """Run a read with the arguments in the query string."""
         response.set_header("Cache-Control", "no-store")
         call = self._calls.of_query_string(request, name)
@@ -89,7 +90,7 @@ class QueryResource(_Calling):
             self._write(request, response, call, answer)
         self._answered(name, request, call, answer)
 
-    def on_head(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+    def on_head(self, request: falcon.Request, response: Response, name: str) -> None:
         """Do the same for the headers alone."""
         self.on_get(request, response, name)
         if isinstance(response.stream, streams.Sent):
@@ -100,7 +101,7 @@ class QueryResource(_Calling):
 class TransactionResource(_Calling):
     """Runs several queries in one transaction."""
 
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+    def on_post(self, request: falcon.Request, response: Response) -> None:
         """Run the steps in the body."""
         call = self._calls.of_transaction(request)
         if self._deprecations:

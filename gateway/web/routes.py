@@ -45,6 +45,8 @@ class Routes(CompiledRouter):
         env: dict[str, Any] = {} if req is None else req.env
         # The path as it was sent; WSGI itself hands on the decoded one.
         sent = env.get("RAW_URI", "")
+        if sent == uri and uri in self._found and "gateway.admin" not in env:
+            return self._found[uri]
         if "%" in sent and _DISGUISED.search(sent.partition("?")[0]):
             return None
         if "gateway.admin" in env:

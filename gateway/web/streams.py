@@ -6,12 +6,11 @@ A stream that breaks off has no final chunk, so that no client takes it for whol
 import errno
 from collections.abc import Callable, Iterator
 
-import falcon
-
 from gateway.errors import GatewayError
 from gateway.execution.call import Answer, Call
 from gateway.web import answers
 from gateway.web.formats import NDJSON
+from gateway.web.messages import Response
 
 Tell = Callable[[GatewayError], bytes]
 """Reports an error, and returns it as a problem's JSON."""
@@ -27,7 +26,7 @@ class StreamBroken(BrokenPipeError):
         super().__init__(errno.EPIPE, "the answer broke off")
 
 
-def write(response: falcon.Response, call: Call, answer: Answer, tell: Tell) -> None:
+def write(response: Response, call: Call, answer: Answer, tell: Tell) -> None:
     """Write an answer of which more comes, and which is closed once it has been sent."""
     answers.write(response, call, answer)
     response.data = None

@@ -25,6 +25,7 @@ from gateway.web.catalogue import CatalogueResource
 from gateway.web.document import DocumentResource
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource, Membership, membership
+from gateway.web.messages import Response
 from gateway.web.middleware import RequestIdentity
 from gateway.web.readiness import Readiness
 from gateway.web.routes import Routes
@@ -65,7 +66,7 @@ class HealthRig:
             is_draining=lambda: self.is_draining,
             observe=self.events.append,
         )
-        app: falcon.App[Any, Any] = falcon.App(middleware=[identity], router=Routes())
+        app: falcon.App[Any, Any] = falcon.App(middleware=[identity], router=Routes(), response_type=Response)
         Failures(verbose=False, observe=self.seen.append, failed=lambda *_: None).register(app)
         readiness = Readiness(
             catalogue=catalogue, plans=self.plans, pool=self.pool, is_draining=lambda: self.is_draining

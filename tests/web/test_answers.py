@@ -2,18 +2,18 @@
 
 from typing import Any
 
-import falcon
-
 from gateway.errors import Served
 from gateway.execution.call import Answer, Call
 from gateway.web import answers
+from gateway.web.messages import Response
 
 CALL = Call(group="read", deadline=0.0)
 
 
-def written(answer: Answer, call: Call = CALL) -> falcon.Response:
-    response = falcon.Response()
+def written(answer: Answer, call: Call = CALL) -> Response:
+    response = Response()
     answers.write(response, call, answer)
+    response.hand_over_lines({})
     return response
 
 

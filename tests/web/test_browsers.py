@@ -7,6 +7,7 @@ import pytest
 from gateway.events import ignore
 from gateway.web.browsers import Browsers
 from gateway.web.failures import Failures
+from gateway.web.messages import Response
 from gateway.web.middleware import RequestIdentity
 
 OWN = "127.0.0.1:8080"
@@ -34,7 +35,9 @@ class Site:
         self.browsers = Browsers(
             cors_origins=[LISTED], allowed_hosts=["Shop.internal"], bind=["gw.local:8080", "[::1]:80", "unix:/run/x"]
         )
-        app: falcon.App[falcon.Request, falcon.Response] = falcon.App(middleware=[RequestIdentity(self.browsers)])
+        app: falcon.App[falcon.Request, Response] = falcon.App(
+            middleware=[RequestIdentity(self.browsers)], response_type=Response
+        )
         Failures(verbose=False, observe=ignore, failed=lambda *_: None).register(app)
         self._counter = Counter()
         app.add_route("/", self._counter)

@@ -14,6 +14,7 @@ from gateway.events import BugFound, Event, RequestFailed
 from gateway.server.response import refusal
 from gateway.web.browsers import Browsers
 from gateway.web.failures import Failures
+from gateway.web.messages import Response
 from gateway.web.middleware import RequestIdentity
 from gateway.web.problem import STATUS, error_of
 from tests.web.description import Description
@@ -95,7 +96,7 @@ class Front:
         self._failing = Failing()
         self.seen: list[Event] = []
         identity = RequestIdentity(Browsers(allowed_hosts=[falcon.testing.helpers.DEFAULT_HOST]))
-        app: falcon.App[Any, Any] = falcon.App(middleware=[identity])
+        app: falcon.App[Any, Any] = falcon.App(middleware=[identity], response_type=Response)
         Failures(verbose=verbose, observe=self.seen.append, failed=lambda *_: None).register(app)
         app.add_route("/", self._failing)
         self._client = falcon.testing.TestClient(app)
@@ -216,7 +217,7 @@ def test_only_what_its_caller_cannot_mend_is_observed_and_without_the_servers_wo
 
 @pytest.mark.parametrize("status", [400, 408, 413, 414, 417, 431, 500, 501, 503, 505])
 def test_what_is_refused_before_it_is_a_request_is_the_same_problem(status: int) -> None:
-    head, _, body = refusal(status, "why", date=b"Date: now\r\n").partition(b"\r\n\r\n")
+    head, _, body = refusal(status, "why", date="Date: now\r\n").partition(b"\r\n\r\n")
     told = json.loads(body)
     kind = type(error_of(status, ""))
     assert (told["status"], told["code"], told["title"], told["detail"]) == (status, kind.code, kind.title, "why")

@@ -12,6 +12,7 @@ import falcon.testing
 from gateway.execution.outcomes import MOST_QUESTIONS, Outcomes
 from gateway.postgres.marks import Mark
 from gateway.waiting import ThreadWaits
+from gateway.web.messages import Response
 from gateway.web.outcomes import OutcomeResource
 
 MARK = Mark(system=7, timeline=3, xid=3, position=1, life=100, taken=0)
@@ -54,7 +55,7 @@ class Servers(dict[str, Server]):
 def outcome(**servers: Server) -> str:
     """What the route answers who would wait for twenty seconds."""
     pool: Any = Servers(servers)
-    app: falcon.App[Any, Any] = falcon.App(middleware=[Arrival()])
+    app: falcon.App[Any, Any] = falcon.App(middleware=[Arrival()], response_type=Response)
     app.add_route("/outcome/{mark}", OutcomeResource(outcomes=Outcomes(pool=pool, waits=ThreadWaits()), timeout=20.0))
     answer: str = falcon.testing.TestClient(app).simulate_get(f"/outcome/{MARK.token()}").json["outcome"]
     return answer

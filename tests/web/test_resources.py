@@ -10,6 +10,7 @@ from gateway.catalogue.query import Catalogue
 from gateway.execution.call import Answer, Call
 from gateway.metrics import Metrics
 from gateway.web.deprecations import Deprecations
+from gateway.web.messages import Response
 from gateway.web.queries import QueryResource, TransactionResource
 
 CALL = Call(group="read", deadline=0.0)
@@ -46,7 +47,7 @@ class Scripted:
 
 
 def app(scripted: Any) -> falcon.testing.TestClient:
-    made: Any = falcon.App()
+    made: Any = falcon.App(response_type=Response)
     calling: dict[str, Any] = {
         "calls": scripted,
         "execution": scripted,

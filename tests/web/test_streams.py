@@ -13,6 +13,7 @@ import pytest
 from gateway.errors import ConnectionLost, GatewayError
 from gateway.execution.call import Answer, Call
 from gateway.web import formats, streams
+from gateway.web.messages import Response
 from tests.pool.fake import FakeServer, Rig
 
 CALL = Call(group="read", deadline=0.0)
@@ -36,7 +37,7 @@ class Rows:
         self.media = media
         self.rest = iter([b"two\n", b"three\n"]) if rest is None else rest
 
-    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+    def on_get(self, _request: falcon.Request, response: Response) -> None:
         with ExitStack() as held:
             held.enter_context(self.group.lease(monotonic() + 5))
             answer = Answer(body=b"one\n", pieces=self.rest, media=self.media, held=held.pop_all())
@@ -48,7 +49,7 @@ class Rows:
 
 
 def sending(rows: Rows) -> Iterable[bytes]:
-    app: Any = falcon.App()
+    app: Any = falcon.App(response_type=Response)
     app.add_route("/", rows)
     sent: Iterable[bytes] = app(falcon.testing.create_environ(), lambda *_: None)
     return sent
