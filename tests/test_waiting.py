@@ -20,7 +20,7 @@ def test_long_work_pauses_once_a_turn_however_often_it_could() -> None:
     waits = Recorder()
     turns = Turns(waits)
     began = monotonic()
-    while monotonic() < began + 10 * TURN:
+    while len(waits.pauses) < 5:
         turns()
-    assert 2 <= len(waits.pauses) <= 11
+        assert monotonic() < began + 30
     assert all(later - earlier >= TURN for earlier, later in zip(waits.pauses, waits.pauses[1:], strict=False))
