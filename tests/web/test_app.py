@@ -9,7 +9,8 @@ import falcon.testing
 import pytest
 
 from gateway import __version__
-from gateway.app import GatewayApp, create_app
+from gateway.app import create_app
+from gateway.app.front import GatewayApp
 from gateway.catalogue.compiling import compile_project
 from gateway.settings import load_settings
 from tests.web.description import Description, parse

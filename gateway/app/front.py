@@ -1,0 +1,209 @@
+"""The routes of one worker: what answers requests, made of what the worker has."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import falcon
+
+from gateway.app.worker import Worker
+from gateway.events import Observer
+from gateway.execution.bulking import Bulks
+from gateway.execution.committing import Committer
+from gateway.execution.concurrency import Concurrency
+from gateway.execution.execution import Execution
+from gateway.execution.joining import sharing
+from gateway.execution.outcomes import Outcomes
+from gateway.execution.running import Runner
+from gateway.execution.streaming import Streams
+from gateway.execution.transactions import Transactions
+from gateway.metrics import STREAMS
+from gateway.node.news import QUESTION
+from gateway.node.occupancy import Occupancy
+from gateway.node.reloads import Reloads
+from gateway.postgres.cancelling import cancel
+from gateway.settings import Settings
+from gateway.waiting import Turns
+from gateway.web.admin import EndpointAdminResource, LearningAdminResource, ReloadAdminResource
+from gateway.web.calls import Calls
+from gateway.web.catalogue import CatalogueResource
+from gateway.web.compression import Compression
+from gateway.web.deprecations import Deprecations
+from gateway.web.document import DocumentResource
+from gateway.web.failures import Failures
+from gateway.web.health import HealthResource, membership
+from gateway.web.messages import Request, Response
+from gateway.web.outcomes import OutcomeResource
+from gateway.web.queries import QueryResource, TransactionResource
+from gateway.web.readiness import Readiness
+from gateway.web.routes import Routes
+from gateway.web.static import StaticResource
+
+LONGEST_WAIT = 3600.0
+LONGEST_WAIT_OF_SYNC = 30.0
+"""Seconds an operator's request may wait for what it asked for; a sync worker shows no other sign of life meanwhile."""
+
+
+class GatewayApp(falcon.App[Any, Any]):
+    """The WSGI application of one worker, with all that it runs beside requests."""
+
+    def __init__(self, *, close: Callable[[], None], observe: Observer, **options: Any) -> None:
+        super().__init__(**options)
+        self._close = close
+        self.observe = observe
+        """Takes the events of the server that it runs under."""
+
+    def close(self) -> None:
+        """End what runs beside requests, and refuse what still waits for a connection (``draining``).
+
+        Idle connections are closed; one that a request has is closed when the request returns it.
+        """
+        self._close()
+
+
+def front(worker: Worker) -> GatewayApp:
+    """What answers requests."""
+    router = Routes(knows_callers=worker.settings.auth.is_on)
+    app = GatewayApp(
+        close=worker.close,
+        observe=worker.observe,
+        middleware=[worker.identity],
+        router=router,
+        request_type=Request,
+        response_type=Response,
+    )
+    app.req_options.strip_url_path_trailing_slash = False
+    verbose, failed = worker.settings.server.verbose_errors, worker.operations.reporting.failed
+    failures = Failures(verbose=verbose, observe=worker.observe, failed=failed)
+    failures.register(app)
+    _serve_queries(app, worker, failures)
+    _serve_operators(app, worker)
+    return app
+
+
+def _serve_queries(app: "falcon.App[Any, Any]", worker: Worker, failures: Failures) -> None:
+    server, pool, plans, catalogue = worker.settings.server, worker.pool, worker.plans, worker.catalogue
+    runner = Runner(
+        pool=pool,
+        waits=worker.waits,
+        retry_budget=server.retry_budget,
+        probe_interval=worker.settings.probe.interval,
+        observe=worker.observe,
+    )
+    outcomes = Outcomes(pool=pool, waits=worker.waits)
+    rooms = _rooms(worker)
+    committer = Committer(
+        runner=runner, outcomes=outcomes, max_result_bytes=server.max_result_bytes, waits=worker.waits
+    )
+    share, joins = sharing(
+        server, plans=plans, runner=runner, waits=worker.waits, observe=worker.observe, metrics=worker.metrics
+    )
+    streams = Streams(pool=pool, runner=runner, waits=worker.waits, most=_streams(worker.settings))
+    worker.metrics.gauge(STREAMS, streams.running)
+    execution = Execution(
+        plans=plans,
+        runner=runner,
+        committer=committer,
+        streams=streams,
+        bulks=Bulks(runner=runner, committer=committer, waits=worker.waits),
+        max_result_bytes=server.max_result_bytes,
+        concurrency=Concurrency(rooms) if rooms else None,
+        share=share,
+    )
+    calls = Calls(
+        catalogue=catalogue,
+        plans=plans,
+        transactions=Transactions(catalogue=catalogue, plans=plans, pool=pool, max_batch=server.max_batch),
+        server=server,
+        asking=[name for name, group in worker.settings.groups.items() if group.settings],
+        limits=worker.limits,
+    )
+    described = CatalogueResource(catalogue=catalogue, plans=plans, verbose=server.verbose_errors, joins=joins)
+    calling: dict[str, Any] = {
+        "calls": calls,
+        "execution": execution,
+        "answered": worker.operations.reporting.answered,
+        "failures": failures,
+        "deprecations": Deprecations(catalogue, worker.metrics),
+        "compression": Compression(Turns(worker.waits)),
+    }
+    app.add_route("/query/{name}", QueryResource(**calling))
+    app.add_route("/transaction", TransactionResource(**calling))
+    app.add_route("/outcome/{mark}", OutcomeResource(outcomes=outcomes, timeout=server.timeout))
+    typed = DocumentResource(
+        catalogue=catalogue,
+        plans=plans,
+        big_as_text=server.bigint == "string",
+        knows_callers=worker.settings.auth.is_on,
+        turns=Turns(worker.waits),
+    )
+    app.add_route("/openapi.json", typed)
+    pages = StaticResource("docs.html", ("docs.js", "docs.css", "swagger-ui-bundle.js", "swagger-ui.css"))
+    app.add_route("/docs", pages)
+    app.add_route("/docs/{file}", pages, suffix="part")
+    app.add_route("/queries", described)
+    app.add_route("/queries/{name}", described, suffix="one")
+    worker.operations.serve(
+        app,
+        calls=calls,
+        requests=worker.identity.requests,
+        workers=worker.snapshots.all,
+        cancel=partial(cancel, worker.driver(read_only=True)),
+        tell=worker.telling(QUESTION),
+    )
+
+
+def _rooms(worker: Worker) -> dict[str, Occupancy]:
+    """What counts the running calls of each query that has a limit to them."""
+    return {
+        query.name: Occupancy(
+            query.name,
+            query.concurrency,
+            directory=worker.directory,
+            workers=worker.settings.server.workers,
+            observe=worker.observe,
+        )
+        for query in worker.catalogue.queries.values()
+        if query.concurrency is not None
+    }
+
+
+def _serve_operators(app: "falcon.App[Any, Any]", worker: Worker) -> None:
+    reloads = Reloads(worker.directory, master=os.getppid())
+    health = HealthResource(
+        catalogue=worker.catalogue,
+        pool=worker.pool,
+        sizes={name: group.size for name, group in worker.settings.groups.items()},
+        snapshots=worker.snapshots,
+        closing=worker.ledger.closing if worker.ledger else lambda _endpoint: 0,
+        authentication=worker.identities.status if worker.identities else dict,
+        readiness=Readiness(
+            catalogue=worker.catalogue, plans=worker.plans, pool=worker.pool, is_draining=worker.is_draining
+        ),
+        reloads=reloads,
+    )
+    longest_wait = LONGEST_WAIT_OF_SYNC if worker.settings.server.worker == "sync" else LONGEST_WAIT
+    endpoints = EndpointAdminResource(
+        rotation=worker.rotation,
+        snapshots=worker.snapshots,
+        membership=partial(membership, pool=worker.pool),
+        waits=worker.waits,
+        observe=worker.observe,
+        longest_wait=longest_wait,
+    )
+    learning = LearningAdminResource(learn_now=worker.learner.learn_now, plans=worker.plans, longest_wait=longest_wait)
+    app.add_route("/health", health)
+    app.add_route("/health/live", health, suffix="live")
+    app.add_route("/health/ready", health, suffix="ready")
+    app.add_route("/admin/endpoints/{name}/drain", endpoints, suffix="drain")
+    app.add_route("/admin/endpoints/{name}/resume", endpoints, suffix="resume")
+    app.add_route("/admin/learn", learning)
+    reload = ReloadAdminResource(reloads=reloads, waits=worker.waits, longest_wait=longest_wait)
+    app.add_route("/admin/reload", reload)
+
+
+def _streams(settings: Settings) -> dict[str, int]:
+    """How many streams each group may have at a time in one worker."""
+    workers = settings.server.workers
+    return {name: max(1, (group.max_streams or group.size // 2) // workers) for name, group in settings.groups.items()}
