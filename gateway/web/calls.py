@@ -1,11 +1,8 @@
 """From a request to a call: every call that comes over HTTP is made here."""
 
-import hashlib
-import re
 from collections.abc import Collection, Mapping, Sequence
 from math import inf
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import parse_qs
 
 import falcon
 
@@ -31,21 +28,15 @@ from gateway.execution.plans import Plans
 from gateway.execution.results import encode, encode_all, require_few
 from gateway.execution.steps import bind_all, constant
 from gateway.execution.transactions import Transactions
-from gateway.postgres.idempotency import Claim
 from gateway.postgres.single import Result
 from gateway.postgres.statement import Plan
 from gateway.postgres.work import Step, Work
 from gateway.settings import ServerSettings
-from gateway.waiting import Client, ClientSocket
-from gateway.web import bodies, bulk, formats, preferences, tracing
+from gateway.web import asking, bodies, bulk, preferences, tracing
 from gateway.web.bulk import Records
 from gateway.web.preferences import NONE, Preferences
 
 K = TypeVar("K", bound=Call)
-
-_KEY = re.compile(r"[\x20-\x7e]{1,255}")
-_ANY_JSON = frozenset({"*/*", JSON})
-"""What nearly all requests accept."""
 
 
 class Calls:
@@ -88,7 +79,7 @@ class Calls:
         if media is not None and media != JSON and (records := bulk.format_of(media)) is not None:
             return self._of_records(request, query, records)
         body = bodies.read_json(request, self._max_body)
-        wanted = _wanted(request, query)
+        wanted = asking.wanted(request, query)
         if begins_list(body):
             if wanted is not None:
                 raise NotAcceptable("what a list answers is application/json")
@@ -114,8 +105,8 @@ class Calls:
         query = self._find(name, request.context.caller)
         if query.access is Access.WRITE:
             raise _writes(name)
-        arguments = query_string(request.query_string)
-        wanted = _wanted(request, query)
+        arguments = asking.query_string(request.query_string)
+        wanted = asking.wanted(request, query)
         asked = self._asked(request)
         plan, binder, _ = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         literals = binder.bind_text(arguments)
@@ -141,7 +132,7 @@ class Calls:
         ready = self._plans.get(query)
         if request.content_type == falcon.MEDIA_URLENCODED:
             form = bodies.read(request, self._max_body)
-            literals = ready.binder.bind_text(query_string(form.decode("latin-1")))
+            literals = ready.binder.bind_text(asking.query_string(form.decode("latin-1")))
         else:
             literals = ready.binder.bind_json(split_object(bodies.read_json(request, self._max_body)))
         return self._made(
@@ -158,12 +149,12 @@ class Calls:
     def of_transaction(self, request: falcon.Request) -> TransactionCall:
         """The call of the steps in the body. Raises a GatewayError with everything that is wrong."""
         body = bodies.read_json(request, self._max_body)
-        require_json(request)
+        asking.require_json(request)
         asked = self._asked(request)
         group, queries, work = self._transactions.read(
             split_object(body), caller=request.context.caller, bigint_as_string=asked.big_as_text
         )
-        claim = _claim_of(request, body) if work.writes else None
+        claim = asking.claim_of(request, body) if work.writes else None
         return self._made(
             TransactionCall,
             request,
@@ -178,7 +169,7 @@ class Calls:
     def _of_list(self, request: falcon.Request, query: Query, body: bytes) -> TransactionCall:
         """Each object of a list: all or nothing. To track the transaction costs next to nothing here."""
         asked = self._asked(request)
-        claim = _claim_of(request, body) if query.access is Access.WRITE else None
+        claim = asking.claim_of(request, body) if query.access is Access.WRITE else None
         ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         elements = split_list(body)
         if len(elements) > self._max_batch:
@@ -209,7 +200,7 @@ class Calls:
         self, request: falcon.Request, query: Query, body: bytes, asked: "_Asked"
     ) -> TransactionCall:
         """A write whose COMMIT is a message of its own: it is tracked, has a key, may be repeated, or rolled back."""
-        claim = _claim_of(request, body)
+        claim = asking.claim_of(request, body)
         ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         work = Work(
             steps=[Step(ready.plan, constant(ready.binder.bind_json(split_object(body))))],
@@ -235,17 +226,17 @@ class Calls:
         """A write that is run for each record of the body, which is read while it runs."""
         if query.access is not Access.WRITE:
             raise UnsupportedMediaType(f"{query.name} reads, and takes its arguments as {JSON}")
-        require_json(request)
+        asking.require_json(request)
         bodies.require_plain(request)
         asked, server = self._asked(request), self._server
         ready = self._plans.get(query)
-        claim = _claim_of(request, b"")
+        claim = asking.claim_of(request, b"")
         records = Records(
             request.env["wsgi.input"].read,
             written,
             query,
             ready.binder,
-            prefix=_asked_for(request),
+            prefix=asking.begins_hash(request),
             announced=request.content_length,
             longest=server.max_body,
             most=(server.max_bulk, server.max_bulk_rows),
@@ -312,8 +303,8 @@ class Calls:
                 what["allowances"] = self._limits.charge(what["queries"], context.caller, address)
         context.call = call = kind(
             group=group,
-            deadline=deadline_of(request, seconds, wishes),
-            client=client_of(request),
+            deadline=asking.deadline_of(request, seconds, wishes),
+            client=asking.client_of(request),
             caller=context.caller,
             request_id=context.request_id,
             freshness=asked.freshness,
@@ -398,65 +389,3 @@ def _limited(work: Work, queries: Sequence[Query], asked: _Asked) -> Work:
         return encode(results)
 
     return work._replace(encode=encode_few)
-
-
-def client_of(request: falcon.Request) -> Client | None:
-    """Whoever waits for the answer, where the server we run under lets us see."""
-    client: Client | None = request.env.get("gateway.client")
-    if client is None:
-        sock = request.env.get("gunicorn.socket")
-        client = None if sock is None else ClientSocket(sock)
-    return client
-
-
-def deadline_of(request: falcon.Request, seconds: float, wishes: Preferences) -> float:
-    """The point of ``time.monotonic`` by which a request is answered: ``seconds`` after it came, or as it wishes.
-
-    The environ's ``gateway.deadline`` tells the server we run under, which has the answer to send.
-    """
-    deadline: float = request.context.arrived + (seconds if wishes.wait is None else min(seconds, wishes.wait))
-    request.env["gateway.deadline"] = deadline
-    return deadline
-
-
-def _claim_of(request: falcon.Request, body: bytes) -> Claim | None:
-    """What the request's idempotency key claims, None without one; raises InvalidRequest.
-
-    The hash covers the method, the path and the body as sent.
-    """
-    key = request.env.get("HTTP_IDEMPOTENCY_KEY")
-    if key is None:
-        return None
-    if not _KEY.fullmatch(key):
-        raise InvalidRequest("Idempotency-Key must be 1 to 255 printable ASCII characters")
-    return Claim(request.context.caller.name, key, hashlib.sha256(_asked_for(request) + body).hexdigest())
-
-
-def _asked_for(request: falcon.Request) -> bytes:
-    """What goes before the body into the hash of a request."""
-    return b"\0".join([request.method.encode(), request.path.encode("utf-8", "surrogateescape"), b""])
-
-
-def query_string(text: str) -> Mapping[str, Sequence[str]]:
-    """The arguments of a GET, strictly UTF-8, in their order; raises InvalidRequest.
-
-    ``text`` is as WSGI hands it on: bytes that a client did not percent-encode are Latin-1 characters in it.
-    """
-    try:
-        text = text.encode("latin-1").decode()
-        return parse_qs(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=1000)
-    except ValueError as error:
-        raise InvalidRequest("the query string cannot be read: name=value pairs, percent-encoded UTF-8") from error
-
-
-def require_json(request: falcon.Request) -> None:
-    """Raise NotAcceptable unless the caller takes ``application/json``."""
-    accept = request.env.get("HTTP_ACCEPT")
-    if accept and accept not in _ANY_JSON and not formats.accepts_json(accept):
-        raise NotAcceptable("what this answers is application/json")
-
-
-def _wanted(request: falcon.Request, query: Query) -> Format | str | None:
-    """What ``formats.wanted`` says, None for JSON."""
-    accept = request.env.get("HTTP_ACCEPT")
-    return formats.wanted(accept, query) if accept and accept not in _ANY_JSON else None

@@ -7,7 +7,7 @@ from gateway.errors import InvalidRequest
 from gateway.execution.outcomes import MOST_QUESTIONS, Outcomes
 from gateway.postgres.marks import Mark, NoMark
 from gateway.web import preferences
-from gateway.web.calls import deadline_of
+from gateway.web.asking import deadline_of
 
 
 class OutcomeResource:

@@ -25,7 +25,7 @@ from gateway.server.head import BadRequest
 from gateway.server.intake import Heads, Intake
 from gateway.settings.units import rate, seconds, size
 from gateway.web import preferences
-from gateway.web.calls import query_string
+from gateway.web.asking import query_string
 from tests.catalogue.test_arguments_properties import read_literal
 from tests.fuzz import callers
 from tests.fuzz.fuzzing import Finding, Target

@@ -8,8 +8,8 @@ import falcon.testing
 import pytest
 
 from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest, RequestTimeout, UnsupportedMediaType
+from gateway.web.asking import query_string
 from gateway.web.bodies import read_json
-from gateway.web.calls import query_string
 
 LIMIT = 100
 
