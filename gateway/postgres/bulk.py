@@ -119,19 +119,18 @@ class _Attempt:
             if error.pgcode != "0A000":  # a table with rules
                 raise
             self._plan = bulk.plan
-        front = [
-            "BEGIN READ WRITE",
-            *session.preface([bulk.plan]),
+        own = [
             f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_PAUSE}s'",
             f"SELECT pg_catalog.set_config('{TOTAL}', '0', true)",
             *self._limits(),
         ]
         if bulk.claim is not None:
-            front += [
+            own += [
                 f"SET LOCAL lock_timeout = {max(1, floor(self._patience * 1000))}",
                 idempotency.claiming(bulk.claim),
             ]
-        front += [*self._limits(), *session.guards([bulk.plan])]
+        own += [*self._limits(), *session.guards([bulk.plan])]
+        front = ["BEGIN READ WRITE", *session.preface([bulk.plan], *own)]
         session.run.stage = Stage.OPEN
         try:
             session.send("; ".join(front))
@@ -226,7 +225,11 @@ class _Attempt:
             raise session.explained(error, write=True) from error
         mark = None if origin is None else mark_of(origin, found)
         body = bulk.encode(self._touched + int(total))
-        keeping = [] if bulk.claim is None else [idempotency.keeping(bulk.claim, body, digest=bulk.digest())]
+        # What is deferred to the COMMIT is the caller's again.
+        as_caller = session.settings() if session.as_ourselves() else []
+        keeping = []
+        if bulk.claim is not None:
+            keeping = [*session.as_ourselves(), idempotency.keeping(bulk.claim, body, digest=bulk.digest()), *as_caller]
         try:
             limits = self._limits()
             session.run.stage = Stage.COMMITTING

@@ -37,7 +37,7 @@ def explain(
         raise DeadlineExceeded("no time is left to explain it in")
     statement = _prepared(session, plan, literals)
     options = f"ANALYZE, BUFFERS, {_OPTIONS}" if analyze else _OPTIONS
-    front = "; ".join(["BEGIN", *session.preface([plan]), f"SET LOCAL statement_timeout = {limit}"])
+    front = "; ".join(["BEGIN", *session.preface([plan], f"SET LOCAL statement_timeout = {limit}")])
     ((text,),) = session.ask(f"{front}; EXPLAIN ({options}) {statement}", deadline)
     session.ask("ROLLBACK", deadline)
     return text or "[]"

@@ -97,10 +97,11 @@ def _execute(session: Session, joined: JoinedPlan, calls: Sequence[Sequence[str]
     else:
         session.make_ready(joined)
     front = session.front() if prepared.is_doubtful else ""
-    parts = session.preface([plan]) if not plan.harmless or session.run.settings else []
-    if not plan.harmless and session.role is Role.PRIMARY:
+    parts = []
+    if session.run.settings or not plan.harmless:
         # SECURITY: a read-only session can be switched off by a plain SELECT of an earlier use.
-        parts.append("SET LOCAL transaction_read_only = on")
+        is_guarded = not plan.harmless and session.role is Role.PRIMARY
+        parts = session.preface([plan], *(["SET LOCAL transaction_read_only = on"] if is_guarded else []))
     head = "".join(f"{part}; " for part in parts)
     cursor = session.kept_cursor
     if cursor is None:

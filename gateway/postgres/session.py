@@ -1,7 +1,7 @@
 """A conversation with one server, from the connect to the close: asked, settled, and clean for whoever is next."""
 
 import select
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -311,13 +311,17 @@ class Session(psycopg2.extensions.connection):
         """Note that a message with ``front`` succeeded."""
         self.owes_reset = self.prepared.is_doubtful = False
 
-    def preface(self, plans: Sequence[Plan]) -> list[str]:
-        """Return the statements that must come first in a transaction of these plans."""
+    def preface(self, plans: Iterable[Plan], *own: str) -> list[str]:
+        """Return the statements that must come first in a transaction of these plans.
+
+        ``own`` are further ones of the gateway's. SECURITY: what is set for the caller comes last and is never to be
+        left out: by it the database judges what the caller may see.
+        """
         parts = [] if self.prepares else self._pins("SET LOCAL")
         if self.sequences_stale and self.prepares and not all(plan.harmless for plan in plans):
             parts.append("DISCARD SEQUENCES")
             self.sequences_stale = False
-        return parts
+        return [*parts, *own, *self.settings()]
 
     def settings(self) -> list[str]:
         """Return the statement that sets what holds for this use, until the end of its transaction.
@@ -332,6 +336,10 @@ class Session(psycopg2.extensions.connection):
             for name, value in self.run.settings.items()
         ]
         return [f"SELECT {', '.join(calls)}"]
+
+    def as_ourselves(self) -> list[str]:
+        """Return what has the gateway do something for itself, which the role of the caller's may not be allowed to."""
+        return ["SET LOCAL ROLE NONE"] if "role" in self.run.settings else []
 
     def guards(self, plans: Iterable[Plan]) -> list[str]:
         """Return the statements that run these plans' guards, each once, which are prepared already.

@@ -303,21 +303,20 @@ def _encoded(plan: Plan, cursor: Any) -> list[bytes]:
 
 def _head(session: Session, plan: Plan) -> str:
     """What must be set for this message alone, in front of the statement."""
-    prepares = session.prepares
-    is_ready = prepares and (plan.harmless or not session.sequences_stale)
-    head = "" if is_ready else "".join([f"{part}; " for part in session.preface([plan])])  # PERF: nothing if ready
+    prepares, own = session.prepares, ""
     if plan.write:
         left = session.run.deadline - monotonic()
         if left <= 0:
             raise DeadlinePassed
         limit = max(1, floor((left - SAFETY_MARGIN) * 1000))
         # The lock gives up a little earlier, so that the answer can name it.
-        head += f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {max(1, limit - 10)}; "
+        own = f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {max(1, limit - 10)}; "
         if plan.guard is not None:
-            head += f"EXECUTE {plan.guard.name}; " if prepares else f"{plan.guard.text}; "
+            own += f"EXECUTE {plan.guard.name}; " if prepares else f"{plan.guard.text}; "
     elif not plan.harmless and session.role is Role.PRIMARY:
         # SECURITY: a read-only session can be switched off by a plain SELECT of an earlier use.
-        head += "SET LOCAL transaction_read_only = on; "
-    if session.run.settings:
-        head += "".join([f"{part}; " for part in session.settings()])
-    return head
+        own = "SET LOCAL transaction_read_only = on; "
+    if prepares and not session.run.settings and (plan.harmless or not session.sequences_stale):
+        return own  # PERF: there is nothing else
+    parts = session.preface([plan], *([own.removesuffix("; ")] if own else []))
+    return "".join([f"{part}; " for part in parts])

@@ -169,9 +169,8 @@ class _Attempt:
             # Through a pooler another message may reach another session. A transaction of its own, as the snapshot of
             # a repeatable read must not be older than what the guard sees.
             guard = ["BEGIN ISOLATION LEVEL READ COMMITTED", self._guard.rstrip("; "), "COMMIT"]
-        limits = [*self._session.preface(plans), *self._limits(), abandoned]
-        own = [*limits, *self._claiming(), *self._session.guards(plans)]
-        return [*guard, work.begin, *own, *self._session.settings()]
+        own = [*self._limits(), abandoned, *self._claiming(), *self._session.guards(plans)]
+        return [*guard, work.begin, *self._session.preface(plans, *own)]
 
     def _claiming(self) -> list[str]:
         """What takes the key, with a limit of its own to the wait for who has it."""
@@ -211,10 +210,6 @@ class _Attempt:
         if self._on_claimed is not None:
             self._send()
             self._on_claimed()
-
-    def _as_ourselves(self) -> list[str]:
-        """What the gateway does for itself is not done by the role of the caller's, which may not be allowed to."""
-        return ["SET LOCAL ROLE NONE"] if "role" in self._session.run.settings else []
 
     def _left(self) -> float:
         return self._deadline - monotonic()
@@ -261,7 +256,7 @@ class _Attempt:
             facts = f", {self._to_mark}" if is_last and self._origin is not None else ""
             statements = [statement(self._session, plan, bind(results)) for _, bind in steps[begin : begin + AT_ONCE]]
             most = None if self._max_bytes is None or plan.kind is Kind.EXEC else self._max_bytes - self._bytes
-            own = self._as_ourselves() if facts else []
+            own = self._session.as_ourselves() if facts else []
             cursor = self._send(BEGIN, *measured(statements, most), *own, f"{READ}{facts}")
             piled, *self._facts = cursor.fetchone()
             found = unpiled(piled)
@@ -296,7 +291,7 @@ class _Attempt:
                 results.append(self._step(plan, literals))
             self._weigh(results[-1:])
         if self._origin is not None:
-            self._facts = self._send(*self._as_ourselves(), f"SELECT {self._to_mark}").fetchone()
+            self._facts = self._send(*self._session.as_ourselves(), f"SELECT {self._to_mark}").fetchone()
         return results
 
     def _step(self, plan: Plan, literals: Sequence[str]) -> Result:
@@ -361,8 +356,8 @@ class _Attempt:
             raise DeadlinePassed
         mark = None if self._origin is None else mark_of(self._origin, self._facts)
         # What is deferred to the COMMIT is the caller's again.
-        as_caller = session.settings() if self._as_ourselves() else []
-        keeping = [] if work.claim is None else [*self._as_ourselves(), idempotency.keeping(work.claim, body)]
+        as_caller = session.settings() if session.as_ourselves() else []
+        keeping = [] if work.claim is None else [*session.as_ourselves(), idempotency.keeping(work.claim, body)]
         try:
             checks = checks_of(step.plan for step in work.steps)
             end = ["SET CONSTRAINTS ALL IMMEDIATE", "ROLLBACK"] if work.rolls_back else ["COMMIT"]
