@@ -142,6 +142,7 @@ class _Attempts:
             connection,
             call.work,
             deadline=call.deadline,
+            client=call.client,
             settings=call.settings,
             patience=KEY_GLANCE if self._waits else KEY_PATIENCE,
             on_claimed=None if self._doubt is None else self._dispel,

@@ -60,9 +60,9 @@ def run(
 ) -> Done:
     """Run it all or nothing, and give the answer.
 
-    A work that only reads ends when ``client`` hangs up, and ``guard`` (one of ``guarding``) may stop it: TooStale.
-    ``settings`` hold for this transaction alone. For a key that another request holds it waits ``patience`` seconds,
-    and at most until the deadline: KeyInUse.
+    ``client`` waits for the answer: a work that only reads ends when it hangs up, and ``guard`` (one of ``guarding``)
+    may stop that: TooStale. ``settings`` hold for this transaction alone. For a key that another request holds it waits
+    ``patience`` seconds, and at most until the deadline: KeyInUse.
     ``on_claimed`` is called when the key is held, before anything else is sent: from then on no earlier transaction
     with this key has committed, or ever will. It costs a message.
     Raises Unresolved, or a GatewayError with the outcome, if it writes, and the step that failed.

@@ -258,7 +258,7 @@ def test_what_a_call_did_that_was_run_to_be_explained_is_rolled_back(gateway: Ga
 
 
 def test_what_cannot_be_explained_is_refused(gateway: Gateway) -> None:
-    problem(gateway.operator.post("/admin/explain/nothing", json={}), 404, "unknown_query")
+    problem(gateway.operator.post("/admin/explain/no_such_query", json={}), 404, "unknown_query")
     problem(gateway.operator.post("/admin/explain/echo_text", json={"wrong": 1}), 422, "invalid_arguments")
     problem(gateway.operator.post("/admin/explain/echo_text?analyse=true", json={"x": "a"}), 400, "invalid_request")
     problem(gateway.operator.post("/admin/explain/enter_by_call", json={"word": "a"}), 400, "invalid_request")
