@@ -30,6 +30,7 @@ class Turns:
 
     def __init__(self, application: Any) -> None:
         self._application = application
+        self.observe = application.observe
         self._began = thread_time()
         self._longest = 0.0
         loop = gevent.get_hub().loop
