@@ -9,7 +9,7 @@ each. The sweep runs while somebody waits, and for a moment longer: a process th
 import weakref
 from collections.abc import Callable
 from math import inf
-from select import POLLRDHUP, poll  # NOTE: at import, before gevent's poll takes its place: it never waits here
+from select import POLLRDHUP
 from time import monotonic
 from typing import Protocol
 
@@ -109,7 +109,8 @@ class SocketWatcher:
 
 
 def _has_ended(fd: int) -> bool:
-    poller = poll()
+    # Not gevent's, which knows no POLLRDHUP: it never waits here.
+    poller = gevent.monkey.get_original("select", "poll")()
     poller.register(fd, POLLRDHUP)
     return bool(poller.poll(0))
 

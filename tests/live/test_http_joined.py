@@ -39,7 +39,9 @@ SELECT pg_backend_pid() AS pid, statement_timestamp()::text AS at;
 SELECT id FROM products WHERE :all_of_them::bool OR id = :id;
 """
 CALLERS, EACH = 32, 60
-ENDS_ALL = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'pg-query-gateway%'"
+ENDS_ALL = (
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'pg-query-gateway%'"
+)
 
 
 class Reply(NamedTuple):
@@ -69,7 +71,14 @@ def crowd(
             body = {"id": asked, **more} if query != "same" else {}
             connection.request("POST", f"/query/{query}", json.dumps(body), headers(asked))
             answer = connection.getresponse()
-            replies.append(Reply(asked, answer.status, json.loads(answer.read()), {name.lower(): value for name, value in answer.getheaders()}))
+            replies.append(
+                Reply(
+                    asked,
+                    answer.status,
+                    json.loads(answer.read()),
+                    {name.lower(): value for name, value in answer.getheaders()},
+                )
+            )
         connection.close()
         return replies
 
