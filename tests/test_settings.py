@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import FaultsFound
+from gateway.faults import FaultsFound
 from gateway.settings import Settings, examine, inherits_sockets, load_settings, settings_template
 from gateway.settings.dsn import faults_of, masked
 from gateway.settings.model import NAMED_SECTIONS, SECTIONS, EndpointSettings, GroupSettings, ServerSettings, keys_of

@@ -12,8 +12,8 @@ from gateway.app.front import GatewayApp, front
 from gateway.app.worker import Worker
 from gateway.auth.checking import faults_of
 from gateway.catalogue.query import Catalogue
-from gateway.errors import FaultsFound
 from gateway.events import Event, LogLevelChanged, Observer
+from gateway.faults import FaultsFound
 from gateway.settings import Settings
 from gateway.waiting import ThreadWaits, Waits
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.auth import keys_file
-from gateway.errors import Fault, FaultsFound
+from gateway.faults import Fault, FaultsFound
 from gateway.settings import AuthSettings
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from gateway.auth import keys_file
 from gateway.auth.claims import SessionSettings
 from gateway.auth.keys import LENGTH, PREFIX, Key, digest_of
-from gateway.errors import FaultsFound, Unauthenticated
+from gateway.errors import Unauthenticated
 from gateway.events import KeysFileRefused, Observer
 from gateway.execution.call import Caller
+from gateway.faults import FaultsFound
 from gateway.settings.units import rate
 
 LOOK_EVERY = 0.5

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.auth.keys import Key
-from gateway.errors import Fault, FaultsFound
+from gateway.faults import Fault, FaultsFound
 from gateway.settings.units import rate
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")

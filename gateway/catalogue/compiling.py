@@ -15,7 +15,7 @@ from gateway.catalogue.placeholders import FaultAt, Marked, find_parameters
 from gateway.catalogue.query import Access, Catalogue, Kind, Parameter, Query, Verb
 from gateway.catalogue.scanning import LEFT_OPEN, Entry, scan
 from gateway.catalogue.statements import Analysis, Unserved, analyse, is_type
-from gateway.errors import Fault, FaultsFound
+from gateway.faults import Fault, FaultsFound
 from gateway.settings import Settings
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.catalogue.headers import is_name
-from gateway.errors import Fault
+from gateway.faults import Fault
 
 
 class SourceFile(NamedTuple):

@@ -14,7 +14,7 @@ from gateway.catalogue.annotations import Comment, annotation_of
 from gateway.catalogue.files import SourceFile
 from gateway.catalogue.headers import HEADER
 from gateway.catalogue.lexing import SyntaxFault, Token, tokens
-from gateway.errors import Fault
+from gateway.faults import Fault
 
 LARGEST = 64 * 1024
 """Bytes of an entry; what the parser takes without harm (see ``lexing.parse``)."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import Fault
+from gateway.faults import Fault
 
 SUFFIX = ".test.toml"
 

@@ -12,7 +12,7 @@ from gateway.cli.compiled import compile_both, warnings_of
 from gateway.cli.findings import FORMATS, Findings
 from gateway.cli.options import config_option
 from gateway.cli.reporting import fail
-from gateway.errors import Fault, Finding
+from gateway.faults import Fault, Finding
 from gateway.settings import DEFAULT_FILE
 
 LOCK = "gateway.lock.json"

@@ -9,7 +9,7 @@ import click
 from gateway.auth import checking as identities
 from gateway.catalogue.query import Catalogue
 from gateway.cli.reporting import count, fail
-from gateway.errors import Fault, FaultsFound
+from gateway.faults import Fault, FaultsFound
 from gateway.settings import Settings, examine
 
 

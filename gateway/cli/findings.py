@@ -9,7 +9,7 @@ import orjson
 
 from gateway import __version__
 from gateway.cli.reporting import count, fail
-from gateway.errors import Finding
+from gateway.faults import Finding
 
 FORMATS = ("text", "json", "sarif")
 RULES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.errors import Fault, FaultsFound
+from gateway.faults import Fault, FaultsFound
 
 _CONFIGURATIONS = ("sqlc.yaml", "sqlc.yml", "sqlc.json")
 _POSTGRESQL = "postgresql"

@@ -15,7 +15,7 @@ from gateway.auth import keys, keys_file
 from gateway.auth.keys import Key
 from gateway.cli.options import Duration, config_option
 from gateway.cli.reporting import count, fail
-from gateway.errors import Fault, FaultsFound
+from gateway.faults import Fault, FaultsFound
 from gateway.settings import DEFAULT_FILE, examine
 
 _PARAMETER = re.compile(r"([^\s=]+)=(.*)", re.DOTALL)

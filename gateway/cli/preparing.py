@@ -11,7 +11,7 @@ from gateway.cli.compiled import compile_or_fail, warn
 from gateway.cli.importing import query_paths
 from gateway.cli.options import config_option
 from gateway.cli.reporting import count, fail
-from gateway.errors import Fault, FaultsFound
+from gateway.faults import Fault, FaultsFound
 from gateway.settings import FIRST_QUERY, examine, settings_template
 
 

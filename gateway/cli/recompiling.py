@@ -12,7 +12,7 @@ import msgspec
 from gateway.catalogue.query import Catalogue
 from gateway.cli.compiled import compile_both, warnings_of
 from gateway.cli.options import config_option
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.server.artefact import ArtefactUnusable, Compiled, read, write
 from gateway.server.reloading import Recompiled
 from gateway.settings import Settings

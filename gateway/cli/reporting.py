@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import click
 
-from gateway.errors import Fault
+from gateway.faults import Fault
 
 
 def fail(faults: Sequence[Fault]) -> NoReturn:

@@ -15,7 +15,7 @@ from gateway.catalogue.query import Catalogue
 from gateway.cli.compiled import compile_or_fail, warn
 from gateway.cli.options import config_option
 from gateway.cli.reporting import fail
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.server.artefact import Origin
 from gateway.settings import DEFAULT_FILE, Settings, inherits_sockets
 

@@ -15,7 +15,7 @@ from gateway.cli.cases import Case, differences, files_in, read
 from gateway.cli.compiled import compile_or_fail
 from gateway.cli.options import config_option
 from gateway.cli.reporting import count, fail
-from gateway.errors import Fault
+from gateway.faults import Fault
 
 
 class Verdict(msgspec.Struct, frozen=True):

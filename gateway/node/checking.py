@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 
 from gateway.catalogue.query import Catalogue
-from gateway.errors import Fault
 from gateway.events import ignore
+from gateway.faults import Fault
 from gateway.node.ledger import Ledger
 from gateway.pool.driver import ConnectError
 from gateway.postgres.checking import check

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.node import files
 
 FILE = "reload"

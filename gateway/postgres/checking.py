@@ -9,7 +9,8 @@ import msgspec
 from gateway.catalogue.contract import Locked, changes, locked
 from gateway.catalogue.query import Access, Catalogue, Query
 from gateway.catalogue.types import Form, Signature
-from gateway.errors import Fault, Finding, GatewayError
+from gateway.errors import GatewayError
+from gateway.faults import Fault, Finding
 from gateway.pool.driver import ConnectError
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.inferring import CannotLearn, TryLater

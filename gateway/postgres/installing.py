@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from time import monotonic
 
-from gateway.errors import Fault, GatewayError
+from gateway.errors import GatewayError
+from gateway.faults import Fault
 from gateway.pool.driver import ConnectError
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.idempotency import DDL, TABLE

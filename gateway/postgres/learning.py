@@ -12,7 +12,8 @@ from gateway.catalogue.dependencies import Dependencies
 from gateway.catalogue.query import Access, Kind, Query, Verb
 from gateway.catalogue.types import Column, Family, Form, Signature
 from gateway.catalogue.wrapping import quoted, wrap
-from gateway.errors import Fault, GatewayError
+from gateway.errors import GatewayError
+from gateway.faults import Fault
 from gateway.postgres.describing import Undescribed, rewritten
 from gateway.postgres.expecting import expectations
 from gateway.postgres.identifying import identifies, query_id

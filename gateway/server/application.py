@@ -16,8 +16,8 @@ import gunicorn.http.wsgi
 from gunicorn.app.base import BaseApplication
 
 from gateway.catalogue.query import Catalogue
-from gateway.errors import Fault
 from gateway.events import LinesOmitted, Observer
+from gateway.faults import Fault
 from gateway.node.news import WORKERS, tell
 from gateway.server import registry
 from gateway.server.artefact import NOWHERE, ArtefactUnusable, Compiled, Origin, read

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gateway.errors import Fault
+from gateway.faults import Fault
 
 LONGEST_PATH = 107
 """Bytes of a unix socket's path (unix(7))."""

@@ -20,8 +20,8 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.errors import Fault
 from gateway.events import NodeNotShared, Observer, Reloaded, ReloadRefused, ReloadWarned
+from gateway.faults import Fault
 from gateway.node.reloads import Reload, note
 from gateway.server.artefact import ArtefactUnusable, Compiled, read, write
 

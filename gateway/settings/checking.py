@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.settings.dsn import faults_of
 from gateway.settings.model import AuthSettings, Settings
 from gateway.settings.sources import Source

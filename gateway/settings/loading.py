@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gateway.errors import Fault, FaultsFound
+from gateway.faults import Fault, FaultsFound
 from gateway.settings.checking import faults_between
 from gateway.settings.converting import converted
 from gateway.settings.model import (

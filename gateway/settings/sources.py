@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.settings.model import NAMED_SECTIONS, SECTIONS
 
 PREFIX = "GATEWAY_"

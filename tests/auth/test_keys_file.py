@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.auth import keys_file
 from gateway.auth.keys import Key
-from gateway.errors import FaultsFound
+from gateway.faults import FaultsFound
 
 SHA = "ab" * 32
 ONE = f'[[key]]\nid = "aaaaaaaa"\nsha256 = "{SHA}"\nname = "orders"\n'

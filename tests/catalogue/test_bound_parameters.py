@@ -10,8 +10,9 @@ from gateway.catalogue.arguments import Binder
 from gateway.catalogue.compiling import NOBODY_KNOWN, Callers, compile_catalogue
 from gateway.catalogue.query import Parameter
 from gateway.catalogue.types import Family, Type
-from gateway.errors import FaultsFound, Forbidden, InvalidArguments
+from gateway.errors import Forbidden, InvalidArguments
 from gateway.execution.call import Caller
+from gateway.faults import FaultsFound
 
 INT4 = Type(name="integer", sql="pg_catalog.int4", family=Family.INTEGER, size=4)
 TEXT = Type(name="text", sql="pg_catalog.text", family=Family.TEXT)

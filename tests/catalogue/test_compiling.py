@@ -7,7 +7,7 @@ import pytest
 
 from gateway.catalogue.compiling import compile_catalogue, compile_project
 from gateway.catalogue.query import Access, Catalogue, Deprecation, Kind, Parameter, Query, Statement, Text, Verb
-from gateway.errors import FaultsFound
+from gateway.faults import FaultsFound
 from gateway.settings import CatalogueSettings, GroupSettings, ServerSettings, Settings
 
 GROUPS = {"read": "read", "write": "write", "reporting": "read", "batch": "write"}

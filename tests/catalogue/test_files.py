@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.catalogue.files import read_files
-from gateway.errors import Fault
+from gateway.faults import Fault
 
 
 def write(path: Path, data: bytes = b"x") -> Path:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gateway.catalogue.annotations import Comment
 from gateway.catalogue.files import SourceFile
 from gateway.catalogue.scanning import LEFT_OPEN, Entry, scan
-from gateway.errors import Fault
+from gateway.faults import Fault
 
 
 def cut(text: str) -> tuple[list[Entry], list[tuple[int, str]]]:

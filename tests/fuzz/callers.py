@@ -18,8 +18,9 @@ from gateway.auth.key_ring import KeyRing
 from gateway.auth.key_set import KeySet, Unusable
 from gateway.auth.keys import Key
 from gateway.auth.tokens import Tokens
-from gateway.errors import FaultsFound, Unauthenticated
+from gateway.errors import Unauthenticated
 from gateway.events import ignore
+from gateway.faults import FaultsFound
 from gateway.settings import AuthSettings
 from tests.fuzz.fuzzing import Finding, Target
 from tests.fuzz.mutating import Mutator
