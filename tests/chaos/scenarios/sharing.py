@@ -117,7 +117,8 @@ def statement_timeout(stage: Stage) -> Iterator[Figure]:
 def retries_bounded(stage: Stage) -> Iterator[Figure]:
     """Every connection breaks under every query for two seconds: nothing is run more than twice, writes once."""
     cluster = stage.cluster
-    read = re.compile(rb"gw_\w+\W.*?'(\d+)'", re.DOTALL)
+    # Not what is only explained: how a query is planned is looked at now and then with the arguments of its calls.
+    read = re.compile(rb"(?<!JSON\) )/\*[^*]*\*/ EXECUTE gw_\w+\W.*?'(\d+)'", re.DOTALL)
     with ExitStack() as stack:
         node = stack.enter_context(stage.serve(cluster, proxied=[server.name for server in cluster.servers]))
         load = stack.enter_context(node.load(rate=stage.rate / 2, mix=_tagged))
