@@ -92,7 +92,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self.head_timeout = server.head_timeout
         self.body_timeout = server.body_timeout
         self.idle_timeout = server.idle_timeout
-        self.is_draining = False
+        self._drains = False
         self.proxies = Proxies(server.trusted_proxies)
         self.observe: Observer = self.app.observe
         self._heads = {listener: Heads(self._base_of(listener)) for listener in self.sockets}
@@ -216,9 +216,13 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             self.notify()
             self._wake.wait(GLANCE)
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether it was told to end, or the node is to: looked at for each answer, as a loop at rest notes nothing."""
+        return self._drains or self.app.tally.is_stopping
+
     def _note_turn(self, now: float) -> None:
         """The loop turns. If it has not for long, nobody is late: what arrived meanwhile has not been read."""
-        self.is_draining = self.is_draining or self.app.tally.is_stopping
         late, self._turned_at = now - self._turned_at, now
         if late > STANDSTILL:
             for client in self._clients:
@@ -299,7 +303,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
 
     def _drain(self) -> None:
         """Answer everything accepted and everything in the backlog, then close."""
-        self.is_draining = True
+        self._drains = True
         self._acceptor.drain()
         began = monotonic()
         ends = began + self.cfg.graceful_timeout

@@ -99,8 +99,8 @@ def _told(answer: httpx.Response) -> str:
             return f"200 {body['value'] if 'value' in body else body['row']['name']}"
         case 400:
             return f"400 {body['title']}"
-        case 503 | 504:  # at the deadline: in the queue or on the server
-            assert body["code"] in ("pool_timeout", "deadline_exceeded")
+        case 503 | 504:  # at the deadline, in the queue or on the server; or at once, where it could not be met
+            assert body["code"] in ("pool_timeout", "queue_full", "deadline_exceeded")
             return f"50x {body['request_id']}"
         case status:
             return f"{status} {body['request_id']}"
