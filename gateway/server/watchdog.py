@@ -11,7 +11,7 @@ import gevent.monkey
 from gateway.events import LoopHeld, Observer
 
 LOOK_EVERY = 0.1
-REST = 0.5
+REST = 0.2
 """Seconds between two looks at a loop for which nobody waits."""
 
 
