@@ -8,6 +8,7 @@ import falcon
 from gateway.catalogue.query import Catalogue, Query
 from gateway.execution.plans import Plans
 from gateway.schemas.document import document
+from gateway.web.accepting import has_already
 
 KEPT = 8
 """Documents kept, one for each set of queries that callers may run."""
@@ -32,12 +33,9 @@ class DocumentResource:
         """Describe the queries that the caller may run, and whose types are known."""
         may_run = request.context.caller.has_any
         body, tag = self._document([query for query in self._ordered if may_run(query.roles)])
-        response.etag = tag
         response.set_header("Cache-Control", "private, no-cache")
         response.set_header("Vary", "Authorization")
-        if any(given in ("*", tag) for given in request.if_none_match or ()):
-            response.status = falcon.HTTP_304
-        else:
+        if not has_already(request, response, tag):
             response.content_type = falcon.MEDIA_JSON
             response.data = body
 

@@ -10,7 +10,7 @@ from typing import Final
 import falcon
 
 from gateway.errors import NotFound
-from gateway.web.accepting import takes_gzip
+from gateway.web.accepting import has_already, takes_gzip
 
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -54,15 +54,13 @@ def _send(name: str, request: falcon.Request, response: falcon.Response) -> None
     is_packed = packed.is_file()
     data = packed.read_bytes() if is_packed else stored.joinpath(name).read_bytes()
     tag = falcon.ETag(hashlib.sha256(data).hexdigest()[:32])
-    response.etag = tag
     response.set_header("Cache-Control", "no-cache")
     response.set_header("Content-Security-Policy", _POLICY)
     response.set_header("X-Content-Type-Options", "nosniff")
     response.set_header("Referrer-Policy", "no-referrer")
     if is_packed:
         response.set_header("Vary", "Accept-Encoding")
-    if any(given in ("*", tag) for given in request.if_none_match or ()):
-        response.status = falcon.HTTP_304
+    if has_already(request, response, tag):
         return
     response.content_type = _TYPES[PurePath(name).suffix]
     if is_packed and takes_gzip(request.get_header("Accept-Encoding")):
