@@ -33,6 +33,9 @@ from gateway.web.deprecations import Deprecations
 from gateway.web.document import DocumentResource
 from gateway.web.failures import Failures
 from gateway.web.health import HealthResource, membership
+from gateway.web.mcp.protected import ProtectedResource
+from gateway.web.mcp.resource import McpResource
+from gateway.web.mcp.tools import Tools
 from gateway.web.messages import Request, Response
 from gateway.web.outcomes import OutcomeResource
 from gateway.web.queries import QueryResource, TransactionResource
@@ -75,8 +78,12 @@ def front(worker: Worker) -> GatewayApp:
     )
     app.req_options.strip_url_path_trailing_slash = False
     verbose, failed = worker.settings.server.verbose_errors, worker.operations.reporting.failed
-    failures = Failures(verbose=verbose, observe=worker.observe, failed=failed)
+    protected = ProtectedResource(worker.settings)
+    challenge = protected.challenge
+    failures = Failures(verbose=verbose, observe=worker.observe, failed=failed, challenge=challenge)
     failures.register(app)
+    for path in protected.paths:
+        app.add_route(path, protected)
     _serve_queries(app, worker, failures)
     _serve_operators(app, worker)
     return app
@@ -130,6 +137,9 @@ def _serve_queries(app: "falcon.App[Any, Any]", worker: Worker, failures: Failur
     }
     app.add_route("/query/{name}", QueryResource(**calling))
     app.add_route("/transaction", TransactionResource(**calling))
+    if worker.settings.mcp.enabled:
+        tools = Tools(catalogue=catalogue, plans=plans, turns=Turns(worker.waits))
+        app.add_route(worker.settings.mcp.path, McpResource(**calling, tools=tools, settings=worker.settings))
     app.add_route("/outcome/{mark}", OutcomeResource(outcomes=outcomes, timeout=server.timeout))
     typed = DocumentResource(
         catalogue=catalogue,

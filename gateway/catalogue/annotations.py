@@ -225,5 +225,6 @@ ANNOTATIONS: Final[Mapping[str, Annotation]] = {
     "concurrency": Annotation("concurrency", _calls),
     "media": Annotation("media", _media, Access.READ),
     "deprecated": Annotation("deprecated", _deprecation),
+    "tool": Annotation("tool", str),
 }
 """Every annotation but ``@param`` by its word."""

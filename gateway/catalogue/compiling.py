@@ -1,7 +1,7 @@
 """Compiles query files to one catalogue, or reports every fault in them."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +12,14 @@ from gateway.catalogue.files import read_files
 from gateway.catalogue.headers import Header, read_header
 from gateway.catalogue.naming import named
 from gateway.catalogue.placeholders import FaultAt, Marked, find_parameters
-from gateway.catalogue.query import Access, Catalogue, Kind, Parameter, Query, Verb
+from gateway.catalogue.query import TOOL_KEY, Access, Catalogue, Kind, Parameter, Query, Verb
 from gateway.catalogue.scanning import LEFT_OPEN, Entry, scan
 from gateway.catalogue.statements import Analysis, Unserved, analyse, is_type
 from gateway.faults import Fault, FaultsFound
 from gateway.settings import Settings
+
+LONGEST_TOOL_NAME = 64
+"""Characters of a tool's name: what the models that choose among tools take."""
 
 
 def compile_project(settings: Settings) -> Catalogue:
@@ -95,10 +98,33 @@ def compile_catalogue(
         notes += compiler.notes
         if query is not None:
             queries[query.name] = query
+    faults += _tool_faults(queries.values())
     if faults:
         raise FaultsFound(sorted(set(faults)))
     ordered = dict(sorted(queries.items()))
     return Catalogue(ordered, _digest(ordered.values()), tuple(warnings), tuple(notes), left_out)
+
+
+def _tool_faults(queries: Iterable[Query]) -> Iterator[Fault]:
+    """What is wrong with the queries as tools of agents."""
+    named: dict[str, Query] = {}
+    for query in queries:
+        if query.tool is None:
+            continue
+        name = query.tool_name
+        first = named.setdefault(name, query)
+        if first is not query:
+            yield Fault(query.file, query.line, f"@tool: {query.name} and {first.name} are both {name} to an agent")
+        if len(name) > LONGEST_TOOL_NAME:
+            yield Fault(
+                query.file, query.line, f"@tool: {name} has {len(name)} characters, agents take {LONGEST_TOOL_NAME}"
+            )
+        if query.access is Access.WRITE and any(each.name == TOOL_KEY for each in query.parameters):
+            yield Fault(
+                query.file,
+                query.line,
+                f"@tool: {TOOL_KEY} is an argument of every tool that writes: rename the parameter",
+            )
 
 
 def _digest(queries: Iterable[Query]) -> str:

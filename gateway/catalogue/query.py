@@ -6,11 +6,14 @@ A query's SQL is kept as :class:`Text`, cut at its parameters, because three rea
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from gateway.settings.units import Rate
+
+TOOL_KEY: Final = "idempotency_key"
+"""The argument that tools which write have besides their parameters."""
 
 
 class Kind(StrEnum):
@@ -155,8 +158,15 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     media: str = ""
     """The media type of a scalar that may be asked for without JSON; empty: none."""
     deprecated: Deprecation | None = None
+    tool: str | None = None
+    """The title under which it is offered to agents, empty where it has none; None: it is not offered."""
     file: str = ""
     line: int = 0
+
+    @property
+    def tool_name(self) -> str:
+        """The name as agents have it: several of them refuse a server one of whose tools has a dot in its name."""
+        return self.name.replace(".", "_")
 
 
 class Catalogue(msgspec.Struct, frozen=True, gc=False):

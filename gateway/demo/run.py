@@ -28,14 +28,14 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SERVE = (sys.executable, "-m", "gateway", "serve")
 
 
-def run(port: int, replicas: int, workers: int | None, *, auth: bool = False) -> int:
+def run(port: int, replicas: int, workers: int | None, *, auth: bool = False, mcp: bool = False) -> int:
     """Serve the demo on this port (0: a free one) until it is told to end; the command's exit status.
 
     Ended by SIGINT, SIGTERM, SIGHUP or the death of the process that started it. Whatever ends it, SIGKILL
     included, neither process nor directory stays behind. Faults are told in a sentence on standard error. With
-    ``auth`` callers are asked for API keys.
+    ``auth`` callers are asked for API keys. With ``mcp`` some of its queries are offered to agents.
     """
-    return Demo(port=port, replicas=replicas, workers=workers, auth=auth).run()
+    return Demo(port=port, replicas=replicas, workers=workers, auth=auth, mcp=mcp).run()
 
 
 class _Interrupted(BaseException):
@@ -56,12 +56,14 @@ class Demo:
         replicas: int,
         workers: int | None,
         auth: bool = False,
+        mcp: bool = False,
         serve: Sequence[str] = _SERVE,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self._port = port or find_port()
         self._workers = workers or min(len(os.sched_getaffinity(0)), _WORKERS)
         self._auth = auth
+        self._mcp = mcp
         self._serve = serve
         self._say = say or _print
         self._parent = os.getppid()
@@ -155,6 +157,8 @@ class Demo:
         ]
         if self._auth:
             lines += ["[auth]", 'mode = "keys"', f"keys_file = {json.dumps(str(keys))}"]
+        if self._mcp:
+            lines += ["[mcp]", "enabled = true"]
         for server in self._cluster.servers:
             lines += [f"[endpoints.{server.name}]", f"dsn = {json.dumps(shop.dsn(server))}"]
         if self._workers > _SMALLEST_DEFAULT_GROUP:
@@ -180,7 +184,7 @@ Try these:
   {post}/query/create_order -d '{{"customer_id": 7, "note": "Ring twice"}}'
   {curl} '{address}/query/products_tagged?tags=garden&tags=wood'
   {post}/transaction -d '{steps}'
-
+{_told_of_agents(address, keys) if self._mcp else ""}
 All queries: {curl} {address}/queries
 How its servers are: {operator} {address}/health
 PostgreSQL {self._cluster.version}: {servers} (database {shop.DATABASE}, user {shop.ROLE})
@@ -195,6 +199,16 @@ def _told(keys: Mapping[str, str]) -> str:
         return ""
     lines = [f"  {name.ljust(8)}  {key}  {', '.join(shop.KEYS[name]) or 'no role'}" for name, key in keys.items()]
     return "\n".join(["", "Keys, and their roles:", *lines, ""])
+
+
+def _told_of_agents(address: str, keys: Mapping[str, str]) -> str:
+    """What is printed for whoever has an agent, between empty lines."""
+    header = f" --header 'Authorization: Bearer {keys['sales']}'" if keys else ""
+    return f"""
+For agents (MCP): {address}/mcp
+  claude mcp add --transport http shop {address}/mcp{header}
+  npx @modelcontextprotocol/inspector --cli {address}/mcp --transport http --method tools/list{header}
+"""
 
 
 @contextmanager

@@ -21,7 +21,7 @@ def shapes_of(query: Query, signature: Signature, components: Components, *, big
     """Add the schemas of a query to the components. ``big_as_text``: int8 and numeric are strings in its results."""
     name = pascal(query.name)
     arguments = components.add(f"{name}Arguments", arguments_of(query, signature, components, big_as_text=big_as_text))
-    result = components.add(f"{name}Result", _result(query, signature, components, big_as_text=big_as_text))
+    result = components.add(f"{name}Result", result_of(query, signature, components, big_as_text=big_as_text))
     return Shapes(arguments, result)
 
 
@@ -78,7 +78,8 @@ def _default(text: str, type_: Type, *, big_as_text: bool) -> Any:
     return text if is_number and big_as_text and type_.is_big else value
 
 
-def _result(query: Query, signature: Signature, components: Components, *, big_as_text: bool) -> Schema:
+def result_of(query: Query, signature: Signature, components: Components, *, big_as_text: bool) -> Schema:
+    """Return the schema of what a query answers."""
     properties: dict[str, Schema]
     match query.kind:
         case Kind.EXEC:

@@ -44,6 +44,23 @@ class SourceOf(Protocol):
         """Return the source of ``section, key`` or ``section, name, key``."""
 
 
+_FIRST_SEGMENTS = frozenset(
+    {
+        "admin",
+        "docs",
+        "health",
+        "metrics",
+        "openapi.json",
+        "outcome",
+        "queries",
+        "query",
+        "transaction",
+        ".well-known",
+    }
+)
+"""What the paths of the gateway's other routes begin with."""
+
+
 def faults_between(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
     """Find every fault of the settings as a whole."""
     yield from _bind_faults(settings, source_of)
@@ -55,6 +72,7 @@ def faults_between(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
     yield from _browser_faults(settings, source_of)
     yield from _endpoint_faults(settings, source_of)
     yield from _group_faults(settings, source_of)
+    yield from _mcp_faults(settings, source_of)
 
 
 def is_local(bind: str) -> bool:
@@ -306,3 +324,9 @@ def _group_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
                 f"groups.{name}.size: {group.size} connections cannot be split over {workers} workers; "
                 f"make it at least {workers}, or lower server.workers"
             )
+
+
+def _mcp_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
+    path = settings.mcp.path
+    if path.split("/")[1] in _FIRST_SEGMENTS:
+        yield source_of("mcp", "path").fault(f"mcp.path: {path} is among the gateway's other routes; use /mcp")

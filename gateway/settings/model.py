@@ -28,6 +28,10 @@ Often = Annotated[Rate, Meta(extra={"kind": "rate"})]
 File = Annotated[str, Meta(extra={"kind": "file"})]
 """A path; a relative one counts from the folder of ``gateway.toml``. Empty: none."""
 Paths = Annotated[tuple[str, ...], Meta(min_length=1, extra={"kind": "paths"})]
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512"
+]
+"""Signatures of tokens."""
 Secret = Annotated[str, Meta(extra={"kind": "secret"})]
 """Never shown. Where a struct has a secret ``x`` it has ``x_file``, whose content takes its place."""
 
@@ -229,6 +233,24 @@ class LogSettings(Struct, frozen=True, kw_only=True):
     ] = "off"
 
 
+class McpSettings(Struct, frozen=True, kw_only=True):
+    """``[mcp]``: queries with ``@tool`` for agents (Model Context Protocol)."""
+
+    enabled: Annotated[bool, Meta(description="true: queries with @tool are offered to agents")] = False
+    path: Annotated[
+        str,
+        Meta(
+            max_length=128,
+            pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$",
+            description="where agents send their requests",
+        ),
+    ] = "/mcp"
+    max_result: Annotated[Size, Meta(description="a longer result is a failure: agents read all they are given")] = (
+        size("100kB")
+    )
+    instructions: Annotated[str, Meta(description="what agents are told of all tools, before they choose one")] = ""
+
+
 class AuthSettings(Struct, frozen=True, kw_only=True):
     """``[auth]``: who may call."""
 
@@ -254,24 +276,7 @@ class AuthSettings(Struct, frozen=True, kw_only=True):
         File, Meta(description="or a secret of at least 32 bytes, for HS256 and the like only")
     ] = ""
     algorithms: Annotated[
-        tuple[
-            Literal[
-                "RS256",
-                "RS384",
-                "RS512",
-                "PS256",
-                "PS384",
-                "PS512",
-                "ES256",
-                "ES384",
-                "ES512",
-                "EdDSA",
-                "HS256",
-                "HS384",
-                "HS512",
-            ],
-            ...,
-        ],
+        tuple[Algorithm, ...],
         Meta(min_length=1, description="signatures that are accepted"),
     ] = ("RS256", "ES256", "EdDSA")
     roles_claim: Annotated[
@@ -331,6 +336,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     idempotency: IdempotencySettings = IdempotencySettings()
     auth: AuthSettings = AuthSettings()
     log: LogSettings = LogSettings()
+    mcp: McpSettings = McpSettings()
 
 
 class Key(Struct, frozen=True):

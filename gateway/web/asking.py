@@ -3,15 +3,22 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 import falcon
+import msgspec
+from msgspec import Raw
 
 from gateway.catalogue.exporting import Format
-from gateway.catalogue.query import Query
-from gateway.errors import InvalidRequest, NotAcceptable
+from gateway.catalogue.query import TOOL_KEY, Access, Kind, Query
+from gateway.errors import ArgumentFault, InvalidArguments, InvalidRequest, NotAcceptable
 from gateway.execution.call import JSON
+from gateway.execution.freshness import Freshness
+from gateway.execution.results import require_few
 from gateway.postgres.idempotency import Claim
+from gateway.postgres.single import Result
+from gateway.postgres.work import Work
 from gateway.waiting import Client, ClientSocket
 from gateway.web import formats
 from gateway.web.preferences import Preferences
@@ -19,6 +26,15 @@ from gateway.web.preferences import Preferences
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _ANY_JSON = frozenset({"*/*", JSON})
 """What nearly all requests accept."""
+
+
+class Asked(NamedTuple):
+    """What the headers of a request ask for."""
+
+    preferences: Preferences
+    freshness: Freshness | None
+    big_as_text: bool
+    """Whether int8 and numeric are answered as strings."""
 
 
 def client_of(request: falcon.Request) -> Client | None:
@@ -53,6 +69,26 @@ def claim_of(request: falcon.Request, body: bytes) -> Claim | None:
     return Claim(request.context.caller.name, key, hashlib.sha256(begins_hash(request) + body).hexdigest())
 
 
+def claim_of_tool(request: falcon.Request, query: Query, arguments: Mapping[str, Raw]) -> Claim | None:
+    """What an agent's idempotency key claims, which is an argument, or else the header; None without one.
+
+    The hash covers the tool and the other arguments, whatever their order: an agent that repeats a call writes it anew.
+
+    Raises InvalidArguments.
+    """
+    given = arguments.get(TOOL_KEY)
+    key: Any = request.env.get("HTTP_IDEMPOTENCY_KEY") if given is None else msgspec.json.decode(given)
+    if key is None:
+        return None
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        fault = ArgumentFault(TOOL_KEY, "must be 1 to 255 printable ASCII characters")
+        raise InvalidArguments(f"{fault.parameter} {fault.message}", faults=[fault])
+    others = sorted((name, bytes(raw)) for name, raw in arguments.items() if name != TOOL_KEY)
+    pieces = [query.name.encode(), *(piece for name, raw in others for piece in (name.encode(), raw))]
+    hashed = hashlib.sha256(begins_hash(request) + b"\0".join(pieces))
+    return Claim(request.context.caller.name, key, hashed.hexdigest())
+
+
 def begins_hash(request: falcon.Request) -> bytes:
     """Return what goes before the body into the hash of a request."""
     return b"\0".join([request.method.encode(), request.path.encode("utf-8", "surrogateescape"), b""])
@@ -81,3 +117,22 @@ def wanted(request: falcon.Request, query: Query) -> Format | str | None:
     """What ``formats.wanted`` says, None for JSON."""
     accept = request.env.get("HTTP_ACCEPT")
     return formats.wanted(accept, query) if accept and accept not in _ANY_JSON else None
+
+
+def limited(work: Work, queries: Sequence[Query], asked: Asked) -> Work:
+    """The work, which is rolled back where one of its writes touches more rows than is asked for.
+
+    Raises InvalidRequest for a write that answers one row of however many it touches.
+    """
+    most, encode = asked.preferences.max_affected, work.encode
+    if most is None:
+        return work
+    for query in queries:
+        if query.access is Access.WRITE and query.kind not in (Kind.EXEC, Kind.MANY):
+            raise InvalidRequest(f"Prefer: max-affected: {query.name} answers one row, not how many it touches")
+
+    def encode_few(results: Sequence[Result]) -> bytes:
+        require_few(queries, results, most)
+        return encode(results)
+
+    return work._replace(encode=encode_few)

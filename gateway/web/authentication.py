@@ -20,7 +20,7 @@ OPERATORS: Final = frozenset({ADMIN, MONITOR})
 
 _ALIVE = "/health/live"
 _OPEN = frozenset({"/health", "/health/ready", "/", "/docs"})
-_PAGES = "/docs/"
+_PAGES = ("/docs/", "/.well-known/")
 """Routes that answer strangers too, with less, or with nothing that is anybody's."""
 _RESTRICTED = ("/admin/", "/metrics")
 _ROLES = {"/admin/": frozenset({ADMIN}), "/metrics": OPERATORS}

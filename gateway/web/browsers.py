@@ -21,7 +21,8 @@ _KEPT = 256
 
 _METHODS = "GET, HEAD, POST, DELETE, QUERY"
 _REQUEST_HEADERS = (
-    "Authorization, Content-Type, Gateway-Consistency-Token, Idempotency-Key, Prefer, traceparent, X-Request-Id"
+    "Authorization, Content-Type, Gateway-Consistency-Token, Idempotency-Key, MCP-Protocol-Version, Mcp-Method, "
+    "Mcp-Name, Prefer, traceparent, X-Request-Id"
 )
 _RESPONSE_HEADERS = (
     "Gateway-Attempts, Gateway-Consistency-Token, Gateway-Endpoint, Gateway-Lag-Ms, Idempotency-Replayed, "

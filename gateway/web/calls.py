@@ -2,14 +2,15 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from math import inf
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import falcon
+from msgspec import Raw
 
 from gateway.auth.limits import Limits
 from gateway.catalogue.exporting import Format
 from gateway.catalogue.json_text import begins_list, split_list, split_object
-from gateway.catalogue.query import Access, Catalogue, Kind, Query
+from gateway.catalogue.query import TOOL_KEY, Access, Catalogue, Query
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, UnknownQuery, UnsupportedMediaType
 from gateway.execution import freshness
 from gateway.execution.call import (
@@ -23,18 +24,18 @@ from gateway.execution.call import (
     StreamCall,
     TransactionCall,
 )
-from gateway.execution.freshness import Freshness
 from gateway.execution.plans import Plans
-from gateway.execution.results import encode, encode_all, require_few
+from gateway.execution.results import encode, encode_all
 from gateway.execution.steps import bind_all, constant
 from gateway.execution.transactions import Transactions
-from gateway.postgres.single import Result
+from gateway.postgres.idempotency import Claim
 from gateway.postgres.statement import Plan
 from gateway.postgres.work import Step, Work
 from gateway.settings import ServerSettings
 from gateway.web import asking, bodies, bulk, preferences, tracing
+from gateway.web.asking import Asked
 from gateway.web.bulk import Records
-from gateway.web.preferences import NONE, Preferences
+from gateway.web.preferences import NONE
 
 K = TypeVar("K", bound=Call)
 
@@ -64,7 +65,7 @@ class Calls:
         self._plans = plans
         self._transactions = transactions
         self._server = server
-        self._nothing_asked = _Asked(NONE, None, server.bigint == "string")
+        self._nothing_asked = Asked(NONE, None, server.bigint == "string")
         self._timeout = server.timeout
         self._max_body = server.max_body
         self._max_batch = server.max_batch
@@ -91,7 +92,8 @@ class Calls:
             or "HTTP_IDEMPOTENCY_KEY" in request.env
             or asked.preferences.max_affected is not None
         ):
-            return self._of_transaction_of_one(request, query, body, asked)
+            claim = asking.claim_of(request, body)
+            return self._of_transaction_of_one(request, query, split_object(body), asked, claim)
         plan, binder, _ = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         literals = binder.bind_json(split_object(body))
         if wanted is not None:
@@ -125,6 +127,33 @@ class Calls:
         """By which methods a query may be called; raises a GatewayError where the caller may not call it."""
         is_write = self._find(name, request.context.caller).access is Access.WRITE
         return ("POST",) if is_write else ("GET", "HEAD", "POST", "QUERY")
+
+    def of_tool(
+        self, request: falcon.Request, query: Query, arguments: Mapping[str, Raw]
+    ) -> SingleCall | TransactionCall:
+        """The call of a query that an agent asks for, with int8 and numeric as strings; raises a GatewayError.
+
+        Among the arguments of a write may be its idempotency key.
+        """
+        self._find(query.name, request.context.caller)
+        asked = self._asked(request)._replace(big_as_text=True)
+        if query.access is Access.WRITE:
+            claim = asking.claim_of_tool(request, query, arguments)
+            arguments = {name: raw for name, raw in arguments.items() if name != TOOL_KEY}
+            is_limited = asked.preferences.max_affected is not None
+            if claim is not None or query.tracked or query.retry_serialization or is_limited:
+                return self._of_transaction_of_one(request, query, arguments, asked, claim)
+        plan, binder, _ = self._plans.get(query, request.context.caller, bigint_as_string=True)
+        return self._made(
+            SingleCall,
+            request,
+            asked,
+            query.group,
+            query.timeout,
+            query=query,
+            plan=plan,
+            literals=binder.bind_json(arguments),
+        )
 
     def to_explain(self, request: falcon.Request, name: str) -> SingleCall:
         """The call of a query that is to be explained, with the arguments in the body: JSON, or a form."""
@@ -162,7 +191,7 @@ class Calls:
             group,
             max((query.timeout for query in queries), default=self._timeout),
             queries=queries,
-            work=_limited(work._replace(claim=claim), queries, asked),
+            work=asking.limited(work._replace(claim=claim), queries, asked),
             retries=any(query.retry_serialization for query in queries),
         )
 
@@ -184,7 +213,7 @@ class Calls:
             tracked=writes,
             claim=claim,
         )
-        work = _limited(work, queries, asked)
+        work = asking.limited(work, queries, asked)
         return self._made(
             TransactionCall,
             request,
@@ -197,20 +226,24 @@ class Calls:
         )
 
     def _of_transaction_of_one(
-        self, request: falcon.Request, query: Query, body: bytes, asked: "_Asked"
+        self,
+        request: falcon.Request,
+        query: Query,
+        arguments: Mapping[str, Raw],
+        asked: Asked,
+        claim: Claim | None,
     ) -> TransactionCall:
         """A write whose COMMIT is a message of its own: it is tracked, has a key, may be repeated, or rolled back."""
-        claim = asking.claim_of(request, body)
         ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         work = Work(
-            steps=[Step(ready.plan, constant(ready.binder.bind_json(split_object(body))))],
+            steps=[Step(ready.plan, constant(ready.binder.bind_json(arguments)))],
             encode=lambda results: encode(query, results[0], committed=True),
             accumulated=ready.accumulating if query.tracked else None,
             numbered=False,
             tracked=query.tracked,
             claim=claim,
         )
-        work = _limited(work, [query], asked)
+        work = asking.limited(work, [query], asked)
         return self._made(
             TransactionCall,
             request,
@@ -266,7 +299,7 @@ class Calls:
         self,
         request: falcon.Request,
         query: Query,
-        asked: "_Asked",
+        asked: Asked,
         plan: Plan,
         literals: Sequence[str],
         wanted: Format | str,
@@ -281,9 +314,7 @@ class Calls:
             request.env["gateway.deadline"] = inf
         return call
 
-    def _made(
-        self, kind: type[K], request: falcon.Request, asked: "_Asked", group: str, seconds: float, **what: Any
-    ) -> K:
+    def _made(self, kind: type[K], request: falcon.Request, asked: Asked, group: str, seconds: float, **what: Any) -> K:
         """The call, with all that calls have in common. ``seconds``: how long its queries may take.
 
         It is counted with its caller's (raises RateLimited), and left as ``context.call`` for whoever reports the
@@ -292,7 +323,7 @@ class Calls:
         wishes = asked.preferences
         context = request.context
         if "HTTP_TRACEPARENT" in request.env and (traceparent := tracing.sampled(request.env)):
-            _trace(what, traceparent)
+            tracing.carry(what, traceparent)
         if self._asking:
             what["settings"] = self._settings_of(context.caller, group, what)
         if self._limits is not None:
@@ -325,13 +356,13 @@ class Calls:
             raise Forbidden("the caller has no role of the database's; see [auth] database_roles")
         return caller.settings
 
-    def _asked(self, request: falcon.Request) -> "_Asked":
+    def _asked(self, request: falcon.Request) -> Asked:
         env = request.env
         if "HTTP_PREFER" not in env and "HTTP_GATEWAY_CONSISTENCY_TOKEN" not in env:
             return self._nothing_asked
         wishes = preferences.parse(env.get("HTTP_PREFER"))
         token = env.get("HTTP_GATEWAY_CONSISTENCY_TOKEN")
-        return _Asked(
+        return Asked(
             wishes,
             freshness.asked_for(max_staleness=wishes.max_staleness, strict=wishes.strict, token=token),
             self._nothing_asked.big_as_text if wishes.bigint is None else wishes.bigint == "string",
@@ -350,42 +381,3 @@ class Calls:
 
 def _writes(name: str) -> falcon.HTTPMethodNotAllowed:
     return falcon.HTTPMethodNotAllowed(["POST"], description=f"{name} writes: use POST")
-
-
-class _Asked(NamedTuple):
-    """What the headers of a request ask for."""
-
-    preferences: Preferences
-    freshness: Freshness | None
-    big_as_text: bool
-    """Whether int8 and numeric are answered as strings."""
-
-
-def _trace(what: dict[str, Any], traceparent: str) -> None:
-    """Have the statements of a call carry its trace."""
-    if "plan" in what:
-        what["plan"] = what["plan"].traced(traceparent)
-    elif "work" in what:
-        work: Work = what["work"]
-        steps = [step._replace(plan=step.plan.traced(traceparent)) for step in work.steps]
-        accumulated = None if work.accumulated is None else work.accumulated.traced(traceparent)
-        what["work"] = work._replace(steps=steps, accumulated=accumulated)
-
-
-def _limited(work: Work, queries: Sequence[Query], asked: _Asked) -> Work:
-    """The work, which is rolled back where one of its writes touches more rows than is asked for.
-
-    Raises InvalidRequest for a write that answers one row of however many it touches.
-    """
-    most, encode = asked.preferences.max_affected, work.encode
-    if most is None:
-        return work
-    for query in queries:
-        if query.access is Access.WRITE and query.kind not in (Kind.EXEC, Kind.MANY):
-            raise InvalidRequest(f"Prefer: max-affected: {query.name} answers one row, not how many it touches")
-
-    def encode_few(results: Sequence[Result]) -> bytes:
-        require_few(queries, results, most)
-        return encode(results)
-
-    return work._replace(encode=encode_few)

@@ -71,6 +71,7 @@ class CatalogueResource:
             "deprecated": None if deprecated is None else deprecated.text,
             "deprecated_since": None if deprecated is None else deprecated.since,
             "sunset": None if deprecated is None else deprecated.sunset,
+            "tool": None if query.tool is None else query.tool_name,
             "parameters": [
                 _describe_parameter(parameter, type_) for parameter, type_ in zip(query.parameters, types, strict=True)
             ],

@@ -22,15 +22,21 @@ _TELLS_MEDIA = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 Failed = Callable[[falcon.Request, GatewayError, int], None]
 """Takes a request, what it ended with, and the status."""
 
+Challenge = Callable[[falcon.Request], str]
+"""Says, in ``WWW-Authenticate``, how whoever makes a request can show who it is."""
+
 
 class Failures:
     """Turns whatever a request ends with into a problem; registered on the app as its error handlers."""
 
-    def __init__(self, *, verbose: bool, observe: Observer, failed: Failed) -> None:
+    def __init__(
+        self, *, verbose: bool, observe: Observer, failed: Failed, challenge: Challenge = lambda _request: "Bearer"
+    ) -> None:
         """``verbose``: show the server's own words, which may hold values and SQL (``verbose_errors``).
 
         ``failed`` is told of every request that ends so.
         """
+        self._challenge = challenge
         self._verbose = verbose
         self._failed = failed
         self._observe = observe
@@ -42,25 +48,29 @@ class Failures:
         app.add_error_handler(GatewayError, self.on_failure)
 
     def on_failure(self, request: falcon.Request, response: Response, error: GatewayError, _params: Any) -> None:
-        """Answer an error of ours.
+        """Answer an error of ours."""
+        status, body = self.described(request, response, error)
+        response.status = f"{status} {phrase_of(status)}"
+        response.content_type = "application/problem+json"
+        response.data = body
+        if status in _TELLS_MEDIA and request.uri_template == _QUERY:
+            response.set_header("Accept-Query", JSON)
+        if status == HTTPStatus.UNAUTHORIZED:
+            response.set_header("WWW-Authenticate", self._challenge(request))
+
+    def described(self, request: falcon.Request, response: Response, error: GatewayError) -> tuple[int, bytes]:
+        """Report what a request ends with; return its status and its problem. What headers say of it is written.
 
         SECURITY: the server's words are in no event: they may hold arguments' values.
         """
         error = ended(request, error)
         status = status_of(error)
         request_id: str = request.context.request_id
-        response.status = f"{status} {phrase_of(status)}"
-        response.content_type = "application/problem+json"
-        response.data = problem(error, status=status, request_id=request_id, verbose=self._verbose)
         response.lines = ""
         if error.served is not None:
             answers.write_served(response, error.served)
         self._failed(request, error, status)
-        if status in _TELLS_MEDIA and request.uri_template == _QUERY:
-            response.set_header("Accept-Query", JSON)
-        if status == HTTPStatus.UNAUTHORIZED:
-            response.set_header("WWW-Authenticate", "Bearer")
-        elif isinstance(error, RateLimited):
+        if isinstance(error, RateLimited):
             if error.allowances:
                 answers.write_allowances(response, error.allowances)
             if error.after is not None:
@@ -70,6 +80,7 @@ class Failures:
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             detail = f"{error.detail} [{error.sqlstate}]" if error.sqlstate else error.detail
             self._observe(RequestFailed(request_id=request_id, status=status, code=error.code, detail=detail))
+        return status, problem(error, status=status, request_id=request_id, verbose=self._verbose)
 
     def tell(self, request_id: str, error: GatewayError) -> bytes:
         """Report an error that ends an answer which has begun, and return it as a problem's JSON."""

@@ -133,7 +133,8 @@ class Reporting:
         if request.uri_template == _TRANSACTION_ROUTE:
             return TRANSACTION
         if request.uri_template != _QUERY_ROUTE:
-            return None
+            called: str | None = getattr(request.context, "query", None)
+            return called
         name = request.path.rpartition("/")[2]
         return name if name in self._queries else UNKNOWN
 

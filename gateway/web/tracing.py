@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gateway.postgres.work import Work
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 _SAMPLED = 1
@@ -20,3 +23,14 @@ def trace_id(environ: Mapping[str, Any]) -> str:
     """Return the id of the trace that a request belongs to; empty if it does not say."""
     match = _TRACEPARENT.fullmatch(environ.get("HTTP_TRACEPARENT", ""))
     return "" if match is None else match[1]
+
+
+def carry(what: dict[str, Any], traceparent: str) -> None:
+    """Have the statements of a call carry its trace."""
+    if "plan" in what:
+        what["plan"] = what["plan"].traced(traceparent)
+    elif "work" in what:
+        work: Work = what["work"]
+        steps = [step._replace(plan=step.plan.traced(traceparent)) for step in work.steps]
+        accumulated = None if work.accumulated is None else work.accumulated.traced(traceparent)
+        what["work"] = work._replace(steps=steps, accumulated=accumulated)

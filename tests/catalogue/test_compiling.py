@@ -394,3 +394,37 @@ def test_a_utility_statement_is_a_write_without_rows(compiled: Compile) -> None:
     assert compiled.faults("-- name: renew!\n-- @access read\nTRUNCATE boat") == [
         (2, "@access read, but the statement has TRUNCATE")
     ]
+
+
+def test_a_tool_is_called_by_its_folder_too_and_need_not_have_a_title(compiled: Compile, tmp_path: Path) -> None:
+    write(tmp_path, reports__daily="-- name: totals\n-- @tool\nSELECT 1")
+    titled, totals, other = compiled("-- name: a\n-- @tool A title\nSELECT 1;\n-- name: z\nSELECT 1;").queries.values()
+    assert [(each.tool_name, each.tool) for each in (titled, totals, other)] == [
+        ("a", "A title"),
+        ("reports_totals", ""),
+        ("z", None),
+    ]
+
+
+def test_agents_must_be_able_to_tell_tools_apart(compiled: Compile, tmp_path: Path) -> None:
+    write(tmp_path, reports__daily="-- name: totals\n-- @tool\nSELECT 1")
+    with pytest.raises(FaultsFound) as caught:
+        compiled("-- name: reports_totals\n-- @tool\nSELECT 1;\n")
+    assert [fault.message for fault in caught.value.faults] == [
+        "@tool: reports.totals and reports_totals are both reports_totals to an agent"
+    ]
+    assert len(compiled("-- name: reports_totals\nSELECT 1;\n").queries) == 2
+
+
+def test_the_name_of_a_tool_is_not_too_long_for_agents(compiled: Compile) -> None:
+    text = f"-- name: {'x' * 65}\n-- @tool\nSELECT 1;\n"
+    assert compiled.faults(text) == [(1, f"@tool: {'x' * 65} has 65 characters, agents take 64")]
+    assert len(compiled(text.replace("x" * 65, "x" * 64)).queries) == 1
+
+
+def test_a_tool_that_writes_has_no_parameter_where_its_key_goes(compiled: Compile) -> None:
+    text = "-- name: a(idempotency_key)!\n-- @tool\nDELETE FROM t WHERE id = :idempotency_key"
+    fault = "@tool: idempotency_key is an argument of every tool that writes: rename the parameter"
+    assert compiled.faults(text) == [(1, fault)]
+    assert compiled.query(text.replace("-- @tool\n", "")).tool is None
+    assert compiled.query("-- name: a(idempotency_key)\n-- @tool\nSELECT :idempotency_key::int").tool == ""

@@ -334,6 +334,7 @@ class TestCatalogue:
             "deprecated": None,
             "deprecated_since": None,
             "sunset": None,
+            "tool": None,
             "parameters": [
                 {"name": "a", "type": "integer", "required": True, "description": "", "minimum": 1, "maximum": 9},
                 {

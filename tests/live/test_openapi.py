@@ -47,6 +47,21 @@ NAMES = [
 ]
 """Of queries that schemathesis is led to; of itself it would hardly guess one."""
 
+EVERYTHING = """
+[endpoints.primary]
+dsn = "host=127.0.0.1 port=1"
+[mcp]
+enabled = true
+[auth]
+mode = "jwt"
+issuer = "https://login.example.com"
+audience = "shop"
+algorithms = ["HS256"]
+jwt_secret_file = "secret"
+allow_anonymous = true
+anonymous_roles = ["admin", "monitor"]
+"""
+"""Settings with which there is every route."""
 ADMIN = f"127.0.0.1:{find_port()}"
 
 schemathesis.serializer.alias(["application/x-ndjson", "text/csv"], "text/plain")
@@ -55,7 +70,7 @@ schema = schemathesis.openapi.from_path(FILE)
 
 @pytest.fixture(scope="module")
 def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    settings = {"server": {"admin_bind": ADMIN}}
+    settings: dict[str, dict[str, Any]] = {"server": {"admin_bind": ADMIN}, "mcp": {"enabled": True}}
     with with_tables(cluster), serving(cluster, tmp_path_factory.mktemp("openapi"), settings) as running:
         yield running
 
@@ -67,7 +82,8 @@ def test_the_file_is_valid_openapi_of_this_version() -> None:
 
 
 def test_the_routes_of_the_app_are_those_of_the_file(tmp_path: Path) -> None:
-    (tmp_path / "gateway.toml").write_text('[endpoints.primary]\ndsn = "host=127.0.0.1 port=1"\n')
+    (tmp_path / "secret").write_text("s" * 32)
+    (tmp_path / "gateway.toml").write_text(EVERYTHING)
     app = create_app(load_settings(tmp_path / "gateway.toml", environ={}), Catalogue({"x": query("x")}, "hash"), None)
     routes = {}
     for path in DESCRIPTION.paths:

@@ -177,6 +177,7 @@ def test_the_catalogue_is_told_without_types(client: falcon.testing.TestClient) 
         "deprecated": "use orders_of_customer",
         "deprecated_since": None,
         "sunset": None,
+        "tool": None,
         "parameters": [
             {"name": "customer", "type": None, "required": True, "description": ""},
             {
@@ -247,3 +248,8 @@ def test_a_method_that_is_not_for_a_route_gets_those_that_are(client: falcon.tes
     assert client.simulate_get("/query/pay").headers["Allow"] == "POST"
     assert client.simulate_put("/query/pay").headers["Allow"] == "GET, HEAD, OPTIONS, POST, QUERY"
     assert client.simulate_post("/health/live").headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_nothing_is_offered_to_agents_that_is_not_switched_on(client: falcon.testing.TestClient) -> None:
+    assert client.simulate_post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "ping"}).status_code == 404
+    assert client.simulate_get("/.well-known/oauth-protected-resource").status_code == 404

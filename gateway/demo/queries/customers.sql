@@ -22,6 +22,7 @@ SELECT id, external_id, name, email
 
 -- name: find_customers(name, country, newsletter, max_rows)
 -- Search by any mix of these; what is null does not matter.
+-- @tool Find customers
 -- @param name text = null -- a part of the name
 -- @param country text = null pattern="^[A-Z]{2}$" -- ISO 3166 code
 -- @param newsletter bool = null -- whether they want the newsletter

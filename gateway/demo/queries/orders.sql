@@ -2,6 +2,7 @@
 
 -- name: orders_of_customer(customer_id, max_rows)
 -- The customer's orders, newest first.
+-- @tool Orders of a customer
 -- @timeout 2s
 -- @param max_rows int4 = 50 minimum=1 maximum=500 -- how many rows at most
 -- @role sales, support
@@ -32,6 +33,7 @@ SELECT total
 
 -- name: create_order(customer_id, note) :one
 -- An empty order, to be filled with add_line.
+-- @tool Begin an order
 -- @outcome tracked
 -- @param note text = null maxLength=500
 INSERT INTO orders (customer_id, note)
@@ -41,6 +43,7 @@ RETURNING id, customer_id, status, placed_at, total;
 -- name: add_line(order_id, product_id, quantity) :one
 -- Put a product into an open order: takes it from the stock, adds it to the total.
 -- Null where there is no such product or open order; 422 when the stock does not suffice.
+-- @tool Add a product to an order
 -- @retry serialization
 -- @batch on
 -- @param order_id int4

@@ -10,6 +10,7 @@ SELECT id, sku, name, price, stock, tags, size, lead_time, on_sale, attributes
 
 -- name: products_tagged(tags, in_stock)
 -- Products with all of these tags.
+-- @tool Products by their tags
 -- @param tags text[]
 -- @param in_stock bool = true -- only what can be delivered
 SELECT id, sku, name, tags, stock

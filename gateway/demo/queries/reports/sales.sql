@@ -2,6 +2,7 @@
 
 -- name: daily_totals(since, until)
 -- Orders and turnover of each day, the last one included.
+-- @tool Turnover of each day
 -- @group read
 -- @timeout 10s
 -- @cache 1m
