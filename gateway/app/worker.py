@@ -1,9 +1,11 @@
 """All that one worker is made of, and runs beside requests."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from socket import gethostname
+from time import monotonic
 from typing import Protocol
 
 from gateway.auth.claims import SessionSettings
@@ -20,6 +22,7 @@ from gateway.node.beat import Beat
 from gateway.node.board import Board
 from gateway.node.cells import Cells
 from gateway.node.connects import ReportingDriver
+from gateway.node.discovery import Discovery
 from gateway.node.election import Election
 from gateway.node.learner import Learner
 from gateway.node.ledger import Ledger
@@ -27,10 +30,12 @@ from gateway.node.metering import Metering
 from gateway.node.news import BOARD, LEARNT, PLACES, QUESTION, WORKERS, News
 from gateway.node.polling import Polling
 from gateway.node.prober import Prober, stale_after
+from gateway.node.reloads import Reloads
 from gateway.node.snapshots import Snapshots
 from gateway.node.sweeper import Sweeper
 from gateway.pool.backoff import ConnectBackoffs
 from gateway.pool.configuration import GroupConfig
+from gateway.pool.driver import ConnectError
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
 from gateway.postgres.driver import Driver, addresses
@@ -39,13 +44,15 @@ from gateway.postgres.passwords import Passwords
 from gateway.postgres.resolving import Resolver
 from gateway.postgres.session import Session
 from gateway.rotation.rotation import LocalViews, Rotation, Views
-from gateway.settings import GroupSettings, Settings, is_local
+from gateway.settings import EndpointSettings, GroupSettings, Settings, is_local
 from gateway.waiting import Turns, Waits
 from gateway.web.authentication import OPERATORS, Authentication
 from gateway.web.browsers import Browsers
 from gateway.web.middleware import RequestIdentity
 from gateway.web.operations import Operations
 
+CONNECTED_WITHIN = 2.0
+"""Seconds for a first connection to a server that was discovered."""
 LONGEST_HOST = 32
 """Characters of the machine's name in ``application_name``, of which PostgreSQL keeps 63 bytes."""
 
@@ -214,8 +221,30 @@ class Worker:
             self._start(self._news)
         self._start(prober)
         self._start(self.learner)
+        if settings.sources and self.directory is not None:
+            self._start(self._discovery(settings, self.directory))
         retention = settings.idempotency.retention
         self._start(Sweeper(pool=self.pool, retention=retention, is_wanted=prober.is_elected, observe=observe))
+
+    def _discovery(self, settings: Settings, directory: Path) -> Discovery:
+        return Discovery(
+            settings,
+            directory,
+            objection=self._objection,
+            reload=Reloads(directory, master=os.getppid()).ask,
+            is_draining=self.is_draining,
+            observe=self.observe,
+        )
+
+    def _objection(self, endpoint: EndpointSettings) -> str | None:
+        """Why a server that is to become an endpoint cannot serve; None if it can be connected to."""
+        try:
+            self.driver(read_only=True, endpoints={"new": endpoint}).connect(
+                "new", monotonic() + CONNECTED_WITHIN
+            ).close()
+        except ConnectError as error:
+            return error.message
+        return None
 
     def _start(self, activity: "_Activity") -> None:
         activity.start()
@@ -259,10 +288,16 @@ class Worker:
             ledger.enlist(name, made)
         return made
 
-    def driver(self, *, read_only: bool, longest: float | None = None) -> Driver:
-        """Return what connects to the servers; ``longest``: seconds that a statement may take."""
+    def driver(
+        self,
+        *,
+        read_only: bool,
+        longest: float | None = None,
+        endpoints: Mapping[str, EndpointSettings] | None = None,
+    ) -> Driver:
+        """Return what connects to the servers (``endpoints``: to these); ``longest``: seconds a statement may take."""
         return Driver(
-            addresses(self.settings.endpoints),
+            addresses(self.settings.endpoints if endpoints is None else endpoints),
             read_only=read_only,
             time_zone=self.settings.server.time_zone,
             longest=longest,

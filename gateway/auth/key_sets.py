@@ -14,10 +14,10 @@ from time import monotonic
 
 import msgspec
 
-from gateway.auth.fetching import FetchFailed, fetch
 from gateway.auth.key_set import KeySet, Unusable
 from gateway.events import KeySetNotFetched, NodeNotShared, Observer
 from gateway.node.election import Election
+from gateway.node.fetching import FetchFailed, fetch
 from gateway.node.files import open_shared, replace
 from gateway.node.tasks import Task
 

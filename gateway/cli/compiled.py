@@ -10,13 +10,18 @@ from gateway.auth import checking as identities
 from gateway.catalogue.query import Catalogue
 from gateway.cli.reporting import count, fail
 from gateway.faults import Fault, FaultsFound
-from gateway.settings import Settings, examine
+from gateway.settings import Settings, examine, with_members
+from gateway.settings.discovering import DNS
 
 
 def compile_both(
-    config: Path | None, overrides: Mapping[str, Any], *, with_secrets: bool = True
+    config: Path | None, overrides: Mapping[str, Any], *, with_secrets: bool = True, directory: Path | None = None
 ) -> tuple[Settings | None, Catalogue | None, list[Fault]]:
-    """Read and compile settings and queries; with every fault of both."""
+    """Read and compile settings and queries; with every fault of both.
+
+    ``directory``: of the running node, whose servers are known. Those of other endpoints with ``discover`` are asked
+    for, where there are secrets.
+    """
     # Imported when needed: PostgreSQL's parser takes a third of a second to load.
     from gateway.catalogue.compiling import compile_project
 
@@ -30,7 +35,11 @@ def compile_both(
         except FaultsFound as error:
             faults.extend(error.faults)
         faults.extend(_unverified(found.settings))
-    return found.settings, catalogue, faults
+    settings = found.settings
+    if settings is not None and settings.sources and with_secrets and not faults:
+        faults.extend(_undiscoverable(settings))
+        settings = settings if faults else discovered(settings, directory)
+    return settings, catalogue, faults
 
 
 def compile_or_fail(
@@ -72,3 +81,29 @@ def _unverified(settings: Settings) -> Iterator[Fault]:
             click.secho(f"warning: {said} in the server's place", fg="yellow", err=True)
         else:
             yield Fault(f"endpoints.{name}.dsn", 0, f"{weakness} is {INSECURE}")
+
+
+def _undiscoverable(settings: Settings) -> Iterator[Fault]:
+    from gateway.postgres.dsn import looked_up
+
+    for name, source in settings.sources.items():
+        if source.discover == (DNS,) and len(looked_up(source.dsn)) != 1:
+            message = 'discover = "dns" needs one host name in the dsn, whose addresses are the servers'
+            yield Fault(f"endpoints.{name}.discover", 0, message)
+
+
+def discovered(settings: Settings, directory: Path | None = None) -> Settings:
+    """Return the settings with the servers that endpoints stand for; where nobody answers, with the endpoint as it is.
+
+    ``directory``: of the running node, whose servers are known.
+    """
+    from gateway.node.discovery import recall
+    from gateway.node.sources import NotFound, members_of
+
+    members = dict(recall(directory, settings.sources)) if directory else {}
+    for name in settings.sources.keys() - members.keys():
+        try:
+            members[name] = members_of(settings.sources[name])
+        except NotFound as error:
+            click.secho(f"warning: endpoints.{name}: no server was discovered so far: {error}", fg="yellow", err=True)
+    return with_members(settings, members)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.compiled import compile_or_fail, warn
+from gateway.cli.compiled import compile_or_fail, discovered, warn
 from gateway.cli.importing import query_paths
 from gateway.cli.options import config_option
 from gateway.cli.reporting import count, fail
@@ -92,5 +92,5 @@ def init_db(config: Path | None, only_print: bool) -> None:
     found = examine(config, overrides={})
     if found.faults or found.settings is None:
         fail(found.faults)
-    if faults := install(found.settings, click.echo):
+    if faults := install(discovered(found.settings), click.echo):
         fail(faults)

@@ -32,7 +32,7 @@ def recompile(config: Path | None, given: str, directory: Path) -> None:
 
 
 def _recompile(config: Path | None, given: dict[str, Any], directory: Path) -> Recompiled:
-    settings, catalogue, faults = compile_both(config, given)
+    settings, catalogue, faults = compile_both(config, given, directory=directory)
     if faults or settings is None or catalogue is None:
         return Recompiled(tuple(faults))
     try:

@@ -15,6 +15,8 @@ from gateway.events.endpoints import (
     EndpointDrained,
     EndpointLagged,
     EndpointMoved,
+    MembersChanged,
+    MembersNotFound,
 )
 from gateway.events.event import Event, Level, Observer, ignore
 from gateway.events.queries import CatalogueChanged, LearningInterrupted, LearningNotShared, QueryRefused
@@ -52,6 +54,8 @@ EVENTS: tuple[type[Event], ...] = (
     EndpointMoved,
     EndpointLagged,
     EndpointDrained,
+    MembersChanged,
+    MembersNotFound,
     ConnectionOpened,
     ConnectFailed,
     ConnectionClosed,
@@ -113,6 +117,8 @@ __all__ = [
     "LinesOmitted",
     "LogLevelChanged",
     "LoopHeld",
+    "MembersChanged",
+    "MembersNotFound",
     "NodeNotShared",
     "NotReady",
     "Observer",

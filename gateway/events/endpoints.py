@@ -102,3 +102,26 @@ class ConnectionClosed(Event, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return f"endpoint {self.endpoint}: a connection of group {self.group} ended: {self.reason}"
+
+
+class MembersChanged(Event, frozen=True, kw_only=True):
+    """An endpoint with ``discover`` stands for other servers now, so that the node is reloaded."""
+
+    name = "members_changed"
+    severity = Level.INFO
+    endpoint: str
+    members: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"endpoint {self.endpoint} stands for {', '.join(self.members)} from now on"
+
+
+class MembersNotFound(Event, frozen=True, kw_only=True):
+    """It cannot be learnt for which servers an endpoint stands, or a new one cannot serve: nothing is changed."""
+
+    name = "members_not_found"
+    endpoint: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"the servers of endpoint {self.endpoint} stay as they are: {self.detail}"

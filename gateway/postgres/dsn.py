@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from psycopg2 import ProgrammingError
 from psycopg2.extensions import make_dsn, parse_dsn
 
 LOOPBACK_NAMES = frozenset({"", "localhost"})
@@ -143,6 +144,15 @@ def names_of(parameters: Mapping[str, str]) -> list[str]:
         return []
     names = parameters["host"].split(",")
     return [] if all(map(is_socket, names)) else names
+
+
+def looked_up(dsn: str) -> list[str]:
+    """The host names of a DSN that are looked up when connecting; none, where libpq cannot read it."""
+    try:
+        names = names_of(complete(dsn))
+    except ProgrammingError:
+        return []
+    return [name for name in names if not is_address(name) and not is_socket(name)]
 
 
 def addresses_of(name: str) -> list[str]:

@@ -1,6 +1,7 @@
 """``gateway.toml`` and the environment as frozen settings; the only reader of ``os.environ``."""
 
 from gateway.settings.checking import is_local
+from gateway.settings.discovering import with_members
 from gateway.settings.loading import DEFAULT_FILE, Examination, examine, inherits_sockets, load_settings
 from gateway.settings.model import (
     AuthSettings,
@@ -10,6 +11,7 @@ from gateway.settings.model import (
     IdempotencySettings,
     LogSettings,
     McpSettings,
+    Member,
     ProbeSettings,
     ServerSettings,
     Settings,
@@ -27,6 +29,7 @@ __all__ = [
     "IdempotencySettings",
     "LogSettings",
     "McpSettings",
+    "Member",
     "ProbeSettings",
     "ServerSettings",
     "Settings",
@@ -35,4 +38,5 @@ __all__ = [
     "is_local",
     "load_settings",
     "settings_template",
+    "with_members",
 ]

@@ -11,8 +11,9 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from gateway.faults import Fault
+from gateway.settings.discovering import DNS
 from gateway.settings.dsn import faults_of
-from gateway.settings.model import AuthSettings, Settings
+from gateway.settings.model import AuthSettings, EndpointSettings, Settings
 from gateway.settings.sources import Source
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -302,6 +303,19 @@ def _endpoint_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]
         if endpoint.password_command and (endpoint.password or endpoint.password_file):
             yield source_of("endpoints", name, "password_command").fault(
                 f"endpoints.{name}.password_command: excludes password and password_file; say one of them"
+            )
+        yield from map(source_of("endpoints", name, "discover").fault, _discovery_faults(name, endpoint))
+
+
+def _discovery_faults(name: str, endpoint: EndpointSettings) -> Iterator[str]:
+    for place in endpoint.discover if endpoint.discover != (DNS,) else ():
+        url = urlsplit(place)
+        if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/") or url.query:
+            yield f'endpoints.{name}.discover: {place!r} is neither "dns" alone nor like "https://10.0.0.1:8008"'
+        elif url.scheme == "http" and not _is_loopback(url.hostname) and not endpoint.allow_insecure:
+            yield (
+                f"endpoints.{name}.discover: {place} is not https, so that others on the way could name servers of "
+                "their own; set allow_insecure = true for the endpoint if that is meant"
             )
 
 

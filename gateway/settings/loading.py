@@ -119,6 +119,7 @@ class _Loading:
         named: dict[str, Any] = {name: self._named(name, struct) for name, struct in NAMED_SECTIONS.items()}
         named["endpoints"] = {name: self._unlocked(name, endpoint) for name, endpoint in named["endpoints"].items()}
         named["groups"] = _groups(named["groups"], tuple(named["endpoints"]))
+        named["sources"] = {name: endpoint for name, endpoint in named["endpoints"].items() if endpoint.discover}
         settings = _with_workers(Settings(**plain, **named), processors)
         self.faults.extend(faults_between(settings, self._source_of))
         return settings

@@ -154,6 +154,11 @@ class EndpointSettings(Struct, frozen=True, kw_only=True):
     allow_insecure: Annotated[
         bool, Meta(description="true: off this machine, TLS may be less than sslmode=verify-full")
     ] = False
+    discover: Annotated[
+        tuple[str, ...],
+        Meta(description='"dns": each address of the host is a server; or URLs of Patroni: ["https://10.0.0.1:8008"]'),
+    ] = ()
+    """Where the servers are found that this endpoint stands for (``discovering``)."""
 
     def __repr__(self) -> str:
         """Show the endpoint without its secrets."""
@@ -201,6 +206,9 @@ class ProbeSettings(Struct, frozen=True, kw_only=True):
     interval: Annotated[Duration, Meta(description="between two looks at a server")] = seconds("500ms")
     timeout: Annotated[Timeout, Meta(description="a server that has not answered by then is unreachable")] = seconds(
         "500ms"
+    )
+    discovery: Annotated[Duration, Meta(description="between two questions who the servers are (discover)")] = seconds(
+        "5s"
     )
 
 
@@ -308,10 +316,24 @@ class AuthSettings(Struct, frozen=True, kw_only=True):
         return "none" not in self.mode
 
 
+class Member(Struct, frozen=True):
+    """A server that an endpoint with ``discover`` stands for."""
+
+    name: str
+    """What follows the endpoint's own name."""
+    host: str = ""
+    """Empty: the one in the endpoint's dsn."""
+    address: str = ""
+    """Of the host; empty: it is looked up."""
+    port: int = 0
+    """0: the one in the endpoint's dsn."""
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything configured, checked as a whole, with every default filled in.
 
-    A field is the only declaration of its section: a struct, or a dict of structs for tables that have names.
+    A field is the only declaration of its section: a struct, or a dict of structs for tables that have names. Fields
+    of the kind ``derived`` are no sections.
     """
 
     server: ServerSettings = ServerSettings()
@@ -337,6 +359,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     auth: AuthSettings = AuthSettings()
     log: LogSettings = LogSettings()
     mcp: McpSettings = McpSettings()
+    sources: Annotated[dict[str, EndpointSettings], Meta(extra={"kind": "derived"})] = {}
+    """Endpoints with ``discover``, as they were written. They are in ``endpoints`` as long as no member is known."""
+    members: Annotated[dict[str, tuple[Member, ...]], Meta(extra={"kind": "derived"})] = {}
+    """The members that are in ``endpoints`` in their place."""
 
 
 class Key(Struct, frozen=True):
@@ -345,7 +371,7 @@ class Key(Struct, frozen=True):
     hint: Any
     """Its type, with everything that is annotated to it."""
     kind: str
-    """``duration``, ``size``, ``file``, ``paths``, ``rate`` or ``secret``; empty for a plain type."""
+    """``duration``, ``size``, ``file``, ``paths``, ``rate``, ``secret`` or ``derived``; empty for a plain type."""
     description: str | None
     examples: tuple[Any, ...]
 
@@ -379,7 +405,8 @@ def _key(hint: Any) -> Key:
 
 
 def _sections(*, named: bool) -> dict[str, type[Struct]]:
-    keys = {name: key for name, key in keys_of(Settings).items() if (key.plain is dict) is named}
+    declared = {name: key for name, key in keys_of(Settings).items() if key.kind != "derived"}
+    keys = {name: key for name, key in declared.items() if (key.plain is dict) is named}
     return {name: get_args(key.bare)[1] if named else key.bare for name, key in keys.items()}
 
 

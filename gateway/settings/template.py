@@ -42,6 +42,8 @@ def _tables(given: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
         if section in SECTIONS:
             yield [f"[{section}]", *_lines(SECTIONS[section], {}, given=given.get(section, {}))]
             continue
+        if section not in NAMED_SECTIONS:
+            continue
         above = f"# {declared.description}"
         for name in declared.examples:
             changed = GroupSettings.defaults_of(name) if section == "groups" else {}

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from gateway.auth import key_sets
-from gateway.auth.fetching import FetchFailed, fetch
 from gateway.auth.key_set import KeySet
 from gateway.auth.key_sets import ASKED_AGAIN, FETCH_EVERY, LONGEST_USE, WITHOUT_ANY, FetchedKeySet, FileKeySet
 from gateway.events import Event, KeySetNotFetched
+from gateway.node.fetching import FetchFailed, fetch
 from tests.auth.issuer import Issuer, SigningKey, key_set
 
 OLD, NEW = SigningKey("old"), SigningKey("new")
@@ -261,7 +261,7 @@ def test_where_nobody_is_there_is_a_reason(url: str) -> None:
 
 
 def test_a_set_is_read_from_a_chunked_answer() -> None:
-    from gateway.auth.fetching import _body, _whole
+    from gateway.node.fetching import _body, _whole
 
     pieces = iter([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"0\r\n\r\n", b"never read"])
     assert _body(_whole(lambda: next(pieces), 1000)) == b"abc"
