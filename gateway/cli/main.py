@@ -9,6 +9,7 @@ from gateway.cli.demo import demo
 from gateway.cli.describing import openapi
 from gateway.cli.keys import key
 from gateway.cli.operating import drain, explain, learn, reload, requests, resume
+from gateway.cli.planning import plan
 from gateway.cli.preparing import init, init_db
 from gateway.cli.recompiling import recompile
 from gateway.cli.serving import serve
@@ -26,7 +27,7 @@ def main() -> None:
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
 
 
-for command in (serve, check, init, init_db, demo, key, openapi, recompile, test):
+for command in (serve, check, init, init_db, demo, key, openapi, plan, recompile, test):
     main.add_command(command)
 for command in (drain, resume, learn, reload, requests, explain):
     main.add_command(command)

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from gateway.node.planning import Plan
 
 _COLOURS = {"ok": "green", "degraded": "yellow", "down": "red"}
 
@@ -63,6 +66,29 @@ def result(answer: Mapping[str, Any]) -> RenderableType:
     if "outcome" in answer:
         shown.append(Text(answer["outcome"], style="green"))
     return Group(*shown)
+
+
+def plan(computed: "Plan") -> RenderableType:
+    """Return what ``gateway plan`` has computed."""
+    more = f"with {computed.surge} more" if computed.surge else ""
+    groups = _table("group", "a node", "a worker", f"{computed.nodes} nodes")
+    for name, group in computed.groups.items():
+        groups.add_row(name, str(group.size), f"{group.per_worker:g}", str(group.all_nodes))
+    servers = _table("server", "a node", f"{computed.nodes} nodes", *filter(None, [more]), "it has", "nodes that fit")
+    for name, server in computed.servers.items():
+        counts = [server.per_node, server.all_nodes, *([server.at_most] if more else [])]
+        free = "" if server.capacity is None else f"{server.capacity.free} of {server.capacity.max_connections}"
+        fit = Text(_shown(server.nodes_that_fit), style="green" if server.fits else "red")
+        servers.add_row(name, *map(str, counts), free, fit)
+    return Group(
+        f"{computed.workers} workers a node. Connections:",
+        groups,
+        "Sessions, at most:",
+        servers,
+        f"Time to end in (terminationGracePeriodSeconds, TimeoutStopSec): {computed.grace_seconds} s",
+        f"Memory of a node: {computed.memory_at_rest >> 20} MB at rest, "
+        f"{computed.memory_limit >> 20} MB with as many requests in progress as it takes; answers come on top",
+    )
 
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
