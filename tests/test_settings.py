@@ -15,7 +15,8 @@ from gateway.faults import FaultsFound
 from gateway.settings import Member, Settings, examine, inherits_sockets, load_settings, settings_template, with_members
 from gateway.settings.discovering import member_endpoint
 from gateway.settings.dsn import faults_of, masked
-from gateway.settings.model import NAMED_SECTIONS, SECTIONS, EndpointSettings, GroupSettings, ServerSettings, keys_of
+from gateway.settings.keys import keys_of
+from gateway.settings.model import NAMED_SECTIONS, SECTIONS, EndpointSettings, GroupSettings, ServerSettings
 from gateway.settings.units import Rate, duration_text, rate, seconds, size, size_text
 
 DSN = "host=127.0.0.1 dbname=shop user=gateway"

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway.catalogue.declarations import read_parameter
 from gateway.catalogue.query import Access, Deprecation, Page, Parameter
-from gateway.settings.model import LONGEST_TIMEOUT
+from gateway.settings.keys import LONGEST_TIMEOUT
 from gateway.settings.units import Rate, rate, seconds
 
 _PAGE = re.compile(r"key\s*\(([^()]*)\)\s+size\s*=\s*([1-9][0-9]{0,5})")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.settings.model import Key
+from gateway.settings.keys import Key
 from gateway.settings.sources import Given, Source
 from gateway.settings.units import rate, seconds, size
 

@@ -11,6 +11,7 @@ import msgspec
 from gateway.faults import Fault, FaultsFound
 from gateway.settings.checking import faults_between
 from gateway.settings.converting import converted
+from gateway.settings.keys import keys_of
 from gateway.settings.model import (
     NAMED_SECTIONS,
     SECTIONS,
@@ -18,7 +19,6 @@ from gateway.settings.model import (
     EndpointSettings,
     GroupSettings,
     Settings,
-    keys_of,
 )
 from gateway.settings.sources import (
     Given,

@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.settings.model import NAMED_SECTIONS, SECTIONS, GroupSettings, Key, Settings, keys_of
+from gateway.settings.keys import Key, keys_of
+from gateway.settings.model import NAMED_SECTIONS, SECTIONS, GroupSettings, Settings
 from gateway.settings.units import duration_text, rate_text, size_text
 
 _PREFACE = """\
