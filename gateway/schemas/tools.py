@@ -16,10 +16,18 @@ from gateway.schemas.types import Components, Schema
 _NUMBERS = ("int32", "int64", "decimal")
 _MAY_BE_INFINITE = ("date", "date-time")
 _NO_NUMBERS: Final = ["NaN", "Infinity", "-Infinity"]
+_KEYWORDS = {
+    "null": (),
+    "boolean": (),
+    "integer": ("minimum", "maximum"),
+    "number": ("minimum", "maximum"),
+    "string": ("minLength", "maxLength", "pattern", "format"),
+    "array": ("items", "minItems", "maxItems"),
+    "object": ("properties", "required"),
+}
+"""What is said of values of each type besides."""
 _KEY: Schema = {
-    "type": ["string", "null"],
-    "minLength": 1,
-    "maxLength": 255,
+    "anyOf": [{"type": "string", "minLength": 1, "maxLength": 255}, {"type": "null"}],
     "description": "a new key of your choice for each thing to be done: with the same key and arguments a repeated "
     "call changes nothing, and gets the first one's answer",
 }
@@ -62,7 +70,7 @@ def _taken(schema: Schema) -> Schema:
         schema["type"] = [*_types(schema), "string"]
     if schema.get("format") in _NUMBERS:
         del schema["format"]
-    return schema
+    return _of_one_type_each(schema)
 
 
 def _answered(schema: Schema) -> Schema:
@@ -70,12 +78,26 @@ def _answered(schema: Schema) -> Schema:
         del schema["format"]
     elif schema.get("format") in _MAY_BE_INFINITE:
         schema["description"] = f"{schema.pop('format')}, or infinity or -infinity"
-    if "number" in _types(schema):
-        return {"anyOf": [schema, {"enum": _NO_NUMBERS}]}
     if "items" in schema and "null" in _types(schema):
         # A column, and not the rows. Its type does not say how many dimensions its values have.
         schema["items"] = {"anyOf": [schema["items"], {"type": "array"}]}
-    return schema
+    made = _of_one_type_each(schema)
+    return {"anyOf": [made, {"type": "string", "enum": _NO_NUMBERS}]} if "number" in _types(schema) else made
+
+
+def _of_one_type_each(schema: Schema) -> Schema:
+    """Return the schema without a list of types, which providers of models do not read: with a choice of schemas."""
+    types = _types(schema)
+    if len(types) < 2:
+        return schema
+    branches: list[Schema] = []
+    for type_ in types:
+        branch = {"type": type_} | {key: schema[key] for key in _KEYWORDS[type_] if key in schema}
+        if "enum" in schema and type_ != "null":
+            values = [value for value in schema["enum"] if value is not None]
+            branch["enum"] = [str(value) for value in values] if type_ == "string" else values
+        branches.append(branch)
+    return {"anyOf": branches} | {key: schema[key] for key in ("description", "default") if key in schema}
 
 
 def _types(schema: Schema) -> list[str]:
