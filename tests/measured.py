@@ -9,8 +9,9 @@ from tests.documentation import ROOT
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "measured.md"
 BENCH = ROOT / "docs" / "bench.json"
+COSTS = ROOT / "docs" / "costs.json"
 CHAOS = ROOT / "docs" / "chaos.json"
-"""What the parts called ``bench`` and ``chaos`` are made from."""
+"""What the parts called ``bench``, ``costs`` and ``chaos`` are made from."""
 
 
 def today() -> str:
@@ -30,7 +31,7 @@ def write_part(page: Path, name: str, text: str) -> None:
 
 
 def _find(page: Path, name: str) -> "re.Match[str]":
-    pattern = rf"(<!-- {name}: written by make {name} -->\n\n)(.*?)(\n\n<!-- {name}: end -->)"
+    pattern = rf"(<!-- {name}: written by make \w+ -->\n\n)(.*?)(\n\n<!-- {name}: end -->)"
     found = re.search(pattern, page.read_text(encoding="utf-8"), re.DOTALL)
     if found is None:
         raise LookupError(f"{page} has no part {name}")

@@ -11,6 +11,7 @@ from gateway.settings import load_settings
 from gateway.web.problem import STATUS
 from tests import measured
 from tests.bench import page as bench_page
+from tests.bench.results import costs_from_json
 from tests.bench.results import from_json as bench_results
 from tests.chaos.report import page as chaos_page
 from tests.documentation import PAGES, ROOT, blocks, commands
@@ -80,6 +81,8 @@ def test_the_tables_show_what_was_measured_last() -> None:
     results = bench_results(json.loads(measured.BENCH.read_text()))
     assert measured.part(measured.README, "bench") == bench_page.readme(results)
     assert measured.part(measured.PAGE, "bench") == bench_page.page(results)
+    costs = costs_from_json(json.loads(measured.COSTS.read_text()))
+    assert measured.part(measured.PAGE, "costs") == bench_page.costs_page(costs)
     assert measured.part(measured.PAGE, "chaos") == chaos_page(json.loads(measured.CHAOS.read_text()))
 
 

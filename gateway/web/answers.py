@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import falcon
-
 from gateway.errors import Allowance, Served
 from gateway.execution.call import JSON, Answer, Call
 from gateway.web.messages import Response
@@ -39,13 +37,15 @@ def write_served(response: Response, served: Served) -> None:
     response.lines = lines
 
 
-def write_allowances(response: falcon.Response, allowances: Sequence[Allowance]) -> None:
-    """Tell where the caller stands with its limits, as draft-ietf-httpapi-ratelimit-headers has it."""
+def write_allowances(response: Response, allowances: Sequence[Allowance]) -> None:
+    """Tell where the caller stands with its limits, as draft-ietf-httpapi-ratelimit-headers has it.
+
+    Limits are named after queries and keys, whose names hold nothing that could break a line.
+    """
     first, *others = allowances
     policies = first.limit.text
     left = f'"{first.limit.name}";r={first.left};t={first.rest}'
     for one in others:  # PERF: a list and a join for the one that nearly everybody has take twice as long
         policies += f", {one.limit.text}"
         left += f', "{one.limit.name}";r={one.left};t={one.rest}'
-    response.set_header("RateLimit-Policy", policies)
-    response.set_header("RateLimit", left)
+    response.lines += f"RateLimit-Policy: {policies}\r\nRateLimit: {left}\r\n"

@@ -15,11 +15,11 @@ from tests.bench.contest import GATEWAYS, ON_DEMAND, PEERS, Contest, fill, open_
 from tests.bench.failures import BenchError
 from tests.bench.gateways import Sizes
 from tests.bench.load import find_wrk
-from tests.bench.page import page, readme
+from tests.bench.page import costs_page, page, readme
 from tests.bench.report import report
 from tests.bench.results import Results
 from tests.bench.workloads import WORKLOADS
-from tests.measured import BENCH, PAGE, README, write_part
+from tests.measured import BENCH, COSTS, PAGE, README, write_part
 
 
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -39,6 +39,7 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--overload", action="store_true", help="only this: three times the peak, for gateways")
     parser.add_argument("--hostile", action="store_true", help="only this: what others notice of hostile clients")
+    parser.add_argument("--costs", action="store_true", help="only this: what each thing that is switched on adds")
     parser.add_argument(
         "--join", choices=["on", "off"], default="on", help="whether gateways answer different callers' reads together"
     )
@@ -49,7 +50,7 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--save",
         action="store_true",
-        help="write docs/bench.json and its tables in docs/measured.md and README.md; a run of all workloads only",
+        help="write docs/*.json and their tables in docs/measured.md and README.md, of what was run as a whole",
     )
     parser.add_argument("--json", type=Path, help="a file for the figures of every round")
     options = parser.parse_args(arguments)
@@ -71,16 +72,25 @@ def run(options: argparse.Namespace) -> Results:
         )
         if options.overload:
             contest.run_overload(contenders, options.workers)
+        elif options.costs:
+            contest.run_costs()
         elif options.hostile:
             contest.run_hostile(contenders, Sizes(options.workers, options.pool))
         else:
             chosen = [one for one in WORKLOADS if not options.workload or one.name in options.workload]
             contest.run(contenders, chosen, Sizes(options.workers, options.pool, join=options.join == "on"))
+            if not (options.only or options.workload):
+                contest.run_costs()
         return contest.results
 
 
 def save(results: Results) -> None:
     """Write what was measured into the documentation."""
+    if results.costs:
+        COSTS.write_text(json.dumps(results.costs_as_json(), indent=2) + "\n")
+        write_part(PAGE, "costs", costs_page(results))
+    if set(results.rounds) != {workload.name for workload in WORKLOADS}:
+        return
     BENCH.write_text(json.dumps(results.as_json(), indent=2) + "\n")
     write_part(PAGE, "bench", page(results))
     write_part(README, "bench", readme(results))
@@ -98,9 +108,9 @@ def main(arguments: Sequence[str]) -> int:
     print(report(results))
     if options.json:
         options.json.write_text(json.dumps(results.as_json(), indent=2) + "\n")
-    if options.save and set(results.rounds) == {workload.name for workload in WORKLOADS}:
+    if options.save:
         save(results)
-    return 0 if any(results.rounds.values()) or results.overload or results.hostile else 1
+    return 0 if any(results.rounds.values()) or results.overload or results.hostile or results.costs else 1
 
 
 if __name__ == "__main__":

@@ -28,15 +28,15 @@ from gateway.settings import Settings, load_settings
 from gateway.waiting import Waits
 
 
-def become_server(file: Path) -> NoReturn:
-    """As ``gateway serve``: compile, and leave the parser behind by exec."""
+def become_server(file: Path, module: str) -> NoReturn:
+    """As ``gateway serve``: compile, and leave the parser behind by exec of a module that then serves."""
     from gateway.catalogue.compiling import compile_project
 
     settings = load_settings(file)
     catalogue = compile_project(settings)
     runtime = open_runtime(settings.server.runtime_dir)
     write(runtime.path, Compiled.of(settings, catalogue))
-    words = [sys.executable, "-m", "tests.bench.bare", str(runtime.path), str(runtime.lock)]
+    words = [sys.executable, "-m", module, str(runtime.path), str(runtime.lock)]
     os.execv(sys.executable, words)  # noqa: S606 - our own interpreter
 
 
@@ -85,5 +85,5 @@ def create_app(
 
 if __name__ == "__main__":
     if len(sys.argv) == 2:
-        become_server(Path(sys.argv[1]))
+        become_server(Path(sys.argv[1]), "tests.bench.bare")
     serve(Runtime(Path(sys.argv[1]), int(sys.argv[2]), is_private=False), create_app)

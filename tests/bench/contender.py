@@ -42,6 +42,8 @@ class Program:
     directory: Path
     """Where it is started."""
     port: int
+    authorization: str = ""
+    """With each request."""
 
 
 class Contender:
@@ -51,6 +53,7 @@ class Contender:
         self.name = program.name
         self.title = program.title
         self.port = program.port
+        self._authorization = program.authorization
         self._cluster = cluster
         self._log = cluster.make_directory() / "log"
         self._process = cluster.launch(
@@ -74,7 +77,10 @@ class Contender:
         """The body of the answer to one request; BenchError if it is not 200."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_PATIENCE)
         try:
-            connection.request("POST", request.path, request.body, {"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json"}
+            if self._authorization:
+                headers["Authorization"] = self._authorization
+            connection.request("POST", request.path, request.body, headers)
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -99,7 +105,14 @@ class Contender:
     def load(self, requests: Path, *, connections: int, seconds: int, rest_ms: int = 0) -> tuple[Load, float]:
         """One run of wrk, and the processor seconds that the contender's processes spent meanwhile."""
         before = processes.processor_seconds(self._process.pid)
-        load = run_wrk(self.port, requests, connections=connections, seconds=seconds, rest_ms=rest_ms)
+        load = run_wrk(
+            self.port,
+            requests,
+            connections=connections,
+            seconds=seconds,
+            rest_ms=rest_ms,
+            authorization=self._authorization,
+        )
         return load, processes.processor_seconds(self._process.pid) - before
 
     def memory(self) -> processes.Memory:

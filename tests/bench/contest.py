@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.demo.cluster import Cluster
-from tests.bench import hostile, others, overload
+from tests.bench import costs, hostile, others, overload
 from tests.bench.agreement import difference, meaning
 from tests.bench.contender import Contender, Program, Round
 from tests.bench.failures import BenchError, NotHere
@@ -79,6 +79,17 @@ class Contest:
             lambda contender: overload.measure(contender, requests, seconds=self._seconds),
         )
 
+    def run_costs(self) -> None:
+        """The rounds of gateways that differ in what is switched on, each of which is started several times."""
+        workload, found = costs.WORKLOAD, self.results.costs
+        for _ in range(costs.GENERATIONS):
+            running = self._start(costs.CONTENDERS, costs.CONTENDERS, costs.SIZES)
+            self._say(workload.title)
+            for name, rounds in self._measure(workload, running, seconds=costs.SECONDS).items():
+                found.setdefault(name, []).extend(rounds)
+            for contender in running:
+                contender.end()
+
     def run_hostile(self, contenders: Iterable[str], sizes: Sizes) -> None:
         """The rounds with hostile clients."""
         requests = WORKLOADS[0].write(self._directory)
@@ -138,7 +149,10 @@ class Contest:
             agreeing.append(contender)
         return agreeing
 
-    def _measure(self, workload: Workload, contenders: list[Contender]) -> dict[str, list[Round]]:
+    def _measure(
+        self, workload: Workload, contenders: list[Contender], *, seconds: int | None = None
+    ) -> dict[str, list[Round]]:
+        length = seconds or self._seconds
         requests = workload.write(self._directory)
         measured: dict[str, list[Round]] = {contender.name: [] for contender in contenders}
         for number in range(-1, self._rounds):  # the first one warms up
@@ -146,9 +160,8 @@ class Contest:
                 if contender.name not in measured:
                     continue
                 self._cluster.primary.sql("TRUNCATE orders")
-                seconds = self._seconds if number >= 0 else 1
                 try:
-                    one = contender.measure(workload, requests, seconds=seconds)
+                    one = contender.measure(workload, requests, seconds=length if number >= 0 else 1)
                 except BenchError as error:
                     self._remark(f"{workload.name}: {error}")
                     del measured[contender.name]

@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +42,14 @@ _WRITERS = 4
 """One connection in so many is for writes; a gateway has no more connections than any other contender."""
 
 
+class Setup(NamedTuple):
+    """In what a gateway differs from the others."""
+
+    variables: Mapping[str, str]
+    """Settings, as in the environment."""
+    authorization: str = ""
+
+
 class Sizes(NamedTuple):
     """How big a contender may be."""
 
@@ -61,11 +69,17 @@ class Sizes(NamedTuple):
 
 
 def serving(
-    name: str, title: str, *, worker: str, command: Sequence[str] = ("gateway", "serve", "-c"), join: bool = True
+    name: str,
+    title: str,
+    *,
+    worker: str = "gateway",
+    command: Sequence[str] = ("gateway", "serve", "-c"),
+    join: bool = True,
+    setup: Callable[[Path], Setup] = lambda _: Setup({}),
 ) -> Callable[[Cluster, Sizes], Program]:
     """What prepares a gateway with this kind of worker; ``command``: the module that serves a settings file.
 
-    ``join``: whether reads of different callers may be answered together.
+    ``join``: whether reads of different callers may be answered together. ``setup`` gets a folder for its files.
     """
 
     def prepare(cluster: Cluster, sizes: Sizes) -> Program:
@@ -91,6 +105,7 @@ def serving(
         )
         program = (sys.executable, "-m", *command, str(settings))
         text = f"{title} {gateway.__version__} (Python {platform.python_version()})"
-        return Program(name, text, program, dict(os.environ), _ROOT, port)
+        variables, authorization = setup(directory)
+        return Program(name, text, program, {**os.environ, **variables}, _ROOT, port, authorization)
 
     return prepare

@@ -34,9 +34,13 @@ def find_wrk() -> str:
     return wrk
 
 
-def run_wrk(port: int, requests: Path, *, connections: int, seconds: int, rest_ms: int = 0) -> Load:
+def run_wrk(
+    port: int, requests: Path, *, connections: int, seconds: int, rest_ms: int = 0, authorization: str = ""
+) -> Load:
     """Let keep-alive connections, in one thread, send the requests of a file (see ``load.lua``) in turn."""
     command = [find_wrk(), "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
+    if authorization:
+        command += ["--header", f"Authorization: {authorization}"]
     command += ["--timeout", "10s", "--script", str(_SCRIPT), f"http://127.0.0.1:{port}/", "--"]
     command += [str(requests), str(rest_ms)]
     try:

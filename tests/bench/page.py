@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from tests.bench import costs
 from tests.bench.contender import Round
 from tests.bench.results import Results, baseline, median, ratio
 from tests.bench.workloads import WORKLOADS
@@ -19,6 +20,11 @@ def page(results: Results) -> str:
     if memory:
         parts.append("\n".join(["Memory after all rounds:", "", *memory]))
     return "\n\n".join([*parts, *results.remarks])
+
+
+def costs_page(results: Results) -> str:
+    """What each thing that can be switched on adds, under the same line."""
+    return f"Measured on {results.date}: {results.machine}.\n\n{costs.table(results.costs)}"
 
 
 def readme(results: Results) -> str:

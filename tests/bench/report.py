@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from statistics import median as median_of
 
+from tests.bench import costs
 from tests.bench.hostile import DRIBBLING, STAYING
 from tests.bench.results import Results, baseline, median, median_hostile, median_overload, ratio
 from tests.bench.workloads import WORKLOADS
@@ -13,6 +14,8 @@ _TITLES = {workload.name: workload.title for workload in WORKLOADS}
 def report(results: Results) -> str:
     """All tables, under a line about the machine."""
     parts = [results.machine, *_workload_tables(results)]
+    if results.costs:
+        parts.append(costs.table(results.costs))
     if results.overload:
         parts.append("three times the peak is offered: 5 ms in the database, a small pool")
         parts.append(_table(_overload_rows(results)))

@@ -28,13 +28,15 @@ class Results:
     memory: dict[str, Memory] = field(default_factory=dict)
     overload: dict[str, list[Overload]] = field(default_factory=dict)
     hostile: dict[str, list[Hostile]] = field(default_factory=dict)
+    costs: dict[str, list[Round]] = field(default_factory=dict)
+    """By contender of ``tests.bench.costs``."""
     remarks: list[str] = field(default_factory=list)
     """Who could not take part, and why."""
 
     def as_json(self) -> dict[str, Any]:
         """All figures of all rounds."""
         return {
-            **asdict(self),
+            **{name: value for name, value in asdict(self).items() if name != "costs"},
             "rounds": {
                 workload: {name: [one._asdict() for one in rounds] for name, rounds in measured.items()}
                 for workload, measured in self.rounds.items()
@@ -43,6 +45,17 @@ class Results:
             "overload": {name: [one._asdict() for one in rounds] for name, rounds in self.overload.items()},
             "hostile": {name: [one._asdict() for one in rounds] for name, rounds in self.hostile.items()},
         }
+
+    def costs_as_json(self) -> dict[str, Any]:
+        """All figures of what the gateway's own parts cost, which are kept by themselves."""
+        costs = {name: [one._asdict() for one in rounds] for name, rounds in self.costs.items()}
+        return {"date": self.date, "machine": self.machine, "costs": costs}
+
+
+def costs_from_json(read: dict[str, Any]) -> Results:
+    """The results that were written by ``costs_as_json``."""
+    costs = {name: [Round(**one) for one in rounds] for name, rounds in read["costs"].items()}
+    return Results(read["date"], read["machine"], costs=costs)
 
 
 def from_json(read: dict[str, Any]) -> Results:

@@ -2,10 +2,12 @@
 
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from select import PIPE_BUF
 
 import pytest
 
@@ -47,6 +49,21 @@ def test_lines_arrive_whole_and_in_order(pipe: Pipe) -> None:
     for number in range(1000):
         lines.write(f"line {number}")
     assert pipe.read_until(b"line 999\n").decode().splitlines() == [f"line {number}" for number in range(1000)]
+
+
+def test_lines_that_come_together_are_written_together_but_never_more_than_a_pipe_takes_as_a_whole() -> None:
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    lines = LineWriter(writer.fileno())
+    for number in range(1000):
+        lines.write(f"line {number:04} {'x' * 89}")  # 100 bytes with its end
+    written: list[bytes] = []
+    while sum(len(each) for each in written) < 100_000:
+        written.append(reader.recv(1 << 20))
+    reader.close()
+    writer.close()
+    assert all(len(each) <= PIPE_BUF and each.endswith(b"\n") for each in written)
+    assert len(written) < 500
+    assert b"".join(written).decode().split()[1::3] == [f"{number:04}" for number in range(1000)]
 
 
 def test_nobody_waits_for_a_pipe_that_is_not_read_and_what_was_dropped_is_counted(pipe: Pipe) -> None:

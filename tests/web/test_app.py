@@ -1,5 +1,6 @@
 """The whole app over a database that is down: it lives, says so, and refuses what it cannot do."""
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import falcon.testing
 import pytest
+import yaml
 
 from gateway import __version__
 from gateway.app import create_app
@@ -15,6 +17,7 @@ from gateway.catalogue.compiling import compile_project
 from gateway.settings import load_settings
 from tests.web.description import Description, parse
 
+OPENAPI = Path(__file__).parents[2] / "openapi.yaml"
 SETTINGS = """
 [server]
 workers = 1
@@ -253,3 +256,22 @@ def test_a_method_that_is_not_for_a_route_gets_those_that_are(client: falcon.tes
 def test_nothing_is_offered_to_agents_that_is_not_switched_on(client: falcon.testing.TestClient) -> None:
     assert client.simulate_post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "ping"}).status_code == 404
     assert client.simulate_get("/.well-known/oauth-protected-resource").status_code == 404
+
+
+def test_every_page_comes_with_what_keeps_other_sites_out(client: falcon.testing.TestClient) -> None:
+    paths = [
+        path
+        for path, operations in yaml.safe_load(OPENAPI.read_text())["paths"].items()
+        if "get" in operations and "{" not in path
+    ]
+    answers = {path: client.simulate_get(path) for path in paths}
+    pages = {path: answer for path, answer in answers.items() if answer.headers["Content-Type"].startswith("text/html")}
+    assert "/docs" in pages
+    for answer in pages.values():
+        policy = dict(rule.strip().partition(" ")[::2] for rule in answer.headers["Content-Security-Policy"].split(";"))
+        assert policy["default-src"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+        assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bon\w+=|\bstyle=|https?://", answer.text)
