@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.auth.claims import SessionSettings
 from gateway.auth.key_set import KeySet, Unusable
-from gateway.auth.tokens import KEPT, LONGEST, Tokens
+from gateway.auth.tokens import KEPT, LONGEST, RECENT, Tokens
 from gateway.errors import Unauthenticated
 from gateway.settings import AuthSettings
 from tests.auth.issuer import AUDIENCE, ISSUER, SigningKey, key_set
@@ -187,10 +187,10 @@ def test_verified_tokens_are_forgotten_when_the_keys_change() -> None:
 
 def test_no_more_are_kept_than_fit() -> None:
     rig = Rig(auth=AuthSettings(mode=("jwt",), issuer=ISSUER, audience=AUDIENCE))
-    rig.tokens._kept = {}
+    assert rig.is_known(RSA.sign())
+    rig.tokens._memory.kept.clear()
     for number in range(KEPT):
-        rig.tokens._kept[str(number).encode()] = None  # type: ignore[assignment]
-    rig.tokens._kept_of = rig.set
+        rig.tokens._memory.kept[str(number).encode()] = None  # type: ignore[assignment]
     assert rig.is_known(EC.sign())
     assert len(rig.tokens) == KEPT
 
@@ -266,3 +266,15 @@ def test_what_is_no_key_set_is_refused(content: bytes) -> None:
 def test_a_set_is_the_same_in_any_order() -> None:
     assert KeySet.parse(key_set(EC, ED), AUTH.algorithms) == KeySet.parse(key_set(ED, EC), AUTH.algorithms)
     assert KeySet.parse(key_set(EC), AUTH.algorithms) != KeySet.parse(key_set(FOREIGN), AUTH.algorithms)
+
+
+def test_tokens_that_are_kept_themselves_are_few() -> None:
+    rig = Rig()
+    first = ED.sign(sub="first")
+    rig.tokens.caller_of(first)
+    for number in range(RECENT):
+        rig.tokens.caller_of(ED.sign(sub=f"s{number}"))
+    assert len(rig.tokens._memory.recent) <= RECENT
+    assert first not in rig.tokens._memory.recent
+    assert rig.tokens.caller_of(first).name == "jwt:first"
+    assert first in rig.tokens._memory.recent
