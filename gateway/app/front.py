@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ParamSpec
 
 import falcon
 
@@ -43,6 +43,8 @@ from gateway.web.readiness import Readiness
 from gateway.web.routes import Routes
 from gateway.web.static import StaticResource
 
+P = ParamSpec("P")
+
 LONGEST_WAIT = 3600.0
 LONGEST_WAIT_OF_SYNC = 30.0
 """Seconds an operator's request may wait for what it asked for; a sync worker shows no other sign of life meanwhile."""
@@ -71,16 +73,20 @@ def front(worker: Worker) -> GatewayApp:
     app = GatewayApp(
         close=worker.close,
         observe=worker.observe,
-        middleware=[worker.identity],
+        middleware=[worker.identity, *([worker.spans] if worker.spans else [])],
         router=router,
         request_type=Request,
         response_type=Response,
     )
     app.req_options.strip_url_path_trailing_slash = False
-    verbose, failed = worker.settings.server.verbose_errors, worker.operations.reporting.failed
+    reporting, spans = worker.operations.reporting, worker.spans
     protected = ProtectedResource(worker.settings)
-    challenge = protected.challenge
-    failures = Failures(verbose=verbose, observe=worker.observe, failed=failed, challenge=challenge)
+    failures = Failures(
+        verbose=worker.settings.server.verbose_errors,
+        observe=worker.observe,
+        failed=_both(reporting.failed, spans.failed) if spans else reporting.failed,
+        challenge=protected.challenge,
+    )
     failures.register(app)
     for path in protected.paths:
         app.add_route(path, protected)
@@ -90,6 +96,7 @@ def front(worker: Worker) -> GatewayApp:
 
 
 def _serve_queries(app: "falcon.App[Any, Any]", worker: Worker, failures: Failures) -> None:
+    reporting, spans = worker.operations.reporting, worker.spans
     server, pool, plans, catalogue = worker.settings.server, worker.pool, worker.plans, worker.catalogue
     runner = Runner(
         pool=pool,
@@ -130,7 +137,7 @@ def _serve_queries(app: "falcon.App[Any, Any]", worker: Worker, failures: Failur
     calling: dict[str, Any] = {
         "calls": calls,
         "execution": execution,
-        "answered": worker.operations.reporting.answered,
+        "answered": _both(reporting.answered, spans.answered) if spans else reporting.answered,
         "failures": failures,
         "deprecations": Deprecations(catalogue, worker.metrics),
         "compression": Compression(Turns(worker.waits)),
@@ -162,6 +169,16 @@ def _serve_queries(app: "falcon.App[Any, Any]", worker: Worker, failures: Failur
         cancel=partial(cancel, worker.driver(read_only=True)),
         tell=worker.telling(QUESTION),
     )
+
+
+def _both(first: Callable[P, None], second: Callable[P, None]) -> Callable[P, None]:
+    """Return what calls one after the other."""
+
+    def call(*arguments: P.args, **named: P.kwargs) -> None:
+        first(*arguments, **named)
+        second(*arguments, **named)
+
+    return call
 
 
 def _rooms(worker: Worker) -> dict[str, Occupancy]:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from socket import gethostname
 from time import monotonic
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.auth.claims import SessionSettings
 from gateway.auth.identities import Identities
@@ -39,7 +39,7 @@ from gateway.pool.driver import ConnectError
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
 from gateway.postgres.driver import Driver, addresses
-from gateway.postgres.dsn import APPLICATION
+from gateway.postgres.dsn import APPLICATION, place_of
 from gateway.postgres.passwords import Passwords
 from gateway.postgres.resolving import Resolver
 from gateway.postgres.session import Session
@@ -50,6 +50,9 @@ from gateway.web.authentication import OPERATORS, Authentication
 from gateway.web.browsers import Browsers
 from gateway.web.middleware import RequestIdentity
 from gateway.web.operations import Operations
+
+if TYPE_CHECKING:
+    from gateway.web.spans import Spans
 
 CONNECTED_WITHIN = 2.0
 """Seconds for a first connection to a server that was discovered."""
@@ -138,6 +141,7 @@ class Worker:
             observe=observe,
         )
 
+        self.spans = _spans(settings, observe)
         self.operations = Operations(
             metrics,
             self._metering,
@@ -258,6 +262,8 @@ class Worker:
         if self.ledger is not None:
             self.ledger.close()
         self.operations.close()
+        if self.spans is not None:
+            self.spans.close()
 
     def _group(self, name: str, group: GroupSettings) -> Group[Session]:
         ledger, server = self.ledger, self.settings.server
@@ -328,6 +334,16 @@ def _shared(
         except OSError as error:
             observe(NodeNotShared(what="this worker knows only what it learns itself of endpoints", detail=str(error)))
     return LocalViews(settings.endpoints), Election(None, name="", stale_after=stale)
+
+
+def _spans(settings: Settings, observe: Observer) -> "Spans | None":
+    """What makes spans of calls, where somebody collects them. OpenTelemetry is loaded here, after the fork."""
+    if not settings.traces.endpoint:
+        return None
+    from gateway.web.spans import Spans
+
+    servers = {name: place_of(endpoint.dsn) for name, endpoint in settings.endpoints.items()}
+    return Spans(settings.traces, servers, observe=observe)
 
 
 def _told_apart(settings: Settings) -> dict[str, str]:

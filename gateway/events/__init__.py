@@ -29,6 +29,7 @@ from gateway.events.requests import (
     RequestRefused,
     RequestServed,
     RequestSlow,
+    TracesNotExported,
     WriteAudited,
 )
 from gateway.events.workers import (
@@ -71,6 +72,7 @@ EVENTS: tuple[type[Event], ...] = (
     CallRepeated,
     RequestRefused,
     ClientTooSlow,
+    TracesNotExported,
     KeysFileRefused,
     KeySetNotFetched,
     BugFound,
@@ -133,6 +135,7 @@ __all__ = [
     "RequestServed",
     "RequestSlow",
     "ServerSaid",
+    "TracesNotExported",
     "WorkerEnds",
     "WriteAudited",
     "ignore",

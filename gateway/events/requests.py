@@ -120,6 +120,17 @@ class CallRepeated(Event, frozen=True, kw_only=True):
         return f"request {self.request_id}: run once more in group {self.group} after {self.reason}"
 
 
+class TracesNotExported(Event, frozen=True, kw_only=True):
+    """The collector did not take spans, which are given up."""
+
+    name = "traces_not_exported"
+    spans: int
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.spans} spans were not taken by the collector of [traces] endpoint: {self.detail}"
+
+
 class RequestRefused(Event, frozen=True, kw_only=True):
     """What a client sent was refused before it was a request: it cannot be read, or took too long."""
 

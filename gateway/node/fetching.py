@@ -1,4 +1,4 @@
-"""One HTTP GET, bounded in time and size as a whole, which waits as the process does: a loop's sockets are the loop's.
+"""One HTTP exchange, bounded in time and size as a whole, which waits as the process does, in a loop as the loop's.
 
 TLS runs over memory, since the loop's sockets know none.
 """
@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from time import monotonic
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 T = TypeVar("T")
 
 _PIECE = 65536
+_LONGEST_RECEIPT = 65536
+"""Bytes of an answer to what was posted."""
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked", re.IGNORECASE)
 
@@ -29,27 +32,45 @@ def fetch(url: str, *, seconds: float, most: int) -> bytes:
 
     Redirects are not followed, and proxies of the environment are not used. The name is looked up beyond the time.
     """
+    response = _exchange(url, b"", "Accept: application/json", seconds=seconds, most=most)
+    if response.status != HTTPStatus.OK:
+        raise FetchFailed(f"the answer is {response.status}")
+    return response.read()
+
+
+def post(url: str, body: bytes, *, media: str, seconds: float) -> None:
+    """Send a body of this media type; raises FetchFailed where it was not taken in time."""
+    head = f"Content-Type: {media}\r\nContent-Length: {len(body)}"
+    response = _exchange(url, body, head, seconds=seconds, most=_LONGEST_RECEIPT)
+    if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+        raise FetchFailed(f"the answer is {response.status}")
+
+
+def _exchange(url: str, body: bytes, head: str, *, seconds: float, most: int) -> HTTPResponse:
+    """Send a request, a POST where there is a body, with these lines in its head."""
     ends = monotonic() + seconds
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         with socket.create_connection((parts.hostname or "", port), timeout=seconds) as plain:
             stream = _Plain(plain, ends) if parts.scheme == "http" else _Tls(plain, ends, parts.hostname or "")
-            stream.send(_request(parts))
+            stream.send(_request(parts, "POST" if body else "GET", head) + body)
             answer = _whole(stream.receive, most)
-        return _body(answer)
+        response = HTTPResponse(_Received(answer))  # type: ignore[arg-type]  # all it needs of a socket
+        response.begin()
     except TimeoutError:
         raise FetchFailed(f"no answer within {seconds:g} s") from None
     except ssl.SSLCertVerificationError as error:
         raise FetchFailed(f"its certificate is not good: {error.verify_message}") from None
     except (OSError, HTTPException, ValueError) as error:
         raise FetchFailed(f"{type(error).__name__}: {error}"[:200]) from None
+    return response
 
 
-def _request(parts: SplitResult) -> bytes:
+def _request(parts: SplitResult, method: str, head: str) -> bytes:
     path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
     host = parts.netloc.rpartition("@")[2]
-    lines = [f"GET {path} HTTP/1.1", f"Host: {host}", "Accept: application/json", "User-Agent: pg-query-gateway"]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", head, "User-Agent: pg-query-gateway"]
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode("ascii")
 
 
@@ -67,14 +88,6 @@ def _whole(receive: Callable[[], bytes], most: int) -> bytes:
         if (length and len(body) >= int(length[1])) or (_CHUNKED.search(head) and body.endswith(b"0\r\n\r\n")):
             break
     return bytes(data)
-
-
-def _body(answer: bytes) -> bytes:
-    response = HTTPResponse(_Received(answer))  # type: ignore[arg-type]  # all it needs of a socket
-    response.begin()
-    if response.status != 200:
-        raise FetchFailed(f"the answer is {response.status}")
-    return response.read()
 
 
 class _Received:

@@ -59,6 +59,8 @@ LIVENESS = {
 }
 """Defaults of ours, with which a server that is silently gone is noticed within 5 s, on idle
 connections (keepalives) and on those with something under way that it does not acknowledge."""
+POSTGRESQL = 5432
+"""The port where none is named."""
 _PROTECTED = re.compile(r"[\\\s]")
 
 
@@ -94,6 +96,16 @@ def complete(
         ours = " ".join(f"-c {name}={_escape(value)}" for name, value in settings.items())
         parameters["options"] = f"{ours} {parameters.get('options', '')}".strip()
     return parameters
+
+
+def place_of(dsn: str) -> tuple[str, int, str]:
+    """Where a DSN leads: its first host or socket, the port, and the database; empty where it does not say.
+
+    Raises psycopg2.ProgrammingError for a DSN that libpq cannot read.
+    """
+    parameters = _as_libpq_finds_them(dict(parse_dsn(dsn)))
+    host, port = (parameters.get(name, "").partition(",")[0] for name in ("host", "port"))
+    return host or parameters.get("hostaddr", ""), int(port or POSTGRESQL), parameters.get("dbname", "")
 
 
 def weakness(parameters: Mapping[str, str]) -> str | None:

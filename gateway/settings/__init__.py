@@ -15,6 +15,7 @@ from gateway.settings.model import (
     ProbeSettings,
     ServerSettings,
     Settings,
+    TracesSettings,
 )
 from gateway.settings.template import FIRST_QUERY, settings_template
 
@@ -33,6 +34,7 @@ __all__ = [
     "ProbeSettings",
     "ServerSettings",
     "Settings",
+    "TracesSettings",
     "examine",
     "inherits_sockets",
     "is_local",

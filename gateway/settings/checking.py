@@ -1,6 +1,7 @@
 """Checks settings against each other, beyond the type of each."""
 
 import grp
+import importlib.util
 import re
 import ssl
 from collections.abc import Iterator
@@ -74,6 +75,25 @@ def faults_between(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
     yield from _endpoint_faults(settings, source_of)
     yield from _group_faults(settings, source_of)
     yield from _mcp_faults(settings, source_of)
+    yield from _traces_faults(settings, source_of)
+
+
+def _traces_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
+    endpoint, source = settings.traces.endpoint, source_of("traces", "endpoint")
+    if not endpoint:
+        return
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not endpoint.isascii():
+        yield source.fault('traces.endpoint: must be a URL, such as "http://127.0.0.1:4318/v1/traces"')
+    if not _has_sdk():
+        yield source.fault('traces.endpoint needs OpenTelemetry\'s SDK: pip install "pg-query-gateway[otel]"')
+
+
+def _has_sdk() -> bool:
+    try:
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.common") is not None
+    except ModuleNotFoundError:  # of a package around it
+        return False
 
 
 def is_local(bind: str) -> bool:

@@ -237,6 +237,13 @@ class McpSettings(Struct, frozen=True, kw_only=True):
     instructions: Annotated[str, Meta(description="what agents are told of all tools, before they choose one")] = ""
 
 
+class TracesSettings(Struct, frozen=True, kw_only=True):
+    """``[traces]``: spans of calls, for a collector of OpenTelemetry's."""
+
+    endpoint: Annotated[str, Meta(description='takes OTLP over HTTP: "http://127.0.0.1:4318/v1/traces"')] = ""
+    sample: Annotated[float, Meta(ge=0, le=1, description="share of calls; a `traceparent` decides for its own")] = 1.0
+
+
 class AuthSettings(Struct, frozen=True, kw_only=True):
     """``[auth]``: who may call."""
 
@@ -337,6 +344,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     auth: AuthSettings = AuthSettings()
     log: LogSettings = LogSettings()
     mcp: McpSettings = McpSettings()
+    traces: TracesSettings = TracesSettings()
     sources: Annotated[dict[str, EndpointSettings], Meta(extra={"kind": "derived"})] = {}
     """Endpoints with ``discover``, as they were written. They are in ``endpoints`` as long as no member is known."""
     members: Annotated[dict[str, tuple[Member, ...]], Meta(extra={"kind": "derived"})] = {}

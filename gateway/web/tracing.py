@@ -1,7 +1,7 @@
 """What a request says of the trace that it belongs to (W3C Trace Context, ``traceparent``)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +17,11 @@ def sampled(environ: Mapping[str, Any]) -> str | None:
     if match is None or not int(match[3], 16) & _SAMPLED:
         return None
     return f"00-{match[1]}-{match[2]}-{match[3]}"
+
+
+def adopt(environ: MutableMapping[str, Any], trace: int, span: int, *, is_sampled: bool) -> None:
+    """Have a request belong to this span from here on: in the log, and in what its server is sent."""
+    environ["HTTP_TRACEPARENT"] = f"00-{trace:032x}-{span:016x}-{is_sampled:02x}"
 
 
 def trace_id(environ: Mapping[str, Any]) -> str:
