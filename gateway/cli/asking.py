@@ -1,9 +1,11 @@
 """Commands that ask a gateway over HTTP, as any client does: what it serves, how it is, and to run a query."""
 
+import os
 import re
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +15,9 @@ import orjson
 from gateway.cli.http import Answer, Refused, Site
 from gateway.cli.options import F
 
+HERE = "http://127.0.0.1:8080"
+PATIENCE = 2.0
+"""Seconds that somebody who has pressed a key waits for what may follow."""
 UNKNOWN = 3
 """Exit status where nobody can say whether a write was committed."""
 _ARGUMENT = re.compile(r"([A-Za-z_]\w*)(:?=)(.*)", re.DOTALL)
@@ -25,7 +30,7 @@ def _of_site(command: F) -> F:
     """Add the options by which a gateway is found and told who asks."""
     url = click.option(
         "--url",
-        default="http://127.0.0.1:8080",
+        default=HERE,
         show_default=True,
         envvar="GATEWAY_URL",
         metavar="URL",
@@ -51,6 +56,7 @@ def status(url: str, watch: bool, as_json: bool) -> None:
     # Imported when needed: tables take a tenth of a second to load.
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     from gateway.cli.tables import health
 
@@ -62,13 +68,15 @@ def status(url: str, watch: bool, as_json: bool) -> None:
     elif not watch:
         Console().print(health(told))
     else:
-        with Live(health(told), refresh_per_second=1) as live:
+        with suppress(KeyboardInterrupt), Live(health(told), refresh_per_second=1) as live:
             while True:
                 time.sleep(1.0)
                 try:
-                    live.update(health(site.ask("GET", "/health").body))
+                    told = site.ask("GET", "/health").body
+                    live.update(health(told))
                 except Refused as error:
-                    live.update(f"[red]{error}")
+                    told = {"status": "down"}
+                    live.update(Text(str(error), style="red"))
     sys.exit(1 if told["status"] == "down" else 0)
 
 
@@ -92,9 +100,30 @@ def queries(url: str, as_json: bool) -> None:
         Console().print(catalogue(answer.body["queries"]))
 
 
+def _complete_name(context: click.Context, _argument: click.Parameter, begun: str) -> list[str]:
+    """Return the queries that a name which was begun may be."""
+    return [query["name"] for query in _listed(context, "/queries", "queries") if query["name"].startswith(begun)]
+
+
+def _complete_argument(context: click.Context, _argument: click.Parameter, begun: str) -> list[str]:
+    """Return the parameters that an argument which was begun may be for."""
+    parameters = _listed(context, f"/queries/{quote(context.params['name'], safe='')}", "parameters")
+    return [f"{parameter['name']}=" for parameter in parameters if parameter["name"].startswith(begun)]
+
+
+def _listed(context: click.Context, path: str, member: str) -> list[dict[str, Any]]:
+    """Return what the gateway lists; nothing where none answers."""
+    site = Site(context.params.get("url") or os.environ.get("GATEWAY_URL") or HERE, longest=PATIENCE)
+    try:
+        listed: list[dict[str, Any]] = site.ask("GET", path).body[member]
+    except Refused:
+        return []
+    return listed
+
+
 @click.command()
-@click.argument("name")
-@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("name", shell_complete=_complete_name)
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=_complete_argument)
 @click.option(
     "--lines", is_flag=True, help="Read objects of arguments from standard input, one a line: one transaction."
 )

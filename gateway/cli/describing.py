@@ -25,9 +25,11 @@ def openapi(config: Path | None, output: Path | None) -> None:
     settings, catalogue = compile_or_fail(config, {})
     # Imported when needed: the driver takes a while to load.
     from gateway.postgres.checking import learn_all
+    from gateway.postgres.driver import Driver, addresses
     from gateway.schemas.document import document
 
-    signatures, faults = learn_all(settings, catalogue)
+    driver = Driver(addresses(settings.endpoints), read_only=True, time_zone=settings.server.time_zone)
+    signatures, faults = learn_all(settings, catalogue, driver.connect)
     if faults:
         fail(faults)
     written = document(

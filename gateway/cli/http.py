@@ -32,8 +32,9 @@ class Answer(NamedTuple):
 class Site:
     """One gateway, asked with the key or token in GATEWAY_KEY if there is one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, longest: float = LONGEST) -> None:
         self._url = url.rstrip("/")
+        self._longest = longest
         # Without a proxy: the gateway's address is its own.
         self._open = build_opener(ProxyHandler({})).open
 
@@ -47,7 +48,7 @@ class Site:
         outcome = None if body is None else "unknown"  # until it is told, once a write may have been sent
         try:
             request = Request(self._url + path, data=body, headers=sent, method=method)  # noqa: S310 -- as given
-            with self._open(request, timeout=LONGEST) as answer:
+            with self._open(request, timeout=self._longest) as answer:
                 text = answer.read()
             return Answer(text, json.loads(text, parse_float=Decimal))
         except HTTPError as error:

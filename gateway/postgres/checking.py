@@ -12,7 +12,6 @@ from gateway.catalogue.types import Form, Signature
 from gateway.errors import GatewayError
 from gateway.faults import Fault, Finding
 from gateway.pool.driver import ConnectError
-from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.learning import briefly, fault, learn
 from gateway.postgres.objects import Book
@@ -62,17 +61,20 @@ def check(settings: Settings, catalogue: Catalogue, connect: Connect, report: Ca
     return Checked(list(found), signatures)
 
 
-def learn_all(settings: Settings, catalogue: Catalogue) -> tuple[dict[str, Signature], list[Fault]]:
-    """Return the signature of every query by the first endpoint that answers, and the faults of those without one."""
-    driver = Driver(addresses(settings.endpoints), read_only=True, time_zone=settings.server.time_zone)
-    signatures: dict[str, Signature] = {}
-    faults = []
+def learn_all(settings: Settings, catalogue: Catalogue, connect: Connect) -> tuple[dict[str, Signature], list[Fault]]:
+    """Return the signature of every query by the first endpoint that answers, and the faults of those without one.
+
+    An endpoint that goes away meanwhile has a fault, and the next one is asked about everything.
+    """
+    lost: list[Fault] = []
     for name in settings.endpoints:
+        where = f"endpoints.{name}"
         try:
-            connection = driver.connect(name, monotonic() + CONNECT_TIMEOUT)
+            connection = connect(name, monotonic() + CONNECT_TIMEOUT)
         except ConnectError as error:
-            faults.append(Fault(f"endpoints.{name}", 0, f"cannot connect: {error.message}"))
+            lost.append(Fault(where, 0, f"cannot connect: {error.message}"))
             continue
+        signatures: dict[str, Signature] = {}
         faults, book = [], Book()
         try:
             with briefly(connection, QUERY_TIMEOUT):
@@ -81,10 +83,13 @@ def learn_all(settings: Settings, catalogue: Catalogue) -> tuple[dict[str, Signa
                         signatures[query.name] = learn(connection, query, book, monotonic() + QUERY_TIMEOUT)
                     except (CannotLearn, TryLater) as error:
                         faults.append(fault(query, error))
+        except GatewayError as error:
+            lost.append(Fault(where, 0, f"went away while it was asked: {error.server_message or error.detail}"))
+            continue
         finally:
             connection.close()
-        break
-    return signatures, faults
+        return signatures, faults
+    return {}, lost
 
 
 def _of_endpoint(

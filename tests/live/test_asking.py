@@ -1,6 +1,7 @@
 """``gateway status``, ``queries`` and ``call``: commands that ask a gateway as any client does."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,37 @@ def test_status_shows_servers_groups_and_workers(node: Gateway) -> None:
 def test_status_of_nobody_fails(node: Gateway) -> None:
     shown = ask(node, "status", url="http://127.0.0.1:1")
     assert (shown.returncode, "no gateway answers" in shown.stderr or "cannot be asked" in shown.stderr) == (1, True)
+
+
+def test_who_has_watched_the_status_for_long_enough_ends_it(node: Gateway) -> None:
+    command = [sys.executable, "-u", "-m", "gateway", "status", "--watch"]
+    variables = {**environment(), "GATEWAY_URL": node.url, "COLUMNS": "200", "FORCE_COLOR": "1"}
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:  # noqa: S603 -- our own words
+        assert watching.stdout is not None
+        while b"replica2" not in watching.stdout.readline():
+            assert watching.poll() is None
+        watching.send_signal(signal.SIGINT)
+        _, said = watching.communicate(timeout=60)
+    assert (watching.returncode, said) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("begun", "completed"),
+    [
+        (["call", "orders_"], ["orders_between", "orders_of_customer"]),
+        (["call", "orders_of_customer", "c"], ["customer_id="]),
+        (["call", "no_such", "c"], []),
+    ],
+)
+def test_a_shell_completes_names_of_queries_and_parameters(
+    begun: list[str], completed: list[str], node: Gateway
+) -> None:
+    words = {"COMP_WORDS": " ".join(["gateway", *begun]), "COMP_CWORD": str(len(begun))}
+    for url, expected in ((node.url, completed), ("http://127.0.0.1:1", [])):
+        variables = {**environment(), **words, "_GATEWAY_COMPLETE": "bash_complete", "GATEWAY_URL": url}
+        command = [sys.executable, "-c", "from gateway.cli import main; main(prog_name='gateway')"]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
+        assert [line.partition(",")[2] for line in done.stdout.split()] == expected, done.stderr
 
 
 def test_queries_are_listed(node: Gateway) -> None:

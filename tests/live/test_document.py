@@ -9,9 +9,15 @@ from typing import Any
 import jsonschema
 import pytest
 
+from gateway.catalogue.compiling import compile_project
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
+from gateway.postgres.checking import learn_all
+from gateway.postgres.driver import Driver, addresses
+from gateway.postgres.session import Session
+from gateway.settings import load_settings
 from tests.live.gateways import Gateway, environment, serving
+from tests.live.sessions import pid_of
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +67,34 @@ def test_the_command_writes_the_same_without_a_node(node: Gateway, tmp_path: Pat
     for more, written in (([], None), (["--output", "openapi.json"], tmp_path / "openapi.json")):
         done = subprocess.run([*command, *more], cwd=tmp_path, env=environment(), capture_output=True, check=True)  # noqa: S603 -- our own words
         assert (written.read_bytes() if written else done.stdout.rstrip(b"\n")) == told
+
+
+@pytest.mark.parametrize("leaving", [1, 3])
+def test_a_server_that_goes_away_while_it_is_asked_is_named_and_the_next_one_is_asked(
+    leaving: int, node: Gateway, cluster: Cluster
+) -> None:
+    settings = load_settings(node.folder / "gateway.toml", environ={})
+    catalogue = compile_project(settings)
+    driver = Driver(addresses(settings.endpoints), read_only=True, time_zone="UTC")
+    asked: list[str] = []
+
+    def connect(endpoint: str, deadline: float) -> Session:
+        connection = driver.connect(endpoint, deadline)
+        asked.append(endpoint)
+        if len(asked) <= leaving:
+            (server,) = [server for server in cluster.servers if server.name == endpoint]
+            server.sql(f"SELECT pg_terminate_backend({pid_of(connection)}, 5000)")
+        return connection
+
+    signatures, faults = learn_all(settings, catalogue, connect)
+    assert asked == list(settings.endpoints)[: leaving + 1]
+    if leaving < len(settings.endpoints):
+        assert set(signatures) == set(catalogue.queries)
+        assert faults == []
+    else:
+        assert [str(fault).partition(": went away while it was asked: ")[0] for fault in faults] == [
+            f"endpoints.{name}" for name in settings.endpoints
+        ]
 
 
 def test_big_numbers_are_strings_where_the_settings_say_so(cluster: Cluster, tmp_path: Path) -> None:
