@@ -62,8 +62,12 @@ bench: $(VENV)/.installed-test ## requests a second, next to other programs', in
 fuzz: $(VENV)/.installed-test ## input that means harm to everything that reads input; ARGS="--seed 7 --only heads"
 	@exec $(BIN)/python -m tests.fuzz $(ARGS)
 
+.PHONY: pictures
+pictures: $(VENV)/.installed-test ## take the pictures of the status page in docs/ (needs Debian's package chromium)
+	@exec $(BIN)/python -m tests.pictures
+
 .PHONY: vendored
-vendored: ## fetch the newest Swagger UI into gateway/web/static (needs npm)
+vendored: ## fetch the newest Swagger UI and uPlot into gateway/web/static (needs npm)
 	@exec sh gateway/web/static/refresh.sh
 
 .PHONY: clean

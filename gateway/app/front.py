@@ -42,12 +42,19 @@ from gateway.web.queries import QueryResource, TransactionResource
 from gateway.web.readiness import Readiness
 from gateway.web.routes import Routes
 from gateway.web.static import StaticResource
+from gateway.web.status import StatusResource
 
 P = ParamSpec("P")
 
 LONGEST_WAIT = 3600.0
 LONGEST_WAIT_OF_SYNC = 30.0
 """Seconds an operator's request may wait for what it asked for; a sync worker shows no other sign of life meanwhile."""
+
+STATUS_PARTS = (
+    *("status.js", "rotation.js", "charts.js", "tables.js", "troubles.js", "rates.js", "words.js", "elements.js"),
+    *("status.css", "uPlot.iife.min.js", "uPlot.min.css"),
+)
+"""Files that the page of the node's state is made of."""
 
 
 class GatewayApp(falcon.App[Any, Any]):
@@ -220,6 +227,18 @@ def _serve_operators(app: "falcon.App[Any, Any]", worker: Worker) -> None:
         longest_wait=longest_wait,
     )
     learning = LearningAdminResource(learn_now=worker.learner.learn_now, plans=worker.plans, longest_wait=longest_wait)
+    status = StatusResource(
+        health=health,
+        pool=worker.pool,
+        merged=worker.operations.counted,
+        samples=worker.samples,
+        recent=worker.recent,
+        compression=Compression(Turns(worker.waits)),
+    )
+    page = StaticResource("status.html", STATUS_PARTS)
+    app.add_route("/", page)
+    app.add_route("/status/{file}", page, suffix="part")
+    app.add_route("/status.json", status)
     app.add_route("/health", health)
     app.add_route("/health/live", health, suffix="live")
     app.add_route("/health/ready", health, suffix="ready")

@@ -30,7 +30,9 @@ from gateway.node.metering import Metering
 from gateway.node.news import BOARD, LEARNT, PLACES, QUESTION, WORKERS, News
 from gateway.node.polling import Polling
 from gateway.node.prober import Prober, stale_after
+from gateway.node.recent import RecentEvents
 from gateway.node.reloads import Reloads
+from gateway.node.samples import Samples
 from gateway.node.snapshots import Snapshots
 from gateway.node.sweeper import Sweeper
 from gateway.pool.backoff import ConnectBackoffs
@@ -48,6 +50,7 @@ from gateway.settings import EndpointSettings, GroupSettings, Settings, is_local
 from gateway.waiting import Turns, Waits
 from gateway.web.authentication import OPERATORS, Authentication
 from gateway.web.browsers import Browsers
+from gateway.web.health import membership
 from gateway.web.middleware import RequestIdentity
 from gateway.web.operations import Operations
 
@@ -86,9 +89,11 @@ class Worker:
         """What runs beside requests."""
         self.waits = waits
         self.metrics = metrics = Metrics()
-        self.observe = observe = _all_of(metrics.observe, observe)
+        self.recent = RecentEvents(directory)
+        self.observe = observe = _all_of(metrics.observe, self.recent.observe, observe)
         self._beat = Beat(waits=waits, observe=observe)
         self._metering = Metering(metrics, directory=directory, beat=self._beat, observe=observe)
+        self.recent.take_over(str(self._metering.slot))
         self.settings = settings
         self.catalogue = catalogue
         self.directory = directory
@@ -113,6 +118,13 @@ class Worker:
             )
         self.pool = Pool(
             rotation=self.rotation, groups=[self._group(name, group) for name, group in settings.groups.items()]
+        )
+        self.samples = Samples(
+            directory,
+            endpoints=settings.endpoints,
+            views=self.rotation.views,
+            serves=lambda view: membership(view, self.pool).in_rotation,
+            observe=observe,
         )
         self.limits: Limits | None = None
         if settings.auth.is_on or any(query.rate for query in catalogue.queries.values()):
@@ -195,7 +207,7 @@ class Worker:
         # Before the first request: who drains an endpoint must know of all who may be at work on it.
         self.snapshots.publish()
         self.rotation.subscribe(self._beat.wake)
-        self._beat.add(self.snapshots.tend, *self.operations.duties(), self.pool.clean_idle)
+        self._beat.add(self.snapshots.tend, *self.operations.duties(), self.pool.clean_idle, self.recent.tend)
         if ledger:
             self._beat.add(ledger.tend)
         self._start(self._beat)
@@ -223,6 +235,7 @@ class Worker:
             for listener in (prober.notice_end, self.learner.notice, self._beat.wake):
                 self._news.on(WORKERS, listener)
             self._start(self._news)
+        self._beat.add(lambda: self.samples.take() if prober.is_elected() else None)
         self._start(prober)
         self._start(self.learner)
         if settings.sources and self.directory is not None:
@@ -261,6 +274,8 @@ class Worker:
             self._activities.pop().close()
         if self.ledger is not None:
             self.ledger.close()
+        self.recent.publish()
+        self.samples.close()
         self.operations.close()
         if self.spans is not None:
             self.spans.close()

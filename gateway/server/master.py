@@ -19,6 +19,8 @@ from gunicorn.errors import HaltServer
 from gunicorn.sock import TCP6Socket, TCPSocket, UnixSocket
 from gunicorn.util import parse_address
 
+from gateway.events import Event
+from gateway.node.recent import RecentEvents
 from gateway.server.artefact import Compiled
 from gateway.server.listening import sentence_of, unix_fault
 from gateway.server.reloading import Reloading
@@ -52,11 +54,13 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         """Processes that were told to end."""
         self._stop_at: float | None = None
         """When the node stops, after it was told to with a delay."""
+        self._recent = RecentEvents(application.directory)
+        self._recent.take_over("master")
         self._reloading = Reloading(
             generations=self,
             command=application.origin.command,
             directory=application.directory,
-            observe=application.log.observe,
+            observe=self._observe,
         )
         self._watch = Watch(application) if application.origin.is_watched else None
 
@@ -117,6 +121,7 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             if self._watch is not None and self._watch.has_changed():
                 self._reloading.ask()
             self._reloading.step()
+        self._recent.tend()
         self._ending &= self.WORKERS.keys()
         serving = self._serving(self._next or 0)
         for _ in range(self.num_workers - len(serving)):
@@ -168,6 +173,10 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             self._end(pid)
         self._next = None
         self._take(compiled)
+
+    def _observe(self, event: Event) -> None:
+        self._recent.observe(event)
+        self.app.log.observe(event)
 
     def _take(self, compiled: Compiled) -> None:
         self.app.take(compiled)

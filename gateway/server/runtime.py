@@ -21,7 +21,7 @@ FOLDER = "pg-query-gateway"
 LOCK = "gateway.lock"
 SHARED = (
     *("learnt-*", "board-*", "elected-*", "places-*", "sessions-*", "worker-*"),
-    *("metrics-*", "log-level", "question", "answer-*", "reload", "members"),
+    *("metrics-*", "log-level", "question", "answer-*", "reload", "members", "samples-*", "events-*"),
 )
 """Files in which the workers of a node share what they learn from the servers, count, and are asked for (``node``)."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - only folders made by mkdtemp are used in it

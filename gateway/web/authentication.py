@@ -19,8 +19,8 @@ MONITOR: Final = "monitor"
 OPERATORS: Final = frozenset({ADMIN, MONITOR})
 
 _ALIVE = "/health/live"
-_OPEN = frozenset({"/health", "/health/ready", "/", "/docs"})
-_PAGES = ("/docs/", "/.well-known/")
+_OPEN = frozenset({"/health", "/health/ready", "/", "/status.json", "/docs"})
+_PAGES = ("/docs/", "/status/", "/.well-known/")
 """Routes that answer strangers too, with less, or with nothing that is anybody's."""
 _RESTRICTED = ("/admin/", "/metrics")
 _ROLES = {"/admin/": frozenset({ADMIN}), "/metrics": OPERATORS}

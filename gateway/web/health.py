@@ -90,35 +90,33 @@ class HealthResource:
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         """Tell everything known of endpoints, groups and workers, and those who may not know that the status alone."""
+        told = self.describe()
+        respond(response, told if request.context.caller.has_any(OPERATORS) else {"status": told["status"]})
+
+    on_head = on_get
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything known of endpoints, groups and workers."""
         now = monotonic()
         snapshots = self._snapshots.all()
         views = {view.name: (view, membership(view, self._pool)) for view in self._pool.rotation.views()}
         groups = {name: self._describe_group(name, snapshots) for name in self._pool.groups}
         down = any(group["status"] != "ready" for group in groups.values())
         degraded = not all(seen.in_rotation for _, seen in views.values())
-        status = "down" if down else "degraded" if degraded else "ok"
-        if not request.context.caller.has_any(OPERATORS):
-            respond(response, {"status": status})
-            return
         probed = [view.ping_at for view, _ in views.values() if view.ping_at is not None]
-        respond(
-            response,
-            {
-                "status": status,
-                "version": __version__,
-                "checked_ms_ago": _age_ms(min(probed), now) if probed else None,
-                "endpoints": {
-                    name: _describe_endpoint(view, seen, now) | {"closing": self._closing(name)}
-                    for name, (view, seen) in views.items()
-                },
-                "groups": groups,
-                "workers": [_describe_worker(snapshot, now) for snapshot in snapshots],
-                "catalogue": self._describe_catalogue(snapshots, now),
-                "authentication": self._authentication(),
+        return {
+            "status": "down" if down else "degraded" if degraded else "ok",
+            "version": __version__,
+            "checked_ms_ago": _age_ms(min(probed), now) if probed else None,
+            "endpoints": {
+                name: _describe_endpoint(view, seen, now) | {"closing": self._closing(name)}
+                for name, (view, seen) in views.items()
             },
-        )
-
-    on_head = on_get
+            "groups": groups,
+            "workers": [_describe_worker(snapshot, now) for snapshot in snapshots],
+            "catalogue": self._describe_catalogue(snapshots, now),
+            "authentication": self._authentication(),
+        }
 
     def _describe_group(self, name: str, snapshots: tuple[Snapshot, ...]) -> dict[str, Any]:
         group = self._pool[name]

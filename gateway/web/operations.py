@@ -9,7 +9,7 @@ import falcon
 from gateway.catalogue.query import Catalogue
 from gateway.events import LogLevelChanged, Observer
 from gateway.execution.plans import Plans
-from gateway.metrics import Metrics
+from gateway.metrics import Merged, Metrics
 from gateway.node.asking import Asking
 from gateway.node.beat import Duty
 from gateway.node.log_level import LogLevel
@@ -56,6 +56,11 @@ class Operations:
             metrics=metrics, catalogue=catalogue, plans=plans, settings=settings.log, observe=observe
         )
         self._asking: Asking | None = None
+
+    @property
+    def counted(self) -> Callable[[], Merged]:
+        """Return what tells the counts of all workers."""
+        return self._metering.all
 
     def serve(
         self,

@@ -12,8 +12,8 @@ LONGEST = 128
 
 ADMIN = "/admin/"
 """What routes begin with that exist on the operators' listener, and elsewhere only where callers are known."""
-_OPERATORS = ("/health", "/metrics", ADMIN)
-"""What routes begin with that exist there at all."""
+_OPERATORS = ("/health", "/metrics", "/status", ADMIN)
+"""What routes begin with that exist there at all, beside ``/``."""
 
 _DISGUISED = re.compile(r"%(?:2[D-Fd-f]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])")
 """An encoded slash, or an encoded character that never has to be (RFC 3986 section 2.3, "unreserved")."""
@@ -66,5 +66,5 @@ class Routes(CompiledRouter):
             return None
         template = str(route[3])
         if operators:
-            return route if template.startswith(_OPERATORS) else None
+            return route if template == "/" or template.startswith(_OPERATORS) else None
         return route if self._knows_callers or not template.startswith(ADMIN) else None

@@ -1,10 +1,13 @@
 """A real browser."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.test_deploy import find_program
 
@@ -30,3 +33,28 @@ def chromium(folder: Path, *flags: str) -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *flags], env=environment)
         yield browser
         browser.close()
+
+
+@contextmanager
+def quiet_page(browser: Browser, *, allowed: tuple[str, ...] = (), **options: Any) -> Iterator[Page]:
+    """A page that has said nothing on its console but what has one of these words, and asked no other host."""
+    said: list[str] = []
+    hosts: set[str] = set()
+    with browser.new_context(**options) as context:
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: hosts.add(request.url.partition("://")[2].partition("/")[0]))
+        yield page
+    assert [text for text in said if not any(word in text for word in allowed)] == []
+    assert {host.partition(":")[0] for host in hosts if host} <= {"127.0.0.1"}
+
+
+def axe(folder: Path) -> str:
+    """The script that looks for what keeps people from using a page."""
+    for source in (Path(__file__).parent.parent / "pages").iterdir():
+        shutil.copy(source, folder)
+    find_program("npm", "on Debian, apt-get install npm")
+    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=180)  # noqa: S603 -- our own words
+    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()

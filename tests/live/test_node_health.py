@@ -115,6 +115,27 @@ def lines(node: Gateway) -> Iterator[list[httpx.Client]]:
         yield list(found.values())
 
 
+def test_every_worker_tells_what_happened_and_how_the_endpoints_were(node: Gateway) -> None:
+    for asked, said, serves in (("drain", "drained", False), ("resume", "no longer drained", True)):
+        assert node.operator.post(f"/admin/endpoints/replica2/{asked}?wait=10s").status_code == 200
+
+        def is_told(said: str = said, serves: bool = serves) -> bool:
+            answers = [answer.json() for answer in ask_every_worker(node, "/status.json").values()]
+            return all(
+                any(event["text"].startswith(f"endpoint replica2: {said}") for event in answer["events"])
+                and serves in {sample[3] for sample in answer["samples"]["replica2"]}
+                for answer in answers
+            )
+
+        wait_until(
+            is_told, f"every worker tells that the endpoint is {said}, and of a second in which it did not serve"
+        )
+    whole = [answer.json()["samples"] for answer in ask_every_worker(node, "/status.json").values()]
+    seconds = [{sample[0] for sample in samples["primary"]} for samples in whole]
+    assert len(set.intersection(*seconds)) >= 1
+    assert all(len(each) <= 300 for each in seconds)
+
+
 def test_what_one_worker_does_is_in_the_others_answer_at_once(whole: Cluster, tmp_path: Path) -> None:
     with (
         serving(whole, tmp_path, {"server": {"workers": 2}}, paths=[QUERIES]) as node,

@@ -1,7 +1,7 @@
 """The gateway's own pages, in a real browser."""
 
+import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -10,7 +10,7 @@ from gateway.auth import keys, keys_file
 from gateway.auth.keys import Key
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
-from tests.live.browsing import chromium
+from tests.live.browsing import chromium, quiet_page
 from tests.live.gateways import Gateway, serving
 
 pytestmark = pytest.mark.system
@@ -25,17 +25,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page that has said nothing on its console and asked no other host."""
-    opened = browser.new_page()
-    said: list[str] = []
-    hosts: set[str] = set()
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda request: hosts.add(request.url.partition("://")[2].partition("/")[0]))
-    yield opened
-    opened.close()
-    assert [text for text in said if "401 (Unauthorized)" not in text] == []
-    assert {host.partition(":")[0] for host in hosts if host} <= {"127.0.0.1"}
+    with quiet_page(browser, allowed=("401 (Unauthorized)",)) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -58,24 +49,62 @@ def test_a_query_runs_from_the_page_of_the_catalogue(node: Gateway, page: Page) 
     expect(page.locator("#key")).to_be_hidden()
 
 
-def test_the_page_asks_for_a_key_and_shows_what_it_may_run(cluster: Cluster, tmp_path: Path, page: Page) -> None:
-    made = keys.make()
-    entry = Key(id=made[4:12], sha256=keys.digest_of(made).hex(), name="seller", roles=("sales",))
-    file = tmp_path / "keys.toml"
-    file.write_text(keys_file.added("", entry))
+@pytest.fixture(scope="module")
+def made() -> dict[str, str]:
+    """Keys, by name."""
+    return {name: keys.make() for name in ("seller", "watcher")}
+
+
+@pytest.fixture(scope="module")
+def guarded(cluster: Cluster, made: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("guarded")
+    text = ""
+    for name, role in (("seller", "sales"), ("watcher", "monitor")):
+        digest = keys.digest_of(made[name]).hex()
+        expires = time.time() + 2 * 86400 if name == "seller" else None
+        entry = Key(id=made[name][4:12], sha256=digest, name=name, roles=(role,), expires=expires)
+        text = keys_file.added(text, entry)
+    file = folder / "keys.toml"
+    file.write_text(text)
     file.chmod(0o600)
     auth = {"auth": {"mode": "keys", "keys_file": str(file)}}
-    with serving(cluster, tmp_path / "node", auth, paths=[shop.QUERIES], ready=False) as guarded:
-        guarded.wait_until_ready()
-        page.goto(f"{guarded.url}/docs")
-        expect(page.locator("#said")).not_to_be_empty()
-        page.fill("#given", "gwk_wrong")
-        page.click("#key button")
-        expect(page.locator("#said")).not_to_be_empty()
-        expect(page.locator(QUERY)).to_have_count(0)
-        page.fill("#given", made)
-        page.click("#key button")
-        assert run_query(page).strip() == "200"
-        assert (
-            page.evaluate("JSON.stringify([localStorage.length, sessionStorage.length, document.cookie])") == '[0,0,""]'
-        )
+    with serving(cluster, folder / "node", auth, paths=[shop.QUERIES], ready=False) as running:
+        running.wait_until_ready()
+        yield running
+
+
+def assert_kept_in_memory(page: Page) -> None:
+    assert page.evaluate("JSON.stringify([localStorage.length, sessionStorage.length, document.cookie])") == '[0,0,""]'
+
+
+def test_the_page_asks_for_a_key_and_shows_what_it_may_run(guarded: Gateway, made: dict[str, str], page: Page) -> None:
+    page.goto(f"{guarded.url}/docs")
+    expect(page.locator("#said")).not_to_be_empty()
+    page.fill("#given", "gwk_wrong")
+    page.click("#key button")
+    expect(page.locator("#said")).not_to_be_empty()
+    expect(page.locator(QUERY)).to_have_count(0)
+    page.fill("#given", made["seller"])
+    page.click("#key button")
+    assert run_query(page).strip() == "200"
+    assert_kept_in_memory(page)
+
+
+def test_the_page_of_the_node_tells_strangers_little_and_a_monitor_all(
+    guarded: Gateway, made: dict[str, str], page: Page
+) -> None:
+    page.goto(guarded.url)
+    expect(page.locator("#verdict")).to_have_text("The gateway serves")
+    expect(page.locator("#rest")).to_be_hidden()
+    for wrong, said in (("gwk_wrong", "Who calls is not known"), (made["seller"], "neither the role monitor")):
+        page.fill("#given", wrong)
+        page.press("#given", "Enter")
+        expect(page.locator("#told")).to_contain_text(said)
+        expect(page.locator("#rest")).to_be_hidden()
+    page.fill("#given", made["watcher"])
+    page.press("#given", "Enter")
+    expect(page.locator("#key")).to_be_hidden()
+    expect(page.locator("#endpoints > li")).to_have_count(3)
+    expect(page.locator("#keys")).to_contain_text("seller:")
+    expect(page.locator("#troubles")).to_contain_text("expires in 1 day")
+    assert_kept_in_memory(page)

@@ -66,12 +66,12 @@ class HealthRig:
             is_draining=lambda: self.is_draining,
             observe=self.events.append,
         )
-        app: falcon.App[Any, Any] = falcon.App(middleware=[identity], router=Routes(), response_type=Response)
+        self.app = app = falcon.App[Any, Any](middleware=[identity], router=Routes(), response_type=Response)
         Failures(verbose=False, observe=self.seen.append, failed=lambda *_: None).register(app)
         readiness = Readiness(
             catalogue=catalogue, plans=self.plans, pool=self.pool, is_draining=lambda: self.is_draining
         )
-        health = HealthResource(
+        self.health = health = HealthResource(
             catalogue=catalogue,
             pool=self.pool,
             sizes={"read": 4, "write": 2},

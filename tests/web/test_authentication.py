@@ -82,6 +82,11 @@ ROUTES = {
     ("POST", "/admin/learn?wait=1ms"): (401, 403, 403, 403, 504),
     ("POST", "/admin/endpoints/one/resume"): (401, 403, 403, 403, 200),
     ("GET", "/admin/nothing"): (401, 403, 403, 403, 404),
+    ("GET", "/"): (200, 200, 200, 200, 200),
+    ("GET", "/status.json"): (200, 200, 200, 200, 200),
+    ("GET", "/status.json?since=x"): (400, 400, 400, 400, 400),
+    ("GET", "/status/status.js"): (200, 200, 200, 200, 200),
+    ("GET", "/status/status.html"): (404, 404, 404, 404, 404),
     ("GET", "/docs"): (200, 200, 200, 200, 200),
     ("GET", "/docs/docs.js"): (200, 200, 200, 200, 200),
     ("GET", "/docs/nothing"): (404, 404, 404, 404, 404),
@@ -101,6 +106,14 @@ def test_every_route_is_for_whom_it_is_meant(site: Site, method: str, path: str,
     assert (answer.headers.get("WWW-Authenticate") == "Bearer") is (answer.status_code == 401)
     if answer.status_code == 401:
         assert answer.json["code"] == "unauthenticated"
+
+
+@pytest.mark.parametrize("path", ["/health", "/status.json"])
+def test_how_the_node_is_in_full_is_for_those_who_look_after_it(site: Site, path: str) -> None:
+    for who in WHO:
+        told = site.ask("GET", path, who).json
+        assert (len(told) > 1) is (who in ("watcher", "operator"))
+        assert told["status"] == "down"
 
 
 @pytest.mark.parametrize(("who", "seen"), [("seller", ["open", "sold"]), ("other", ["open"])])

@@ -27,7 +27,7 @@ def client() -> tuple[falcon.testing.TestClient, Routes]:
     routes = Routes()
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(router=routes)
     app.add_route("/echo/{name}", Echo())
-    for path in ("/queries", "/health", "/health/live", "/admin/learn"):
+    for path in ("/", "/queries", "/docs", "/status.json", "/health", "/health/live", "/admin/learn"):
         app.add_route(path, Anything())
     return falcon.testing.TestClient(app), routes
 
@@ -101,10 +101,10 @@ def test_any_other_way_to_write_a_path_leads_nowhere(path: str) -> None:
     assert sent(path) == 404
 
 
-def test_operators_have_health_and_administration_and_nothing_else() -> None:
-    for path in ("/health", "/health/live", "/admin/learn"):
+def test_operators_have_health_its_page_and_administration_and_nothing_else() -> None:
+    for path in ("/health", "/health/live", "/admin/learn", "/", "/status.json"):
         assert sent(path, operator=True) == 200
-    for path in ("/queries", "/echo/one", "//admin/learn", "/%61dmin/learn", "/admin/%6cearn", "/admin"):
+    for path in ("/queries", "/docs", "/echo/one", "//admin/learn", "/%61dmin/learn", "/admin/%6cearn", "/admin"):
         assert sent(path, operator=True) == 404
 
 
