@@ -126,9 +126,10 @@ class Discovery:
                     trouble = f"{key} is not served yet: {objection}"
                 else:
                     known[key] = member
-        for key in known.keys() - found.keys():
+        # An answer of which nobody serves says nothing of the others: it may be of another cluster, or a mistake.
+        for key in known.keys() - found.keys() if known.keys() & found.keys() else ():
             self._absent[name, key] = self._absent.get((name, key), 0) + 1
-            if self._absent[name, key] >= ABSENT and len(known) > 1:
+            if self._absent[name, key] >= ABSENT:
                 del known[key], self._absent[name, key]
         self._tell(name, trouble)
         return tuple(sorted(known.values(), key=lambda member: member.name))
