@@ -1,8 +1,10 @@
 """One list of events: what is defined, what is reported, and what the handbook says of it are the same."""
 
+import json
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import gateway
@@ -52,3 +54,18 @@ def test_no_field_of_an_event_holds_values_or_sql(event: type[Event]) -> None:
 def test_the_handbook_has_every_event_and_no_other() -> None:
     table = HANDBOOK[HANDBOOK.index("| event | when |") :].partition("\n\n")[0]
     assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == [event.name for event in EVENTS]
+
+
+def test_the_lines_of_the_handbook_have_the_fields_that_events_have() -> None:
+    block = re.search(r"^Lines of ten kinds.*?```\n(.*?)```", HANDBOOK, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    lines = [json.loads(line) for line in re.sub(r"\n ", "", block[1]).splitlines()]
+    kinds = {event.name: event for event in EVENTS}
+    assert len({line["event"] for line in lines}) == len(lines) == 10
+    for line in lines:
+        kind = kinds[line["event"]]
+        fields = {name: value for name, value in line.items() if name in kind.__struct_fields__}
+        assert line.keys() - fields.keys() <= {"time", "level", "event", "pid", "message"}
+        event = msgspec.convert(fields, kind)
+        assert line["message"] == fields.get("message", str(event))
+        assert line["level"] == event.level.name.lower()

@@ -39,7 +39,7 @@ class JoinedPlan(msgspec.Struct, frozen=True):
     def prepare(self) -> str:
         """The PREPARE message."""
         types = ", ".join(["pg_catalog._text"] * len(self.plan.types))
-        return f"{label_of(self.plan.query)}PREPARE {self.name}({types}) AS {self.text}"
+        return f"PREPARE {label_of(self.plan.query)}{self.name}({types}) AS {self.text}"
 
     def execute(self, calls: Sequence[Sequence[str]]) -> str:
         """The statement that runs the prepared form for calls with these literals."""

@@ -176,7 +176,7 @@ class Plan(msgspec.Struct, frozen=True):
     def prepare(self, name: str = "") -> str:
         """The PREPARE message, under another name if one is given."""
         types = f"({', '.join(parameter.sql for parameter in self.types)})" if self.types else ""
-        return f"{label_of(self.query)}PREPARE {name or self.name}{types} AS {self.text.render()}"
+        return f"PREPARE {label_of(self.query)}{name or self.name}{types} AS {self.text.render()}"
 
     def traced(self, traceparent: str) -> Self:
         """The same plan for one call, in whose comment its trace is. SECURITY: ``traceparent`` is hex and dashes."""
@@ -223,9 +223,10 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def label_of(query: str) -> str:
-    """Return the comment in front of whatever prepares a query's statement.
+    """Return the comment that names a query where its statement is prepared.
 
-    The same whoever calls, and when it is learnt: pg_stat_statements keeps the text that it saw first.
+    The same whoever calls, and when it is learnt: pg_stat_statements keeps the text that it saw first. It stands behind
+    the word PREPARE, since PostgreSQL 18 leaves out what is in front of it.
     """
     return f"/*action='{query}',application='{APPLICATION}'*/ "
 

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -305,3 +306,23 @@ def test_queries_have_the_ids_by_which_the_server_counts_them(gateway: Gateway) 
     assert ids["enter_by_call"] is None
     gateway.run("marked_nap", {"X-Request-Id": "slow-2"}, mark="x", seconds=0.3)
     assert logged(gateway, "request_slow", request_id="slow-2")["query_id"] == ids["marked_nap"]
+
+
+def test_a_slow_call_is_followed_from_the_log_to_the_servers_statistics(tmp_path: Path) -> None:
+    loaded = {"shared_preload_libraries": "pg_stat_statements"}
+    with Cluster(replicas=0, settings=loaded) as cluster:
+        shop.load(cluster)
+        cluster.primary.sql("CREATE EXTENSION pg_stat_statements", shop.DATABASE)
+        settings = {"log": {"slow": "200ms"}}
+        variables = {"GATEWAY_LOG__FORMAT": "json"}
+        with with_tables(cluster), serving(cluster, tmp_path, settings, variables=variables) as running:
+            for number in range(3):
+                running.run("marked_nap", {"X-Request-Id": f"slow-{number}"}, mark="x", seconds=0.3)
+            line = logged(running, "request_slow", request_id="slow-2")
+            found = f"FROM pg_stat_statements WHERE queryid = {line['query_id']}"
+            counted = cluster.primary.sql(f"SELECT sum(calls), bool_and(mean_exec_time > 100) {found}", shop.DATABASE)
+            texts = cluster.primary.sql(f"SELECT query {found}", shop.DATABASE)
+    calls, _, is_slow = counted.partition("|")
+    assert (int(calls) >= 3, is_slow.strip()) == (True, "t")
+    assert "/*action='marked_nap',application='pg-query-gateway'*/" in texts
+    assert line["query"] == "marked_nap"

@@ -37,8 +37,8 @@ def signature(form: Form = Form.WRAPPED, *columns: Column, second: Type = TEXT) 
 def test_prepare_names_every_type_and_execute_gives_literals_in_order() -> None:
     plan = Plan.of(query(), signature())
     assert plan.prepare() == (
-        "/*action='reports.daily',application='pg-query-gateway'*/"
-        f" PREPARE {plan.name}(pg_catalog._int8, pg_catalog.text) AS"
+        "PREPARE /*action='reports.daily',application='pg-query-gateway'*/"
+        f" {plan.name}(pg_catalog._int8, pg_catalog.text) AS"
         " SELECT pg_catalog.count(*), coalesce(pg_catalog.string_agg(_gw._gw_c, ','), '') FROM (SELECT"
         " pg_catalog.row_to_json(_gw.*)::pg_catalog.text FROM (\nSELECT $1[1], $2 -- end\n) AS _gw) AS _gw(_gw_c)"
     )
@@ -48,7 +48,7 @@ def test_prepare_names_every_type_and_execute_gives_literals_in_order() -> None:
 def test_a_statement_without_parameters_has_no_parentheses() -> None:
     bare = Query("q", Kind.EXEC, Access.READ, Statement(Verb.SELECT, Text(("SELECT 1",))), 5.0)
     plan = Plan.of(bare, Signature((), (), Form.PLAIN))
-    assert plan.prepare() == f"/*action='q',application='pg-query-gateway'*/ PREPARE {plan.name} AS SELECT 1"
+    assert plan.prepare() == f"PREPARE /*action='q',application='pg-query-gateway'*/ {plan.name} AS SELECT 1"
     assert plan.execute([]) == f"/*action='q'*/ EXECUTE {plan.name}"
 
 
