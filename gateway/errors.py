@@ -151,7 +151,7 @@ class NotFound(GatewayError):
 
 
 class NoRow(GatewayError):
-    """There is no value that could be answered without JSON around it."""
+    """There is no row where the query expects one, or no value that could be answered without JSON around it."""
 
     code = "no_row"
     title = "There is no such row"
@@ -248,7 +248,7 @@ class ReloadRefused(GatewayError):
 
 
 class UnexpectedAffected(GatewayError):
-    """A write touched more rows than its caller wants it to; it was rolled back."""
+    """A write touched more rows than its caller wants, or not as many as its query expects; it was rolled back."""
 
     code = "unexpected_affected"
     title = "The write touches another number of rows than expected"

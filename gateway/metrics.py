@@ -95,6 +95,12 @@ OLDEST_WAIT = Family(
 BATCH_SIZE = Family(
     "gateway_batch_size", Kind.HISTOGRAM, "Calls that were answered by one statement.", ("query",), bounds=SIZES
 )
+CACHE = Family(
+    "gateway_cache_total",
+    Kind.COUNTER,
+    "Calls of queries with @cache or @coalesce: hit, stale, miss (it was run), or shared (with one that ran).",
+    ("query", "result"),
+)
 STREAMS = Family("gateway_streams", Kind.SUM, "Answers that are sent while their rows come.", ("group",))
 IN_ROTATION = Family(
     "gateway_endpoint_in_rotation", Kind.NODE, "Whether the endpoint may be given work: 1 or 0.", ("endpoint",)
@@ -145,6 +151,7 @@ FAMILIES: Final = (
     WAITING,
     OLDEST_WAIT,
     BATCH_SIZE,
+    CACHE,
     STREAMS,
     IN_ROTATION,
     PING_SECONDS,

@@ -14,6 +14,7 @@ from gateway.execution.committing import Committer
 from gateway.execution.concurrency import Concurrency
 from gateway.execution.execution import Execution
 from gateway.execution.joining import sharing
+from gateway.execution.keeping import Keeping, may_be_kept
 from gateway.execution.outcomes import Outcomes
 from gateway.execution.running import Runner
 from gateway.execution.streaming import Streams
@@ -132,6 +133,17 @@ def _serve_queries(app: "falcon.App[Any, Any]", worker: Worker, failures: Failur
         concurrency=Concurrency(rooms) if rooms else None,
         share=share,
     )
+    kept: Execution | Keeping = execution
+    if any(map(may_be_kept, catalogue.queries.values())):
+        kept = Keeping(
+            execution.run,
+            catalogue=catalogue,
+            plans=plans,
+            view=worker.rotation.view,
+            waits=worker.waits,
+            most_bytes=worker.settings.cache.size,
+            metrics=worker.metrics,
+        )
     calls = Calls(
         catalogue=catalogue,
         plans=plans,
@@ -143,7 +155,7 @@ def _serve_queries(app: "falcon.App[Any, Any]", worker: Worker, failures: Failur
     described = CatalogueResource(catalogue=catalogue, plans=plans, verbose=server.verbose_errors, joins=joins)
     calling: dict[str, Any] = {
         "calls": calls,
-        "execution": execution,
+        "execution": kept,
         "answered": _both(reporting.answered, spans.answered) if spans else reporting.answered,
         "failures": failures,
         "deprecations": Deprecations(catalogue, worker.metrics),

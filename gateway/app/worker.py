@@ -173,7 +173,7 @@ class Worker:
     def _request_identity(self) -> RequestIdentity:
         """What every request passes through. Whoever comes over an operators' listener of this machine may do all."""
         server, auth = self.settings.server, self.settings.auth
-        roles = OPERATORS.union(*(query.roles for query in self.catalogue.queries.values()))
+        roles = OPERATORS.union(server.rollback_roles, *(query.roles for query in self.catalogue.queries.values()))
         sent = SessionSettings(auth.settings, auth.database_roles)
         everybody = Caller(roles=roles, settings=sent.of({}, is_known=False))
         authentication = None

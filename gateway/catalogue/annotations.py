@@ -6,10 +6,12 @@ from datetime import date
 from typing import Any, Final, NamedTuple
 
 from gateway.catalogue.declarations import read_parameter
-from gateway.catalogue.query import Access, Deprecation, Page, Parameter
+from gateway.catalogue.query import Access, Cache, Deprecation, Expect, Page, Parameter
 from gateway.settings.keys import LONGEST_TIMEOUT
 from gateway.settings.units import Rate, rate, seconds
 
+_AFFECTED = re.compile(r"affected\s*(>?=)\s*(\d{1,9})", re.ASCII)
+_CACHE = re.compile(r"(\S+?)(?:\s+stale=(\S+))?")
 _PAGE = re.compile(r"key\s*\(([^()]*)\)\s+size\s*=\s*([1-9][0-9]{0,5})")
 _COLUMN = re.compile(r"[A-Za-z_\x80-\uffff][\w$]*")
 _MEDIA = re.compile(r"[A-Za-z0-9][\w!#$&^.+-]{0,63}/[A-Za-z0-9][\w!#$&^.+-]{0,63}", re.ASCII)
@@ -150,6 +152,17 @@ def _duration(value: str) -> float:
     return duration
 
 
+def _cache(value: str) -> Cache:
+    found = _CACHE.fullmatch(value)
+    told = f'is written `D` or `D stale=D`, with durations such as 30s, at most 24d, not "{value}"'
+    if found is None:
+        raise Misread(told)
+    try:
+        return Cache(_duration(found[1]), 0.0 if found[2] is None else _duration(found[2]))
+    except Misread:
+        raise Misread(told) from None
+
+
 def _roles(value: str) -> tuple[str, ...]:
     roles = [role.strip() for role in value.split(",")]
     if not all(_ROLE.fullmatch(role) for role in roles):
@@ -161,6 +174,16 @@ def _rows(value: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,8}", value, re.ASCII):
         raise Misread(f'is a number of rows from 1 to 999999999, not "{value}"')
     return int(value)
+
+
+def _expect(value: str) -> Expect:
+    if value == "row":
+        return Expect(value, 1)
+    found = _AFFECTED.fullmatch(value)
+    if found is None or found.groups() == (">=", "0"):
+        raise Misread(f'is `row`, `affected=N` or `affected>=N`, not "{value}"')
+    sign, count = found[1], int(found[2])
+    return Expect(f"affected{sign}{count}", count, count if sign == "=" else None)
 
 
 def _page(value: str) -> Page:
@@ -213,10 +236,11 @@ ANNOTATIONS: Final[Mapping[str, Annotation]] = {
     "access": Annotation("access", _one_of({"read": Access.READ, "write": Access.WRITE})),
     "timeout": Annotation("timeout", _duration),
     "role": Annotation("roles", _roles),
-    "cache": Annotation("cache", _duration, Access.READ),
+    "cache": Annotation("cache", _cache, Access.READ),
     "max_rows": Annotation("max_rows", _rows),
     "outcome": Annotation("tracked", _one_of({"tracked": True}), Access.WRITE),
     "retry": Annotation("retry_serialization", _one_of({"serialization": True})),
+    "expect": Annotation("expect", _expect),
     "batch": Annotation("batch", _one_of({"on": True, "off": False})),
     "join": Annotation("join", _one_of({"on": True, "off": False}), Access.READ),
     "coalesce": Annotation("coalesce", _alone, Access.READ),

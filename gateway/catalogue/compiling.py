@@ -12,7 +12,7 @@ from gateway.catalogue.files import read_files
 from gateway.catalogue.headers import Header, read_header
 from gateway.catalogue.naming import named
 from gateway.catalogue.placeholders import FaultAt, Marked, find_parameters
-from gateway.catalogue.query import TOOL_KEY, Access, Catalogue, Kind, Parameter, Query, Verb
+from gateway.catalogue.query import TOOL_KEY, Access, Catalogue, Expect, Kind, Parameter, Query, Verb
 from gateway.catalogue.scanning import LEFT_OPEN, Entry, scan
 from gateway.catalogue.statements import Analysis, Unserved, analyse, is_type
 from gateway.faults import Fault, FaultsFound
@@ -322,11 +322,29 @@ class _Compiler:
             instead = ", or add RETURNING" if statement.verb.is_prepared else ""
             rows = "without RETURNING has no rows" if instead else "has no rows"
             self.report(f"{verb} {rows} for kind {kind}: use `!` or `:exec`{instead}")
+        self._check_expect(kind, analysis, annotations)
         if "max_rows" in annotations.lines and kind is not Kind.MANY:
             self._warn(f"@max_rows has no effect, the kind is {kind}")
         if kind in (Kind.MANY, Kind.ONE):
             for column in analysis.duplicates:
                 self._warn(f"two columns are called {column}")
+
+    def _check_expect(self, kind: Kind, analysis: Analysis, annotations: Annotations) -> None:
+        """Find what is expected of a query whose answer does not tell whether it came to that."""
+        expect: Expect | None = annotations.values.get("expect")
+        if expect is None:
+            return
+        line, verb = annotations.lines["expect"], analysis.statement.verb
+        if expect.is_row and kind is Kind.EXEC:
+            self.report("@expect row: this query answers no rows; write `affected=1` or `affected>=1`", line)
+        elif not expect.is_row and not analysis.writes and annotations.values.get("access") is not Access.WRITE:
+            self.report("@expect affected is for writes; for a read write `@expect row`", line)
+        elif not expect.is_row and kind not in (Kind.EXEC, Kind.MANY):
+            self.report(
+                "@expect affected: this query answers one row, not how many it touches; use `!`, or `row`", line
+            )
+        elif not verb.is_prepared:
+            self.report(f"@expect: {verb.upper()} does not tell how many rows it touches", line)
 
     def _check_annotations(self, access: Access, annotations: Annotations) -> None:
         for word, line in annotations.lines.items():

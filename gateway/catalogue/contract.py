@@ -47,6 +47,7 @@ class Locked(msgspec.Struct, frozen=True, omit_defaults=True):
     columns: dict[str, Result] = {}
     roles: tuple[str, ...] = ()
     max_rows: int | None = None
+    expect: str | None = None
 
 
 class Lock(msgspec.Struct, frozen=True):
@@ -81,6 +82,7 @@ def locked(query: Query, signature: Signature) -> Locked:
         columns={column.name: Result(column.type.name, column.type.labels) for column in signature.columns},
         roles=tuple(sorted(query.roles)),
         max_rows=query.max_rows,
+        expect=None if query.expect is None else query.expect.text,
     )
 
 
@@ -141,6 +143,8 @@ def _of_query(before: Locked, after: Locked) -> Found:
     if (before.max_rows or 0) != (after.max_rows or 0):
         is_less = after.max_rows is not None and (before.max_rows is None or after.max_rows < before.max_rows)
         yield f"it answers at most {after.max_rows or 'any number of'} rows", is_less
+    if before.expect != after.expect:
+        yield f"it expects {after.expect or 'nothing'} (was {before.expect or 'nothing'})", True
     yield from _of_parameters(before.parameters, after.parameters)
     for name, column in before.columns.items():
         if name not in after.columns:

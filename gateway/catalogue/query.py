@@ -108,11 +108,35 @@ class Parameter(msgspec.Struct, frozen=True, gc=False):
     """``claim:PATH`` or ``key:NAME``: its value is what is known of the caller, and no argument; None: an argument."""
 
 
+class Cache(msgspec.Struct, frozen=True, gc=False):
+    """``@cache D [stale=D]``."""
+
+    seconds: float
+    """For which an answer is good."""
+    stale: float = 0.0
+    """For which it is given after that, while one call fetches another."""
+
+
 class Page(msgspec.Struct, frozen=True, gc=False):
     """``@page key(col, ...) size=N``."""
 
     key: tuple[str, ...]
     size: int
+
+
+class Expect(msgspec.Struct, frozen=True, gc=False):
+    """``@expect row``, ``@expect affected=N`` or ``@expect affected>=N``: how many rows a call answers or touches."""
+
+    text: str
+    """As it is written."""
+    least: int
+    most: int | None = None
+    """None: any number."""
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it is about a row that is answered, and not about how many are touched."""
+        return self.text == "row"
 
 
 class Deprecation(msgspec.Struct, frozen=True, gc=False):
@@ -142,14 +166,18 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     """Group to run in; by access where the query file names none."""
     description: str = ""
     roles: tuple[str, ...] = ()
-    cache: float | None = None
+    cache: Cache | None = None
+    """How long its answers are kept; None: they are not."""
     max_rows: int | None = None
     tracked: bool = False
     retry_serialization: bool = False
+    expect: Expect | None = None
+    """What a call must come to; None: anything."""
     batch: bool | None = None
     join: bool | None = None
     """Whether different callers' calls may be answered by one statement; None: where that is proven to be safe."""
     coalesce: bool = False
+    """Whether calls that ask for the same at the same time share one execution."""
     page: Page | None = None
     rate: Rate | None = None
     """How often each caller may run it on a node."""

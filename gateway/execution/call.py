@@ -151,6 +151,17 @@ def on_primary(call: C) -> C:
     return replace(call, freshness=(call.freshness or Freshness())._replace(only_primary=True))
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """How an answer stands that is kept, to be given to others as well."""
+
+    tag: str
+    """What its bytes are told by, the same in all processes."""
+    age: float
+    """Seconds since it was asked for."""
+    rest: float
+    """Seconds for which it is good."""
+
+
 class Answer(msgspec.Struct, kw_only=True):
     """What came of a call that succeeded."""
 
@@ -163,6 +174,10 @@ class Answer(msgspec.Struct, kw_only=True):
     """How it was run; None where nothing had to be."""
     replayed: bool = False
     """It is what an earlier request with the same idempotency key was answered."""
+    kept: Kept | None = None
+    """None: it is for this call alone."""
+    is_known: bool = False
+    """Its caller has it, and is told so (304)."""
     held: ExitStack | None = None
     """What must stay until the answer has been sent, above all the lease its rows still come over; None: nothing."""
 

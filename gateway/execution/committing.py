@@ -95,6 +95,8 @@ class Committer:
             except GatewayError as error:
                 attempts.failed(error)
             else:
+                if call.work.rolls_back:
+                    served = replace(served, token=None)  # nothing was committed
                 return Answer(body=done.body, served=served, replayed=done.replayed)
             self._waits.pause(attempts.pause())
             self._runner.repeated(call, attempts.failure)

@@ -15,6 +15,7 @@ from gateway.catalogue import exporting
 from gateway.catalogue.exporting import Format, Layout
 from gateway.errors import NotAcceptable, PoolTimeout
 from gateway.execution.call import Answer, StreamCall, on_primary
+from gateway.execution.results import meet
 from gateway.execution.running import Runner
 from gateway.pool.group import Group
 from gateway.pool.lease import ANY, Lease, LeaseRequest
@@ -59,6 +60,8 @@ class Streams:
             first = rows.open(
                 call.literals, deadline=call.deadline, client=call.client, guard=guard, settings=call.settings
             )
+            if not first and call.query.expect is not None:
+                meet(call.query, call.query.expect, 0)
             return rows, first
 
         with ExitStack() as stack:

@@ -361,7 +361,8 @@ class _Attempt:
         try:
             checks = checks_of(step.plan for step in work.steps)
             end = ["SET CONSTRAINTS ALL IMMEDIATE", "ROLLBACK"] if work.rolls_back else ["COMMIT"]
-            cursor = self._send(*checks, *keeping, *as_caller, *end, stage=Stage.COMMITTING)
+            stage = Stage.OPEN if work.rolls_back else Stage.COMMITTING
+            cursor = self._send(*checks, *keeping, *as_caller, *end, stage=stage)
         except _INTERRUPTIONS as error:
             explained = session.explained(error, write=self._writes)
             if explained.outcome is Outcome.UNKNOWN:

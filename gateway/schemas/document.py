@@ -122,6 +122,7 @@ def _operation(
         "requestBody": {"required": any(each.bound is None for each in query.parameters), "content": {_JSON: content}},
         "responses": {
             "200": {"description": "What it answered.", "content": {_JSON: {"schema": reference(shapes.result)}}},
+            **_unmet(query),
             "default": {"$ref": "#/components/responses/Problem"},
         },
     }
@@ -130,6 +131,16 @@ def _operation(
     if query.deprecated is not None:
         operation["deprecated"] = True
     return operation
+
+
+def _unmet(query: Query) -> dict[str, Any]:
+    """The answer where a call does not come to what its query expects."""
+    expect = query.expect
+    if expect is None:
+        return {}
+    status = "404" if expect.is_row else "409"
+    code = "`no_row`" if expect.is_row else f"`unexpected_affected`, as it is expected to be {expect.text}"
+    return {status: {"description": f"{code}, among others.", "content": {_PROBLEM: {"schema": reference("Problem")}}}}
 
 
 def _operation_id(name: str, used: set[str]) -> str:

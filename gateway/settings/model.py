@@ -88,6 +88,9 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="names that requests' Host may give, besides localhost, those of bind, and any IP address"),
     ] = ()
+    rollback_roles: Annotated[
+        tuple[str, ...], Meta(description="callers with one of these roles may try writes out: Prefer: tx=rollback")
+    ] = ()
     cors_origins: Annotated[
         tuple[str, ...],
         Meta(description='origins whose web pages may ask: ["https://app.example.com"]'),
@@ -197,6 +200,12 @@ class IdempotencySettings(Struct, frozen=True, kw_only=True):
         Duration,
         Meta(description="how long the answer to an Idempotency-Key is kept; `gateway init-db` makes the table"),
     ] = seconds("24h")
+
+
+class CacheSettings(Struct, frozen=True, kw_only=True):
+    """``[cache]``: answers of queries with @cache."""
+
+    size: Annotated[Size, Meta(description="kept in each process, those that were asked for last")] = size("32MB")
 
 
 class LogSettings(Struct, frozen=True, kw_only=True):
@@ -341,6 +350,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = {}
     probe: ProbeSettings = ProbeSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
+    cache: CacheSettings = CacheSettings()
     auth: AuthSettings = AuthSettings()
     log: LogSettings = LogSettings()
     mcp: McpSettings = McpSettings()

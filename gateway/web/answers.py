@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gateway.errors import Allowance, Served
-from gateway.execution.call import JSON, Answer, Call
+from gateway.execution.call import JSON, Answer, Call, Kept
 from gateway.web.messages import Response
 
 
@@ -20,6 +20,16 @@ def write(response: Response, call: Call, answer: Answer) -> None:
         write_allowances(response, call.allowances)
     if call.applied:
         response.set_header("Preference-Applied", call.applied)
+    if answer.kept is not None:
+        _write_kept(response, answer.kept)
+
+
+def _write_kept(response: Response, kept: Kept) -> None:
+    """Tell for how long an answer is good, and for whom."""
+    response.set_header("Cache-Control", f"private, max-age={int(kept.rest)}")
+    response.set_header("Age", str(int(kept.age)))
+    response.set_header("Vary", "Authorization, Accept, Prefer")
+    response.etag = kept.tag
 
 
 def write_served(response: Response, served: Served) -> None:

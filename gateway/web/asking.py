@@ -12,15 +12,16 @@ from msgspec import Raw
 
 from gateway.catalogue.exporting import Format
 from gateway.catalogue.query import TOOL_KEY, Access, Kind, Query
-from gateway.errors import ArgumentFault, InvalidArguments, InvalidRequest, NotAcceptable
+from gateway.errors import ArgumentFault, Forbidden, InvalidArguments, InvalidRequest, NotAcceptable
+from gateway.execution import freshness
 from gateway.execution.call import JSON
 from gateway.execution.freshness import Freshness
-from gateway.execution.results import require_few
+from gateway.execution.results import require_few, rolled_back
 from gateway.postgres.idempotency import Claim
 from gateway.postgres.single import Result
 from gateway.postgres.work import Work
 from gateway.waiting import Client, ClientSocket
-from gateway.web import formats
+from gateway.web import formats, preferences
 from gateway.web.preferences import Preferences
 
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
@@ -35,6 +36,20 @@ class Asked(NamedTuple):
     freshness: Freshness | None
     big_as_text: bool
     """Whether int8 and numeric are answered as strings."""
+
+
+def asked_by(request: falcon.Request, default: Asked, rollback_roles: frozenset[str]) -> Asked:
+    """Return what a request asks for, or else what holds by default; raises InvalidRequest and Forbidden."""
+    wishes = preferences.parse(request.env.get("HTTP_PREFER"))
+    if wishes.rolls_back and rollback_roles.isdisjoint(request.context.caller.roles):
+        # SECURITY: not passed over, as preferences may be: what was to be tried out would be committed.
+        raise Forbidden("Prefer: tx=rollback is for callers with a role in [server] rollback_roles")
+    token = request.env.get("HTTP_GATEWAY_CONSISTENCY_TOKEN")
+    return Asked(
+        wishes,
+        freshness.asked_for(max_staleness=wishes.max_staleness, strict=wishes.strict, token=token),
+        default.big_as_text if wishes.bigint is None else wishes.bigint == "string",
+    )
 
 
 def client_of(request: falcon.Request) -> Client | None:
@@ -119,12 +134,25 @@ def wanted(request: falcon.Request, query: Query) -> Format | str | None:
     return formats.wanted(accept, query) if accept and accept not in _ANY_JSON else None
 
 
+def commits_apart(query: Query, asked: Asked) -> bool:
+    """Whether the COMMIT of a write is a message of its own: something has to be known before it is sent, or after."""
+    wishes = asked.preferences
+    is_checked = query.expect is not None or wishes.max_affected is not None or wishes.rolls_back
+    return query.tracked or query.retry_serialization or is_checked
+
+
 def limited(work: Work, queries: Sequence[Query], asked: Asked) -> Work:
-    """The work, which is rolled back where one of its writes touches more rows than is asked for.
+    """The work, which is rolled back where that is asked for, or one of its writes touches more rows than is asked for.
 
     Raises InvalidRequest for a write that answers one row of however many it touches.
     """
-    most, encode = asked.preferences.max_affected, work.encode
+    most = asked.preferences.max_affected
+    if asked.preferences.rolls_back and work.writes:
+        answer = work.encode
+        work = work._replace(
+            encode=lambda results: rolled_back(answer(results)), tracked=False, claim=None, rolls_back=True
+        )
+    encode = work.encode
     if most is None:
         return work
     for query in queries:

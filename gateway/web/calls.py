@@ -12,7 +12,6 @@ from gateway.catalogue.exporting import Format
 from gateway.catalogue.json_text import begins_list, split_list, split_object
 from gateway.catalogue.query import TOOL_KEY, Access, Catalogue, Query
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, UnknownQuery, UnsupportedMediaType
-from gateway.execution import freshness
 from gateway.execution.call import (
     JSON,
     AnyCall,
@@ -32,7 +31,7 @@ from gateway.postgres.idempotency import Claim
 from gateway.postgres.statement import Plan
 from gateway.postgres.work import Step, Work
 from gateway.settings import ServerSettings
-from gateway.web import asking, bodies, bulk, preferences, tracing
+from gateway.web import asking, bodies, bulk, tracing
 from gateway.web.asking import Asked
 from gateway.web.bulk import Records
 from gateway.web.preferences import NONE
@@ -65,6 +64,7 @@ class Calls:
         self._plans = plans
         self._transactions = transactions
         self._server = server
+        self._rollback_roles = frozenset(server.rollback_roles)
         self._nothing_asked = Asked(NONE, None, server.bigint == "string")
         self._timeout = server.timeout
         self._max_body = server.max_body
@@ -87,10 +87,7 @@ class Calls:
             return self._of_list(request, query, body)
         asked = self._asked(request)
         if query.access is Access.WRITE and (
-            query.tracked
-            or query.retry_serialization
-            or "HTTP_IDEMPOTENCY_KEY" in request.env
-            or asked.preferences.max_affected is not None
+            "HTTP_IDEMPOTENCY_KEY" in request.env or asking.commits_apart(query, asked)
         ):
             claim = asking.claim_of(request, body)
             return self._of_transaction_of_one(request, query, split_object(body), asked, claim)
@@ -140,8 +137,7 @@ class Calls:
         if query.access is Access.WRITE:
             claim = asking.claim_of_tool(request, query, arguments)
             arguments = {name: raw for name, raw in arguments.items() if name != TOOL_KEY}
-            is_limited = asked.preferences.max_affected is not None
-            if claim is not None or query.tracked or query.retry_serialization or is_limited:
+            if claim is not None or asking.commits_apart(query, asked):
                 return self._of_transaction_of_one(request, query, arguments, asked, claim)
         plan, binder, _ = self._plans.get(query, request.context.caller, bigint_as_string=True)
         return self._made(
@@ -259,9 +255,13 @@ class Calls:
         """A write that is run for each record of the body, which is read while it runs."""
         if query.access is not Access.WRITE:
             raise UnsupportedMediaType(f"{query.name} reads, and takes its arguments as {JSON}")
+        if query.expect is not None:
+            raise UnsupportedMediaType(f"{query.name} expects something of each call: send a list of objects as {JSON}")
         asking.require_json(request)
         bodies.require_plain(request)
         asked, server = self._asked(request), self._server
+        if asked.preferences.rolls_back:
+            raise InvalidRequest("Prefer: tx=rollback is for single calls, lists and transactions, not for records")
         ready = self._plans.get(query)
         claim = asking.claim_of(request, b"")
         records = Records(
@@ -360,13 +360,7 @@ class Calls:
         env = request.env
         if "HTTP_PREFER" not in env and "HTTP_GATEWAY_CONSISTENCY_TOKEN" not in env:
             return self._nothing_asked
-        wishes = preferences.parse(env.get("HTTP_PREFER"))
-        token = env.get("HTTP_GATEWAY_CONSISTENCY_TOKEN")
-        return Asked(
-            wishes,
-            freshness.asked_for(max_staleness=wishes.max_staleness, strict=wishes.strict, token=token),
-            self._nothing_asked.big_as_text if wishes.bigint is None else wishes.bigint == "string",
-        )
+        return asking.asked_by(request, self._nothing_asked, self._rollback_roles)
 
     def _find(self, name: str, caller: Caller) -> Query:
         query = self._queries.get(name)

@@ -64,6 +64,10 @@ class CatalogueResource:
             "timeout_ms": round(query.timeout * 1000),
             "roles": query.roles,
             "max_rows": query.max_rows,
+            "expect": None if query.expect is None else query.expect.text,
+            "cache_ms": None if query.cache is None else round(query.cache.seconds * 1000),
+            "stale_ms": None if query.cache is None else round(query.cache.stale * 1000),
+            "coalesce": query.coalesce,
             "rate": query.rate
             and {"events": query.rate.events, "seconds": query.rate.seconds, "burst": query.rate.burst},
             "concurrency": query.concurrency,

@@ -25,6 +25,8 @@ class Preferences(NamedTuple):
     """Rather an error than a preference that is not kept."""
     max_affected: int | None = None
     """Rows that a write may touch; what touches more is rolled back."""
+    rolls_back: bool = False
+    """Whether a write is to be rolled back once its answer is known."""
 
     @property
     def applied(self) -> str:
@@ -38,6 +40,8 @@ class Preferences(NamedTuple):
                 told.append("handling=strict")
         if self.max_affected is not None:
             told.append(f"max-affected={self.max_affected}")
+        if self.rolls_back:
+            told.append("tx=rollback")
         return ", ".join(told)
 
 
@@ -63,6 +67,7 @@ def parse(header: str | None) -> Preferences:
         max_staleness=None if staleness is None else _seconds("max-staleness", staleness, least=0.0),
         strict=_one_of("handling", asked, "strict", "lenient") == "strict",
         max_affected=_count("max-affected", asked),
+        rolls_back=_one_of("tx", asked, "rollback", "commit") == "rollback",
     )
 
 

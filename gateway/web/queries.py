@@ -6,7 +6,9 @@ import falcon
 
 from gateway.execution.call import JSON, Answer, AnyCall, RawCall
 from gateway.execution.execution import Execution
+from gateway.execution.keeping import Keeping
 from gateway.web import answers, streams
+from gateway.web.accepting import has_already
 from gateway.web.calls import Calls
 from gateway.web.compression import LONG, Compression
 from gateway.web.deprecations import Deprecations
@@ -26,7 +28,7 @@ class _Calling:
         self,
         *,
         calls: Calls,
-        execution: Execution,
+        execution: Execution | Keeping,
         answered: Answered,
         failures: Failures,
         compression: Compression,
@@ -84,7 +86,11 @@ class QueryResource(_Calling):
         if self._deprecations:
             self._deprecations.note(name, request, response)
         answer = self._execution.run(call)
-        if answer.media is JSON and len(answer.body) < LONG:
+        if answer.kept is not None and has_already(request, response, answer.kept.tag):
+            answer.is_known = True
+            answers.write(response, call, answer)
+            response.data = None
+        elif answer.media is JSON and len(answer.body) < LONG:
             answers.write(response, call, answer)
         else:
             self._write(request, response, call, answer)

@@ -79,7 +79,7 @@ class Reporting:
         """Of the queries that were called."""
         groups = {query.group for query in self._queries.values()}
         self._queued = {group: metrics.histogram(QUEUE_SECONDS, group) for group in groups}
-        self._committed = metrics.counter(OUTCOMES, Outcome.COMMITTED)
+        self._outcomes = {each: metrics.counter(OUTCOMES, each) for each in (Outcome.COMMITTED, Outcome.ROLLED_BACK)}
 
     def answered(self, name: str, request: falcon.Request, call: Call, answer: Answer) -> None:
         """Count a call that was answered. ``name``: of the query, or ``TRANSACTION``.
@@ -88,7 +88,10 @@ class Reporting:
         """
         took = monotonic() - request.context.arrived
         ok, seconds = self._series.get(name) or self._first(name)
-        ok.value += 1
+        if answer.is_known:
+            self._metrics.counter(REQUESTS, name, "304").value += 1
+        else:
+            ok.value += 1
         seconds.counts[bisect_left(SECONDS, took)] += 1
         seconds.sum += took
         served = answer.served
@@ -99,9 +102,10 @@ class Reporting:
             else:
                 queued.counts[0] += 1
         if writes(call):
-            self._committed.value += 1
+            self._outcomes[_ending(call)].value += 1
         if took >= self._slow or self._tells_answers:
-            self._tell(name, request, call, took, served=served, status=200, answer=answer)
+            status = 304 if answer.is_known else 200
+            self._tell(name, request, call, took, served=served, status=status, answer=answer)
 
     def _first(self, name: str) -> _Series:
         series = _Series(self._metrics.counter(REQUESTS, name, "200"), self._metrics.histogram(REQUEST_SECONDS, name))
@@ -181,7 +185,7 @@ class Reporting:
             "queries": tuple(query.name for query in queries) if name == TRANSACTION else (),
             "arguments": self._arguments(name),
             "affected": None if answer is None else msgspec.json.decode(answer.body, type=_Counts).total,
-            "outcome": Outcome.COMMITTED if error is None else error.outcome,
+            "outcome": error.outcome if error is not None else call and _ending(call),
             "replayed": answer is not None and answer.replayed,
         }
 
@@ -213,6 +217,12 @@ def writes(call: Call) -> bool:
     if isinstance(call, SingleCall):
         return call.plan.write
     return isinstance(call, BulkCall) or (isinstance(call, TransactionCall) and call.work.writes)
+
+
+def _ending(call: Call) -> Outcome:
+    """How a write ends that is answered."""
+    is_tried = isinstance(call, TransactionCall) and call.work.rolls_back
+    return Outcome.ROLLED_BACK if is_tried else Outcome.COMMITTED
 
 
 def _ms(seconds: float) -> float:

@@ -4,8 +4,10 @@ import msgspec
 import pytest
 
 from gateway.catalogue.annotations import ANNOTATIONS, Annotations, Comment, declared_names, read_annotations
-from gateway.catalogue.query import Access, Deprecation, Page, Parameter, Query
+from gateway.catalogue.query import Access, Cache, Deprecation, Expect, Page, Parameter, Query
 from gateway.settings.units import Rate
+
+_CACHE = '@cache is written `D` or `D stale=D`, with durations such as 30s, at most 24d, not "{}"'
 
 
 def read(*lines: str) -> tuple[Annotations, list[tuple[int, str]]]:
@@ -25,10 +27,11 @@ def test_every_annotation_is_read() -> None:
         "@param a int4 = 1 -- first",
         "@param b",
         "@role sales,  support, sales",
-        "@cache 1h",
+        "@cache 1h stale=5m",
         "@max_rows 500",
         "@outcome tracked",
         "@retry serialization",
+        "@expect affected >= 1",
         "@batch off",
         "@join off",
         "@coalesce",
@@ -50,10 +53,11 @@ def test_every_annotation_is_read() -> None:
             "access": Access.WRITE,
             "timeout": 2.0,
             "roles": ("sales", "support"),
-            "cache": 3600.0,
+            "cache": Cache(3600.0, 300.0),
             "max_rows": 500,
             "tracked": True,
             "retry_serialization": True,
+            "expect": Expect("affected>=1", 1),
             "batch": False,
             "join": False,
             "coalesce": True,
@@ -105,11 +109,20 @@ def test_what_is_no_duration_is_a_fault(text: str) -> None:
         ("@role", "@role names roles, with commas between them"),
         ("@role a b", "@role names roles, with commas between them"),
         ("@role a,", "@role names roles, with commas between them"),
-        ("@cache soon", '@cache is a duration such as 250ms, 2s or 1h, at most 24d, not "soon"'),
+        ("@cache", _CACHE.format("")),
+        ("@cache soon", _CACHE.format("soon")),
+        ("@cache 1s stale", _CACHE.format("1s stale")),
+        ("@cache 1s stale=0s", _CACHE.format("1s stale=0s")),
+        ("@cache stale=1s", _CACHE.format("stale=1s")),
+        ("@cache 1s stale=1s 2s", _CACHE.format("1s stale=1s 2s")),
         ("@max_rows 0", '@max_rows is a number of rows from 1 to 999999999, not "0"'),
         ("@max_rows ٣", '@max_rows is a number of rows from 1 to 999999999, not "٣"'),
         ("@outcome", '@outcome is `tracked`, not ""'),
         ("@retry always", '@retry is `serialization`, not "always"'),
+        ("@expect", '@expect is `row`, `affected=N` or `affected>=N`, not ""'),
+        ("@expect rows", '@expect is `row`, `affected=N` or `affected>=N`, not "rows"'),
+        ("@expect affected>1", '@expect is `row`, `affected=N` or `affected>=N`, not "affected>1"'),
+        ("@expect affected>=0", '@expect is `row`, `affected=N` or `affected>=N`, not "affected>=0"'),
         ("@batch", '@batch is `on` or `off`, not ""'),
         ("@join maybe", '@join is `on` or `off`, not "maybe"'),
         ("@coalesce yes", '@coalesce takes no value, not "yes"'),

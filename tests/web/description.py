@@ -61,7 +61,7 @@ class Description:
         answer = self._answer(request.method, request.url.path, response.status_code)
         assert response.headers["X-Request-Id"]
         is_streamed = response.headers.get("Transfer-Encoding") == "chunked" or request.method == "HEAD"
-        is_empty = response.status_code == HTTPStatus.NO_CONTENT
+        is_empty = response.status_code in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
         if "Content-Encoding" not in response.headers and not is_streamed and not is_empty:
             assert response.headers["Content-Length"] == str(len(response.content))
         self._judge_headers(answer, response)

@@ -11,7 +11,7 @@ TOKEN = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!
 QUOTED = st.text('abc ,;="\\\té', max_size=12).map(
     lambda text: '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 )
-KNOWN = {"wait", "bigint", "max-staleness", "handling", "max-affected"}
+KNOWN = {"wait", "bigint", "max-staleness", "handling", "max-affected", "tx"}
 
 
 @st.composite
@@ -35,6 +35,8 @@ def preferences(draw: st.DrawFn, names: st.SearchStrategy[str] = TOKEN) -> str:
         ("WAIT = 1.5", Preferences(wait=1.5)),
         ('wait="1.5"', Preferences(wait=1.5)),
         ("wait=.25", Preferences(wait=0.25)),
+        ("tx=rollback", Preferences(rolls_back=True)),
+        ("tx=commit", Preferences()),
         ("max-affected=10", Preferences(max_affected=10)),
         ('max-affected="0", wait=1', Preferences(wait=1.0, max_affected=0)),
         ("bigint=string", Preferences(bigint="string")),
