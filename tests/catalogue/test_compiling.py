@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.catalogue.compiling import compile_catalogue, compile_project
-from gateway.catalogue.query import Access, Catalogue, Deprecation, Kind, Parameter, Query, Statement, Text, Verb
+from gateway.catalogue.query import Access, Cache, Catalogue, Deprecation, Kind, Parameter, Query, Statement, Text, Verb
 from gateway.faults import FaultsFound
 from gateway.settings import CatalogueSettings, GroupSettings, ServerSettings, Settings
 
@@ -103,7 +103,7 @@ def test_every_annotation_arrives_in_its_query(compiled: Compile) -> None:
     assert query.page is not None
     assert (query.page.key, query.page.size) == (("id",), 20)
     query = compiled.query("-- name: a\n-- @cache 5s\n-- @coalesce\n-- @group reporting\nSELECT 1")
-    assert (query.cache, query.coalesce, query.group) == (5.0, True, "reporting")
+    assert (query.cache, query.coalesce, query.group) == (Cache(5.0), True, "reporting")
 
 
 def test_a_query_without_a_timeout_of_its_own_has_the_configured_one(compiled: Compile) -> None:
