@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from typing import Any
+from zlib import crc32
 
 import jsonschema
 import openapi_spec_validator
@@ -34,7 +35,8 @@ PLAIN = {
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,12}", fullmatch=True)
 plain = st.sampled_from([Type(name, name, family, size) for name, (family, size) in PLAIN.items()])
 enums = st.builds(
-    lambda name, labels: Type(name, f"shop.{name}", Family.ENUM, labels=tuple(labels)),
+    # Two enums of one name would be one type: its labels are part of it.
+    lambda name, labels: Type(f"{name}_{crc32(repr(labels).encode())}", "shop.it", Family.ENUM, labels=tuple(labels)),
     NAMES,
     st.lists(st.text(min_size=1), min_size=1, max_size=3, unique=True),
 )
