@@ -34,9 +34,16 @@ PLAIN = {
 }
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,12}", fullmatch=True)
 plain = st.sampled_from([Type(name, name, family, size) for name, (family, size) in PLAIN.items()])
+
+
+def enum(name: str, labels: tuple[str, ...]) -> Type:
+    """An enum, whose name differs from that of another with other labels: two of one name would be one type."""
+    name = f"{name}_{crc32(repr(labels).encode())}"
+    return Type(name, f"shop.{name}", Family.ENUM, labels=labels)
+
+
 enums = st.builds(
-    # Two enums of one name would be one type: its labels are part of it.
-    lambda name, labels: Type(f"{name}_{crc32(repr(labels).encode())}", "shop.it", Family.ENUM, labels=tuple(labels)),
+    lambda name, labels: enum(name, tuple(labels)),
     NAMES,
     st.lists(st.text(min_size=1), min_size=1, max_size=3, unique=True),
 )
