@@ -11,6 +11,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.errors import DeadlineExceeded, GatewayError
 from gateway.node.places import AFTER_CLOSE, AFTER_CUT, Places
+from gateway.node.rows import Claim
 from gateway.node.sessions import Sessions
 from gateway.pool.driver import CapReached, ConnectError, Connection, Driver
 from gateway.postgres.backends import Asking, backend_of
@@ -48,8 +49,8 @@ class Quota(NamedTuple):
 class Count:
     """One connection, as it is counted. Safe for threads."""
 
-    def __init__(self, quota: Quota, place: int, session: int) -> None:
-        """``session``: its row, if its sessions are counted."""
+    def __init__(self, quota: Quota, place: Claim, session: Claim | None) -> None:
+        """``session``: its row, if sessions are counted."""
         self._places, self._sessions = quota
         self._place = place
         self._session = session
@@ -69,7 +70,7 @@ class Count:
             backend = backend_of(connection, deadline)
             self._is_pooled = backend is None
             sessions = self._sessions  # none any more, if ``move_to`` was called while the server was asked
-            if backend is not None and sessions is not None:
+            if backend is not None and sessions is not None and self._session is not None:
                 sessions.identify(self._session, backend)
 
     def failed(self, *, is_cut: bool) -> None:
@@ -80,7 +81,7 @@ class Count:
         """Take note that the connection was closed; only the first call counts."""
         self._release(AFTER_CLOSE if in_good_order else AFTER_CUT, is_known_to_end=self._is_pooled)
 
-    def move_to(self, places: Places, place: int) -> None:
+    def move_to(self, places: Places, place: Claim) -> None:
         """Count the connection in a place of its own from now on, and give back what was borrowed."""
         with self._lock:
             borrowed, number, sessions = self._places, self._place, self._sessions
@@ -89,7 +90,7 @@ class Count:
             else:
                 self._places, self._place, self._sessions = places, place, None
         borrowed.release(number, after=0.0)
-        if sessions is not None:
+        if sessions is not None and self._session is not None:
             sessions.hand_over(self._session)
 
     def _release(self, rest: float, *, is_known_to_end: bool) -> None:
@@ -98,7 +99,7 @@ class Count:
                 return
             self._is_released = True
         # NOTE: not under the lock: the places have locks of their own, under which another connection may be finalised.
-        if self._sessions is not None:
+        if self._sessions is not None and self._session is not None:
             self._sessions.end(self._session, rest=rest if is_known_to_end else None)
         self._places.release(self._place, after=rest)
 
@@ -165,9 +166,9 @@ class CountedDriver(Generic[C]):
             self._sleep(RETRY)
             now = self._clock()
 
-    def _with_session(self, quota: Quota, place: int) -> Count:
+    def _with_session(self, quota: Quota, place: Claim) -> Count:
         if quota.sessions is None:
-            return Count(quota, place, 0)
+            return Count(quota, place, None)
         session = quota.sessions.begin()
         if session is None:
             quota.places.release(place, after=0.0)

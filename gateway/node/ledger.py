@@ -145,8 +145,10 @@ class Ledger:
                 places.sweep()
             for sessions in self._all_sessions():
                 sessions.sweep()
+        are_wanted = [sessions.make_way() for sessions in self._all_sessions()]
         is_closing = [self._tend_closing(endpoint) for endpoint in self._quotas]
-        return bool(self._borrowed) or any(is_closing) or any(places.are_wanted() for places, _ in self._lenders)
+        is_wanted = any(places.are_wanted() for places, _ in self._lenders)
+        return bool(self._borrowed) or any(are_wanted) or any(is_closing) or is_wanted
 
     def close(self) -> None:
         """Give up everything as if the process had died: connections that are still open count as closing.
@@ -209,7 +211,7 @@ class Ledger:
 
     def _give(self, places: Places, lender: Lender) -> None:
         mine = places.mine
-        if mine == 0:
+        if mine == 0 or places.make_way():
             return
         if self._is_draining():
             if places.wants_first() or places.wants_share():

@@ -22,6 +22,15 @@ _LOCK = struct.Struct("hhqqi")
 Row = tuple[Any, ...]
 
 
+class Claim:
+    """A row that this process has locked. What is counted in it may be moved to another row of the file."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 class Rows:
     """One process's access to the file. Its locks belong to this object; after a fork the child needs its own."""
 

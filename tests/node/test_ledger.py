@@ -230,13 +230,13 @@ def test_a_connection_that_is_lost_before_its_session_is_known_counts_as_one_tha
 
 
 def test_a_probe_without_a_place_of_its_own_soon_borrows_where_most_are_free(rig: Rig) -> None:
-    taken = rig.others.take()
+    assert rig.others.take() is not None
     began = rig.clock()
     probe = rig.driver(Quota(rig.others, None), Quota(rig.others, None), Quota(rig.places, rig.sessions)).connect(
         "primary", began + 0.5
     )
     assert rig.clock() - began < 0.06
-    assert (taken, rig.places.free()) == (0, 1)
+    assert rig.places.free() == 1
     probe.close()
     rig.clock.sleep(AFTER_CLOSE)
     assert rig.places.free() == 2
