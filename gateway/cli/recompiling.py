@@ -1,6 +1,7 @@
 """``gateway recompile``: what a running node starts to have its settings and queries compiled anew."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from gateway.server.artefact import ArtefactUnusable, Compiled, read, write
 from gateway.server.reloading import Recompiled
 from gateway.settings import Settings
 
+GIVES_WAY = 5
+"""By how much its niceness is above that of the workers."""
 FIXED = ("bind", "admin_bind", "socket_mode", "socket_group", "reuse_port", "worker", "runtime_dir")
 """Keys of [server] that are in force from the start to the end of a node."""
 
@@ -27,6 +30,7 @@ FIXED = ("bind", "admin_bind", "socket_mode", "socket_group", "reuse_port", "wor
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 def recompile(config: Path | None, given: str, directory: Path) -> None:
     """Compile and check what the node with this runtime DIRECTORY is to serve; prints JSON for its master."""
+    os.nice(GIVES_WAY)  # requests are served meanwhile
     found = _recompile(config, json.loads(given), directory)
     sys.stdout.write(msgspec.json.encode(found).decode())
 
@@ -57,7 +61,8 @@ def _fixed_faults(before: Settings, after: Settings) -> Iterator[Fault]:
     for key in FIXED:
         served, wanted = getattr(before.server, key), getattr(after.server, key)
         if served != wanted:
-            message = f"cannot be changed by a reload (it is {served!r} now); start the gateway again"
+            shown = ", ".join(served) if isinstance(served, tuple) else served
+            message = f"cannot be changed by a reload (it is {shown} now); start the gateway again"
             yield Fault(f"server.{key}", 0, message)
 
 

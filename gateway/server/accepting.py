@@ -68,13 +68,13 @@ class Acceptor:
     def drain(self) -> None:
         """Accept what is in the backlogs, close the listeners, and accept no more."""
         self._is_draining = True
-        self._tally.leave(self._worker)
         for watcher in self._watchers:
             watcher.stop()
         for listener in self._listeners:
             while self._accept(listener):
                 pass
             listener.close()
+        self._tally.leave(self._worker)
 
     def note(self) -> None:
         """Tell the other workers that the number of clients has changed."""

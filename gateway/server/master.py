@@ -166,6 +166,10 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             if pid not in new:
                 self._end(pid)
 
+    def is_handed_over(self) -> bool:
+        """Whether none of the others accepts connections any more."""
+        return not any(self.app.tally.accepts(self.WORKERS[pid].age) for pid in self._ending & self.WORKERS.keys())
+
     def give_up_next(self, compiled: Compiled) -> None:
         """Tell them to end; ``compiled`` is served as before."""
         self.app.tally.let_wait(self._next or 0, self.worker_age)

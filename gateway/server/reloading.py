@@ -5,7 +5,8 @@ One step follows another, and none is waited for, as the master looks after its 
     IDLE -> COMPILING   asked for
     COMPILING -> IDLE   faults were found: nothing has been changed
     COMPILING -> STARTING
-    STARTING -> IDLE    every new worker is ready: the old ones are told to end
+    STARTING -> LEAVING every new worker is ready: the old ones are told to end
+    LEAVING -> IDLE     no old one accepts connections any more: who connects from now on is served by the new ones
     STARTING -> IDLE    some new worker is not ready in time: the new ones are told to end, the old ones serve on
 
 What serves is never the first to meet what a user wrote: that is the compiling process, which only reads.
@@ -27,8 +28,10 @@ from gateway.server.artefact import ArtefactUnusable, Compiled, read, write
 
 COMPILED_WITHIN = 120.0
 """Seconds for the check, which asks servers."""
-READY_WITHIN = 15.0
+READY_WITHIN = 30.0
 """Seconds in which a new generation must be ready."""
+LEFT_WITHIN = 2.0
+"""Seconds after which an old worker that has not stopped to accept, as it was stopped itself, is not waited for."""
 
 
 class Recompiled(msgspec.Struct, frozen=True):
@@ -84,6 +87,9 @@ class Generations(Protocol):
     def hand_over(self) -> None:
         """Let them serve alone: the others are told to end."""
 
+    def is_handed_over(self) -> bool:
+        """Whether none of the others accepts connections any more."""
+
     def give_up_next(self, compiled: Compiled) -> None:
         """Tell them to end; ``compiled`` is served as before."""
 
@@ -111,12 +117,15 @@ class Reloading:
         self._compilation: Compilation | None = None
         self._before: Compiled | None = None
         """What was served before, while a new generation starts."""
+        self._is_leaving = False
+        """Whether the old generation was told to end, and that is not known to be in effect."""
         self._due = 0.0
 
     @property
     def is_busy(self) -> bool:
         """Whether ``step`` should be called soon."""
-        return self._is_wanted or self._compilation is not None or self._before is not None
+        is_starting = self._compilation is not None or self._before is not None
+        return self._is_wanted or is_starting or self._is_leaving
 
     @property
     def is_starting(self) -> bool:
@@ -133,6 +142,10 @@ class Reloading:
             self._step_compiling(self._compilation)
         elif self._before is not None:
             self._step_starting()
+        elif self._is_leaving:
+            if self._generations.is_handed_over() or self._clock() >= self._due:
+                self._is_leaving = False
+                self._end(())
         elif self._is_wanted:
             self._begin()
 
@@ -187,7 +200,8 @@ class Reloading:
         if self._generations.is_next_ready():
             self._before = None
             self._generations.hand_over()
-            self._end(())
+            self._is_leaving = True
+            self._due = self._clock() + LEFT_WITHIN
         elif self._clock() >= self._due:
             self.refuse(f"the new workers were not ready within {READY_WITHIN:g} s; the log says why")
 

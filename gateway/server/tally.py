@@ -33,6 +33,10 @@ class Tally:
         """It accepts no more."""
         self._clients[worker % _WORKERS] = 0
 
+    def accepts(self, worker: int) -> bool:
+        """Whether it accepts connections."""
+        return self._clients[worker % _WORKERS] > 0
+
     def fewest_clients(self) -> int:
         """How many clients the emptiest worker has; 0 without any."""
         return min(filter(None, self._clients), default=1) - 1

@@ -25,6 +25,7 @@ class Workers:
     def __init__(self) -> None:
         self.compiled = OLD
         self.is_ready = False
+        self.has_left = True
         self.done: list[str] = []
 
     def start_next(self, compiled: Compiled) -> None:
@@ -36,6 +37,9 @@ class Workers:
 
     def hand_over(self) -> None:
         self.done.append("handed over")
+
+    def is_handed_over(self) -> bool:
+        return self.has_left
 
     def give_up_next(self, compiled: Compiled) -> None:
         self.compiled = compiled
@@ -90,9 +94,13 @@ def test_a_reload_hands_over_when_the_new_workers_are_ready(rig: Rig) -> None:
     reloading.step()
     assert rig.workers.done == ["started"]
     assert rig.last.ended is None
-    rig.workers.is_ready = True
+    rig.workers.is_ready, rig.workers.has_left = True, False
+    reloading.step()
     reloading.step()
     assert rig.workers.done == ["started", "handed over"]
+    assert rig.last.ended is None  # somebody who connects now may still be served by the old ones
+    rig.workers.has_left = True
+    reloading.step()
     assert rig.last == Reload(began=100.0, ended=100.0, hash="new")
     assert rig.events == [ReloadWarned(warning="odd"), Reloaded(hash="new", queries=0)]
     assert not reloading.is_busy
