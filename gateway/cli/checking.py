@@ -59,10 +59,9 @@ def check(config: Path | None, offline: bool, lock: Path | None, write_lock: boo
     if not offline:
         # Imported when needed: the driver takes a while to load.
         from gateway.postgres.checking import check as check_on_servers
-        from gateway.postgres.driver import Driver, addresses
+        from gateway.postgres.checking import reading
 
-        driver = Driver(addresses(settings.endpoints), read_only=True, time_zone=settings.server.time_zone)
-        checked = check_on_servers(settings, catalogue, driver.connect, findings.note)
+        checked = check_on_servers(settings, catalogue, reading(settings).connect, findings.note)
         findings.add(checked.findings)
         findings.looked_at["endpoint"] = len(settings.endpoints)
         now = {

@@ -24,12 +24,10 @@ def openapi(config: Path | None, output: Path | None) -> None:
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
     settings, catalogue = compile_or_fail(config, {})
     # Imported when needed: the driver takes a while to load.
-    from gateway.postgres.checking import learn_all
-    from gateway.postgres.driver import Driver, addresses
+    from gateway.postgres.checking import learn_all, reading
     from gateway.schemas.document import document
 
-    driver = Driver(addresses(settings.endpoints), read_only=True, time_zone=settings.server.time_zone)
-    signatures, faults = learn_all(settings, catalogue, driver.connect)
+    signatures, faults = learn_all(settings, catalogue, reading(settings).connect)
     if faults:
         fail(faults)
     written = document(

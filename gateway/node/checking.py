@@ -9,8 +9,7 @@ from gateway.events import ignore
 from gateway.faults import Fault
 from gateway.node.ledger import Ledger
 from gateway.pool.driver import ConnectError
-from gateway.postgres.checking import check
-from gateway.postgres.driver import Driver, addresses
+from gateway.postgres.checking import check, reading
 from gateway.postgres.session import Session
 from gateway.settings import Settings
 
@@ -28,7 +27,7 @@ def check_beside(settings: Settings, catalogue: Catalogue, directory: Path) -> C
     A server that is down now is no fault, as it would be none while the node runs; one that refuses the login is.
     """
     ledger = Ledger(directory, workers=settings.server.workers, is_draining=lambda: False, observe=ignore)
-    driver = Driver(addresses(settings.endpoints), read_only=True, time_zone=settings.server.time_zone)
+    driver = reading(settings)
     counted = [
         (group.endpoints, ledger.for_group(name, driver, size=group.size, endpoints=group.endpoints))
         for name, group in settings.groups.items()

@@ -12,6 +12,7 @@ from gateway.catalogue.types import Form, Signature
 from gateway.errors import GatewayError
 from gateway.faults import Fault, Finding
 from gateway.pool.driver import ConnectError
+from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.learning import briefly, fault, learn
 from gateway.postgres.objects import Book
@@ -59,6 +60,11 @@ def check(settings: Settings, catalogue: Catalogue, connect: Connect, report: Ca
         finally:
             connection.close()
     return Checked(list(found), signatures)
+
+
+def reading(settings: Settings) -> Driver:
+    """Return what connects to the servers for a look at queries: read-only, and otherwise as calls are run."""
+    return Driver(addresses(settings.endpoints), read_only=True, time_zone=settings.server.time_zone)
 
 
 def learn_all(settings: Settings, catalogue: Catalogue, connect: Connect) -> tuple[dict[str, Signature], list[Fault]]:

@@ -10,6 +10,7 @@ from typing import Protocol, cast
 import falcon
 
 from gateway.catalogue.values import Pause
+from gateway.web import accepting
 
 LONG = 8192
 """Bytes of an answer below which compressing it is not worth its time."""
@@ -18,7 +19,6 @@ PART = 262_144
 _LEVEL = 1
 _GZIP = 31
 """What asks zlib for gzip's header, with the longest window."""
-_LONGEST = 1024
 
 
 class Compressor(Protocol):
@@ -43,7 +43,7 @@ class Compression:
         if not self._codings:
             return
         response.append_header("Vary", "Accept-Encoding")
-        coding = self._chosen(request.env.get("HTTP_ACCEPT_ENCODING"))
+        coding = accepting.coding(request.env.get("HTTP_ACCEPT_ENCODING"), self._codings)
         if coding is None or request.method == "HEAD":
             return
         compressor = self._codings[coding]()
@@ -61,17 +61,6 @@ class Compression:
             yield compressor.compress(data[begin : begin + PART])
             self._pause()
         yield compressor.end()
-
-    def _chosen(self, accept: str | None) -> str | None:
-        """The coding that is accepted most gladly; of two the first of ``codings``."""
-        if not accept or len(accept) > _LONGEST:
-            return None
-        accepted: dict[str, float] = {}
-        for part in accept.lower().split(","):
-            name, _, parameters = part.partition(";")
-            accepted[name.strip().removeprefix("x-")] = _quality(parameters)
-        best = max(self._codings, key=lambda name: accepted.get(name, accepted.get("*", 0.0)))
-        return best if accepted.get(best, accepted.get("*", 0.0)) > 0 else None
 
 
 def codings() -> dict[str, Callable[[], Compressor]]:
@@ -137,13 +126,3 @@ class _Compressed:
         close = getattr(self._pieces, "close", None)
         if close is not None:
             close()
-
-
-def _quality(parameters: str) -> float:
-    name, _, value = parameters.strip().partition("=")
-    if name != "q":
-        return 1.0
-    try:
-        return float(value)
-    except ValueError:
-        return 0.0

@@ -99,7 +99,7 @@ def test_it_serves_with_standard_streams_closed(cluster: Cluster, tmp_path: Path
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A folder that is in none of those for temporary files."""
+    """A folder for the node, beside the code."""
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".home-") as folder:
         yield Path(folder)
 
@@ -108,9 +108,10 @@ def home() -> Iterator[Path]:
 def test_it_serves_where_nothing_but_the_runtime_directory_can_be_written(cluster: Cluster, home: Path) -> None:
     address = f"127.0.0.1:{find_port()}"
     command = configure(cluster, home, address)
+    # The code, and so this folder, may itself be in a folder for temporary files.
     script = "set -e\n" + "".join(
-        f"mount -t tmpfs -o ro none {folder}\n"
-        for folder in ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+        f"mount --bind {folder} {folder}\nmount -o remount,bind,{access} {folder}\n"
+        for folder, access in [("/tmp", "ro"), ("/var/tmp", "ro"), ("/dev/shm", "ro"), (home, "rw")]  # noqa: S108
     )
     log = home / "log"
     with log.open("ab") as output:

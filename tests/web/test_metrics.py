@@ -79,6 +79,8 @@ def test_of_many_values_help_and_type_stand_once_and_others_have_their_turn_betw
         ("gzip;q=1.0", True),
         ("gzip;q=0", False),
         ("gzip; q=0.000", False),
+        ("gzip;q=much", False),
+        ("*", True),
         ("identity", False),
         ("", False),
     ],
