@@ -154,8 +154,23 @@ class Driver:
         waiting.install()
 
     def connect(self, endpoint: str, deadline: float) -> Session:
-        """Open a connection before ``deadline``; raises ConnectError with the reason."""
+        """Open a connection before ``deadline``; raises ConnectError with the reason.
+
+        A password that a command gave some time ago may have been replaced since: if it is refused, that command is
+        run again at once, and what it prints is tried.
+        """
         address = self._addresses[endpoint]
+        try:
+            return self._connect(address, deadline)
+        except ConnectError as error:
+            command = address.password_command
+            if error.reason is not Reason.AUTH or not command:
+                raise
+            if not self._passwords.refused(command, address.password_ttl):
+                raise
+        return self._connect(address, deadline)
+
+    def _connect(self, address: Address, deadline: float) -> Session:
         connection = None
         try:
             password = self._password(address, deadline)
@@ -183,10 +198,7 @@ class Driver:
             # SECURITY: libpq's sentence shows a piece of the DSN, which may be one of an unquoted password.
             raise ConnectError(Reason.UNKNOWN, "libpq cannot read the dsn") from error
         except (psycopg2.Error, OSError, ValueError) as error:
-            failed = explained(error)
-            if failed.reason is Reason.AUTH and address.password_command:
-                self._passwords.refused(address.password_command, address.password_ttl)
-            raise failed from error
+            raise explained(error) from error
         return connection
 
     def _password(self, address: Address, deadline: float) -> str | None:

@@ -50,9 +50,11 @@ class _Password:
         finally:
             self._lock.release()
 
-    def refused(self) -> None:
-        if monotonic() - self._since >= FRESH:
-            self._value = None
+    def refused(self) -> bool:
+        if monotonic() - self._since < FRESH:
+            return False
+        self._value = None
+        return True
 
     def _renew(self) -> None:
         try:
@@ -94,9 +96,9 @@ class Passwords:
         """Return what the command gave within the last ``ttl`` seconds, or run it. Raises CommandFailed."""
         return self._of(command, ttl).get(deadline)
 
-    def refused(self, command: Sequence[str], ttl: float) -> None:
-        """Have it run again for the next connect: a server has refused what it gave."""
-        self._of(command, ttl).refused()
+    def refused(self, command: Sequence[str], ttl: float) -> bool:
+        """Have it run again for the next connect, as a server has refused what it gave; False: it was run just now."""
+        return self._of(command, ttl).refused()
 
     def _of(self, command: Sequence[str], ttl: float) -> _Password:
         return self._known.setdefault((command, ttl), _Password(command, ttl))

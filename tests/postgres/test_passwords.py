@@ -61,10 +61,10 @@ def test_one_that_the_server_refused_is_not_used_again(
 ) -> None:
     known = Passwords()
     known.get(command, 60.0, soon())
-    known.refused(command, 60.0)
+    assert not known.refused(command, 60.0)
     assert known.get(command, 60.0, soon()) == "password 1"  # it had only just been printed
     monkeypatch.setattr(passwords, "FRESH", 0.0)
-    known.refused(command, 60.0)
+    assert known.refused(command, 60.0)
     assert known.get(command, 60.0, soon()) == "password 2"
 
 
