@@ -19,8 +19,8 @@ from click.testing import CliRunner, Result
 from gateway import __version__
 from gateway.cli import main
 from gateway.demo.ports import find_port
-from gateway.server.control import SPARE, NotDone, NotDoneYet, post
-from gateway.server.registry import Node, NodeNotFound, find
+from gateway.server.control import SPARE, NotDone, NotDoneYet, Target, ask
+from gateway.server.registry import NodeNotFound, find
 from gateway.server.runtime import FOLDER
 
 NOWHERE = "host=127.0.0.1 port=1 dbname=shop user=gateway"
@@ -488,13 +488,13 @@ def test_a_node_that_is_not_there_is_a_sentence() -> None:
 
 
 def test_a_node_that_does_not_answer_is_a_sentence(folder: Path) -> None:
-    node = Node(config="", pid=4711, admin=f"unix:{folder / 'admin.sock'}")
+    node = Target(f"unix:{folder / 'admin.sock'}", "process 4711")
     with pytest.raises(NotDone, match=r"process 4711 cannot be asked at unix:/.*: No such file or directory"):
-        post(node, "/admin/learn", wait=0)
+        ask(node, "POST", "/admin/learn", wait=0)
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind(str(folder / "admin.sock"))
         with pytest.raises(NotDone, match="Connection refused"):
-            post(node, "/admin/learn", wait=0)
+            ask(node, "POST", "/admin/learn", wait=0)
         deaf.listen()
         with pytest.raises(NotDoneYet, match=r"has not answered for 0\.1 s"):
-            post(node, "/admin/learn", wait=0.1 - SPARE)
+            ask(node, "POST", "/admin/learn", wait=0.1 - SPARE)

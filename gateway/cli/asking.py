@@ -13,7 +13,8 @@ import click
 import orjson
 
 from gateway.cli.http import Answer, Refused, Site
-from gateway.cli.options import F
+from gateway.cli.operating import ask_node, found
+from gateway.cli.options import F, Wanted, of_node
 
 HERE = "http://127.0.0.1:8080"
 PATIENCE = 2.0
@@ -42,11 +43,12 @@ def _of_site(command: F) -> F:
 @click.command()
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print what GET /health answers.")
-@_of_site
-def status(url: str, watch: bool, as_json: bool) -> None:
+@of_node
+def status(node: Wanted, watch: bool, as_json: bool) -> None:
     """Show the servers, the groups of connections and the workers of a gateway.
 
-    With authentication on, GATEWAY_KEY has to hold a key or token with the role monitor or admin.
+    It is the gateway of this user on this machine; where there is more than one, -c or --pid says which. --url speaks
+    to another one: with authentication on, GATEWAY_KEY has to hold a key or token with the role monitor or admin.
     Exit status: 0 every group can serve, 1 one cannot, or the gateway does not answer.
 
     \b
@@ -59,12 +61,12 @@ def status(url: str, watch: bool, as_json: bool) -> None:
     from rich.text import Text
 
     from gateway.cli.tables import health
+    from gateway.server.control import NotDone, ask
+    from gateway.server.registry import NodeNotFound
 
-    site = Site(url)
-    answer = _ask(site, "GET", "/health")
-    told = answer.body
+    told = ask_node(node, "GET", "/health")
     if as_json:
-        click.echo(answer.text)
+        click.echo(orjson.dumps(told))
     elif not watch:
         Console().print(health(told))
     else:
@@ -72,9 +74,9 @@ def status(url: str, watch: bool, as_json: bool) -> None:
             while True:
                 time.sleep(1.0)
                 try:
-                    told = site.ask("GET", "/health").body
+                    told = ask(found(node), "GET", "/health")
                     live.update(health(told))
-                except Refused as error:
+                except (NotDone, NodeNotFound) as error:
                     told = {"status": "down"}
                     live.update(Text(str(error), style="red"))
     sys.exit(1 if told["status"] == "down" else 0)

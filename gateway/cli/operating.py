@@ -1,16 +1,19 @@
 """Commands for a running node: what an operator may ask it for."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
 
-from gateway.cli.options import Duration, of_node
+from gateway.cli.options import Duration, Wanted, of_node
 from gateway.cli.reporting import count
+
+if TYPE_CHECKING:
+    from gateway.server.control import Target
 
 
 @click.command()
@@ -24,19 +27,20 @@ from gateway.cli.reporting import count
     help="How long its requests may take to end; at most 1h.",
 )
 @of_node
-def drain(name: str, wait: float, config: Path | None, pid: int | None) -> None:
+def drain(name: str, wait: float, node: Wanted) -> None:
     """Give the PostgreSQL server NAME no new work, and wait until it has none.
 
     NAME is that of its [endpoints.NAME]. It stays drained until `gateway resume NAME` or the end of the gateway, also
     where its requests take longer than --wait.
 
-    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    It is the gateway of this user on this machine; where there is more than one, -c or --pid says which. --url speaks
+    to another one, with the key or token in GATEWAY_KEY.
     Exit status: 0 drained, 3 drained but requests are still at work on it, 1 not done.
 
     \b
     gateway drain replica1 && ssh replica1 sudo systemctl restart postgresql && gateway resume replica1 --wait 30s
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
-    _post(config, pid, f"endpoints/{quote(name, safe='')}/drain", wait)
+    _post(node, f"endpoints/{quote(name, safe='')}/drain", wait)
     click.echo(f"{name} is drained: no request is at work on it, and none will be")
 
 
@@ -46,18 +50,19 @@ def drain(name: str, wait: float, config: Path | None, pid: int | None) -> None:
     "--wait", type=Duration(), default="0s", metavar="TIME", help="How long to wait until it serves; at most 1h."
 )
 @of_node
-def resume(name: str, wait: float, config: Path | None, pid: int | None) -> None:
+def resume(name: str, wait: float, node: Wanted) -> None:
     """Let the PostgreSQL server NAME, which was drained, have work again.
 
     It gets some when the gateway has found it fit; with --wait the command ends then.
 
-    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    It is the gateway of this user on this machine; where there is more than one, -c or --pid says which. --url speaks
+    to another one, with the key or token in GATEWAY_KEY.
     Exit status: 0 resumed, 3 resumed but not in the rotation when --wait was over, 1 not done.
 
     \b
     gateway resume replica1 --wait 30s
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
-    body = _post(config, pid, f"endpoints/{quote(name, safe='')}/resume", wait)
+    body = _post(node, f"endpoints/{quote(name, safe='')}/resume", wait)
     said = "is in the rotation" if body["state"] == "in_rotation" else "may have work as soon as it is found fit"
     click.echo(f"{name} {said}")
 
@@ -67,20 +72,21 @@ def resume(name: str, wait: float, config: Path | None, pid: int | None) -> None
     "--wait", type=Duration(), default="30s", show_default=True, metavar="TIME", help="How long that may take."
 )
 @of_node
-def learn(wait: float, config: Path | None, pid: int | None) -> None:
+def learn(wait: float, node: Wanted) -> None:
     """Look at the database now: learn every query's types again, on all workers.
 
     The gateway notices migrations by itself, within two seconds. As the last step of a deployment this ends when they
     are known everywhere, and says which queries they broke.
 
-    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    It is the gateway of this user on this machine; where there is more than one, -c or --pid says which. --url speaks
+    to another one, with the key or token in GATEWAY_KEY.
     Exit status: 0 all queries can be served, 3 not finished within --wait, 1 a query cannot be served, or not done.
 
     \b
     gateway learn
     psql -f migration.sql && gateway learn --wait 2m
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
-    body = _post(config, pid, "learn", wait)
+    body = _post(node, "learn", wait)
     for name in body["faulty"]:
         click.echo(f"{name} cannot be served: see the gateway's log, or gateway check", err=True)
     learnt = count(body["queries"], "query", "queries")
@@ -93,33 +99,35 @@ def learn(wait: float, config: Path | None, pid: int | None) -> None:
     "--wait", type=Duration(), default="60s", show_default=True, metavar="TIME", help="How long that may take."
 )
 @of_node
-def reload(wait: float, config: Path | None, pid: int | None) -> None:
+def reload(wait: float, node: Wanted) -> None:
     """Have a running node serve what settings and queries say now.
 
     The node reads them itself, in the folder and the environment that it was started in, checks them, and has new
     workers take over when these are ready. With any fault nothing is changed. [server] bind, admin_bind, worker and
     runtime_dir stay those of the start.
 
-    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    It is the gateway of this user on this machine; where there is more than one, -c or --pid says which. --url speaks
+    to another one, with the key or token in GATEWAY_KEY.
     Exit status: 0 the new workers serve, 1 nothing was changed, 3 not finished within --wait.
 
     \b
     gateway reload
     gateway reload -c /etc/gateway/gateway.toml --wait 2m
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
-    body = _post(config, pid, "reload", wait)
+    body = _post(node, "reload", wait)
     click.secho(f"{count(body['queries'], 'query', 'queries')} served, catalogue {body['hash']}", fg="green")
 
 
 @click.command()
 @click.option("--end", "ended", metavar="ID", help="End the one with this id.")
 @of_node
-def requests(ended: str | None, config: Path | None, pid: int | None) -> None:
+def requests(ended: str | None, node: Wanted) -> None:
     """List the requests in flight, of all workers; or end one of them.
 
     A read that is ended stops at once. A write is cancelled on its server, and its answer says what became of it.
 
-    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    It is the gateway of this user on this machine; where there is more than one, -c or --pid says which. --url speaks
+    to another one, with the key or token in GATEWAY_KEY.
     Exit status: 0 listed or ended, 1 not done, or there is none with this id.
 
     \b
@@ -127,10 +135,10 @@ def requests(ended: str | None, config: Path | None, pid: int | None) -> None:
     gateway requests --end 7f0c1d2e3a4b5c6d-1a
     """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
     if ended is not None:
-        _ask(config, pid, "DELETE", f"/admin/requests/{quote(ended, safe='')}")
+        ask_node(node, "DELETE", f"/admin/requests/{quote(ended, safe='')}")
         click.echo(f"{ended} was ended")
         return
-    found = _ask(config, pid, "GET", "/admin/requests")["requests"]
+    found = ask_node(node, "GET", "/admin/requests")["requests"]
     rows = [("AGE", "STATE", "QUERY", "ENDPOINT", "CALLER", "WORKER", "ID")] + [
         (
             f"{each['age_ms'] / 1000:.1f}s",
@@ -153,12 +161,13 @@ def requests(ended: str | None, config: Path | None, pid: int | None) -> None:
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--analyze", is_flag=True, help="Run the query, too, and roll back what it did.")
 @of_node
-def explain(name: str, arguments: tuple[str, ...], analyze: bool, config: Path | None, pid: int | None) -> None:
+def explain(name: str, arguments: tuple[str, ...], analyze: bool, node: Wanted) -> None:
     """Show the plan of a call of the query NAME, as PostgreSQL's EXPLAIN has it, in JSON.
 
     A value is written as in a GET request: in the text form of its type.
 
-    The gateway has to run on this machine, as the same user; where there is more than one, -c or --pid says which.
+    It is the gateway of this user on this machine; where there is more than one, -c or --pid says which. --url speaks
+    to another one, with the key or token in GATEWAY_KEY.
     Exit status: 0 shown, 1 not done.
 
     \b
@@ -169,28 +178,37 @@ def explain(name: str, arguments: tuple[str, ...], analyze: bool, config: Path |
     if wrong := [argument for argument, pair in zip(arguments, pairs, strict=True) if len(pair) == 1]:
         raise click.UsageError(f"{wrong[0]} is not KEY=VALUE")
     path = f"/admin/explain/{quote(name, safe='')}{'?analyze=true' if analyze else ''}"
-    found = _ask(config, pid, "POST", path, form=[(pair[0], pair[1]) for pair in pairs])
+    found = ask_node(node, "POST", path, form=[(pair[0], pair[1]) for pair in pairs])
     click.echo(json.dumps(found["plan"], indent=2))
 
 
-def _post(config: Path | None, pid: int | None, what: str, wait: float) -> dict[str, Any]:
-    return _ask(config, pid, "POST", f"/admin/{what}?wait={wait * 1000:.0f}ms", wait=wait)
+def _post(node: Wanted, what: str, wait: float) -> dict[str, Any]:
+    return ask_node(node, "POST", f"/admin/{what}?wait={wait * 1000:.0f}ms", wait=wait)
 
 
-def _ask(
-    config: Path | None,
-    pid: int | None,
-    method: str,
-    path: str,
-    *,
-    form: Sequence[tuple[str, str]] = (),
-    wait: float = 0.0,
+def ask_node(
+    node: Wanted, method: str, path: str, *, form: Sequence[tuple[str, str]] = (), wait: float = 0.0
 ) -> dict[str, Any]:
     """Ask the node for what an operator may ask for, or end the command: status 1, or 3 where it goes on there."""
     from gateway.server import control, registry
 
     try:
-        return control.ask(registry.find(config, pid), method, path, form=form, wait=wait)
-    except (registry.NodeNotFound, control.NotDone) as error:
+        return control.ask(found(node), method, path, form=form, wait=wait)
+    except registry.NodeNotFound as error:
+        is_vague = node.config is None and node.pid is None
+        click.secho(f"{error}{'; --url speaks to one elsewhere' if is_vague else ''}", fg="red", err=True)
+        sys.exit(1)
+    except control.NotDone as error:
         click.secho(str(error), fg="red", err=True)
         sys.exit(3 if isinstance(error, control.NotDoneYet) else 1)
+
+
+def found(node: Wanted) -> "Target":
+    """Return the node that is wanted; raises NodeNotFound."""
+    from gateway.server.control import Target
+    from gateway.server.registry import find
+
+    if node.url and node.config is None and node.pid is None:
+        return Target(node.url, f"the gateway at {node.url}", os.environ.get("GATEWAY_KEY", ""))
+    local = find(node.config, node.pid)
+    return Target(local.admin, f"the gateway with process {local.pid}")

@@ -1,8 +1,9 @@
 """Options that several commands have."""
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -32,14 +33,33 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-def of_node(command: F) -> F:
-    """Add the options by which a command for a running node finds it."""
-    which = click.option(
+class Wanted(NamedTuple):
+    """Which running node a command is for."""
+
+    config: Path | None
+    pid: int | None
+    url: str | None
+
+
+def of_node(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options by which a command for a running node finds it; the command is given a ``Wanted``."""
+
+    @click.option(
         "-c",
         "--config",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
         help="The node that was started with this settings file.",
     )
-    pid = click.option("--pid", type=click.IntRange(1), metavar="PID", help="The node whose master is this process.")
-    return which(pid(command))
+    @click.option("--pid", type=click.IntRange(1), metavar="PID", help="The node whose master is this process.")
+    @click.option(
+        "--url",
+        envvar="GATEWAY_URL",
+        metavar="URL",
+        help="The node there, as whoever has the key or token in GATEWAY_KEY; also GATEWAY_URL.",
+    )
+    @wraps(command)
+    def wanting(*given: Any, config: Path | None, pid: int | None, url: str | None, **more: Any) -> None:
+        command(*given, node=Wanted(config, pid, url), **more)
+
+    return wanting
