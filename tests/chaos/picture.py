@@ -16,6 +16,7 @@ _BAR, _GAP = 9, 3
 _DOTS, _SHARES = 96, 70
 _FAST, _SLOW = 0.0004, 5.0  # seconds, the ends of the logarithmic scale of answer times
 _BIN = 0.1  # seconds
+_LONG = 12.0  # seconds from which on the axis has fewer of them
 _INK, _SOFT, _PAPER = "#24292f", "#8c959f", "#ffffff"
 _READS, _WRITES, _OUT = "#56b4e9", "#0072b2", "#f0c9b8"
 _GOOD, _AGAIN, _FAILED = "#b8c1cc", "#e69f00", "#c1121f"
@@ -28,7 +29,7 @@ def draw(scene: Scene) -> str:
     y = _TOP
     body += _marks(scene, y)
     y += 16 * len(scene.marks) + 8
-    for endpoint in scene.endpoints:
+    for endpoint in scene.endpoints if scene.workers else ():
         body += _states(scene, endpoint, y)
         y += len(scene.workers) * (_BAR + _GAP) + 10
     for kind in Kind:
@@ -38,9 +39,13 @@ def draw(scene: Scene) -> str:
     y += 8
     body += _shares(scene, y)
     y += _SHARES + 4
+    if scene.sessions:
+        y += 10
+        body += _sessions(scene, y)
+        y += _SHARES + 4
     body += _axis(scene, y)
     y += 34
-    body += _legend(y)
+    body += _legend(scene, y)
     height = y + 24
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif">',
@@ -168,20 +173,42 @@ def _shares(scene: Scene, y: float) -> Iterator[str]:
         yield _text(_LEFT - 68, y + 26 + 12 * number, endpoint, size=9.5)
 
 
+def _sessions(scene: Scene, y: float) -> Iterator[str]:
+    """How many sessions there were, below the line of how many there may be."""
+    yield _text(_LEFT - 10, y - 2, "sessions on servers", end=True)
+    most = max(scene.cap, *(count for _, count in scene.sessions))
+
+    def height(count: int) -> float:
+        return y + _SHARES - count / most * (_SHARES - 8)
+
+    for count, words in ((scene.cap, f"cap {scene.cap}"), (0, "0")):
+        yield (
+            f'<line x1="{_LEFT}" y1="{height(count):.1f}" x2="{_WIDTH - _RIGHT}" y2="{height(count):.1f}" '
+            f'stroke="{_SOFT}" stroke-width="0.5"/>'
+        )
+        yield _text(_LEFT - 10, height(count) + 3, words, end=True, size=8.5)
+    points: list[str] = []
+    for at, count in scene.sessions:
+        if scene.begin <= at <= scene.end:
+            points.append(f"{_x(scene, at):.1f},{height(count):.1f}")
+    yield f'<polyline points="{" ".join(points)}" fill="none" stroke="{_WRITES}" stroke-width="1.2"/>'
+    seen = max(count for _, count in scene.sessions)
+    yield _text(_WIDTH - _RIGHT, y + 3, f"at most {seen} of {scene.cap}", end=True, size=9.5)
+
+
 def _axis(scene: Scene, y: float) -> Iterator[str]:
     yield f'<line x1="{_LEFT}" y1="{y}" x2="{_WIDTH - _RIGHT}" y2="{y}" stroke="{_INK}"/>'
-    step = 0.5
+    step = 0.5 if scene.end - scene.begin < _LONG else 2.0
     for number in range(math.ceil((scene.begin - scene.zero) / step), math.floor((scene.end - scene.zero) / step) + 1):
         x = _x(scene, scene.zero + number * step)
         yield f'<line x1="{x:.1f}" y1="{y}" x2="{x:.1f}" y2="{y + 4}" stroke="{_INK}"/>'
         yield _text(x + 10, y + 15, f"{number * step:g} s", end=True)
 
 
-def _legend(y: float) -> Iterator[str]:
+def _legend(scene: Scene, y: float) -> Iterator[str]:
+    states = ((_READS, "takes reads"), (_WRITES, "takes writes"), (_OUT, "out of the rotation"))
     entries = (
-        (_READS, "takes reads"),
-        (_WRITES, "takes writes"),
-        (_OUT, "out of the rotation"),
+        *(states if scene.workers else ()),
         (_GOOD, "answered"),
         (_AGAIN, "run again on another endpoint, answered"),
         (_FAILED, "failed"),
@@ -191,7 +218,8 @@ def _legend(y: float) -> Iterator[str]:
         yield f'<rect x="{x:.1f}" y="{y - 8}" width="9" height="9" fill="{colour}"/>'
         yield _text(x + 13, y, words)
         x += 34 + 6.1 * len(words)
-    yield _text(_LEFT, y + 16, "Each endpoint has a bar for each worker, as that worker's /health said.", size=9.5)
+    if scene.workers:
+        yield _text(_LEFT, y + 16, "Each endpoint has a bar for each worker, as that worker's /health said.", size=9.5)
 
 
 def _text(

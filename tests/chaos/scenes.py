@@ -1,5 +1,6 @@
-"""Two faults under load, recorded from all sides, to be drawn (``picture``)."""
+"""Two faults, reloads and a shutdown under load, recorded from all sides, to be drawn (``picture``)."""
 
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +8,10 @@ from dataclasses import dataclass
 from tests.chaos import servers
 from tests.chaos.load import Record
 from tests.chaos.rig import Stage
+from tests.chaos.scenarios import reloading
 from tests.chaos.scenarios.failover import promote
 from tests.chaos.watching import Change
+from tests.live.gateways import toml
 
 _BEFORE = 1.0
 _AFTER = 1.0
@@ -35,6 +38,10 @@ class Scene:
     workers: Sequence[int]
     changes: Sequence[Change]
     records: Sequence[Record]
+    sessions: Sequence[tuple[float, int]] = ()
+    """How many the gateway had on all servers, at these moments."""
+    cap: int = 0
+    """The most of these that there may be."""
 
     @property
     def zero(self) -> float:
@@ -85,5 +92,55 @@ def failover(stage: Stage) -> Scene:
     return Scene(title, marks[0].at - _BEFORE, end, marks, names, workers, node.watch.changes, load.records)
 
 
-SCENES = {"replica-kill": replica_kill, "failover": failover}
+def reloads(stage: Stage) -> Scene:
+    """Each time the last one is done, other endpoints, groups, sizes and queries are served."""
+    cluster = stage.cluster
+    with (
+        stage.serve(cluster) as node,
+        servers.Sampler(cluster.servers) as sampler,
+        node.load(rate=reloading.RATE) as load,
+    ):
+        variants = reloading.variants(node, cluster)
+        file = node.gateway.folder / "gateway.toml"
+        time.sleep(_BEFORE + 0.5)
+        marks = []
+        for number in range(1, 5):
+            file.write_text(toml(variants[number % len(variants)]))
+            marks.append(Mark(time.monotonic(), "gateway reload"))
+            if reloading.reload(file).returncode:
+                raise servers.RigError("a reload was refused")
+            marks.append(Mark(time.monotonic(), "the new workers serve"))
+            time.sleep(_BEFORE)
+        time.sleep(_AFTER)
+        end = time.monotonic()
+    names = [*(server.name for server in cluster.servers), reloading.RENAMED]
+    title = f"Four reloads: {reloading.RATE:g} requests a second, 70 % reads, two or three workers"
+    cap = reloading.cap(cluster)
+    return Scene(title, marks[0].at - _BEFORE, end, marks, names, (), (), load.records, sampler.counts, cap)
+
+
+def shutdown(stage: Stage) -> Scene:
+    """SIGTERM, while a front that learns late goes on sending."""
+    cluster = stage.cluster
+    with (
+        stage.serve(cluster, settings={"server": {"shutdown_delay": "4s"}}) as node,
+        servers.Sampler(cluster.servers) as sampler,
+    ):
+        with node.load(rate=reloading.RATE) as load:
+            time.sleep(_BEFORE + 0.5)
+            marks = [Mark(time.monotonic(), "SIGTERM, with shutdown_delay = 4s")]
+            node.gateway.program.send_signal(signal.SIGTERM)
+            time.sleep(3.0)
+        marks.append(Mark(time.monotonic(), "the front sends no more"))
+        node.gateway.program.wait(30)
+        marks.append(Mark(time.monotonic(), "ended"))
+        time.sleep(_AFTER)
+        end = time.monotonic()
+    names = [server.name for server in cluster.servers]
+    title = f"A node is stopped: {reloading.RATE:g} requests a second, 70 % reads, two workers"
+    cap = reloading.cap(cluster)
+    return Scene(title, marks[0].at - _BEFORE, end, marks, names, (), (), load.records, sampler.counts, cap)
+
+
+SCENES = {"replica-kill": replica_kill, "failover": failover, "reload": reloads, "shutdown": shutdown}
 """By the name of their file."""

@@ -148,9 +148,13 @@ class Sampler:
         self._every = every
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
-        self.most = 0
-        """The most sessions on all servers together, at any sample."""
-        self.samples = 0
+        self.counts: list[tuple[float, int]] = []
+        """The time of each sample (``time.monotonic``), and the sessions on all servers together."""
+
+    @property
+    def most(self) -> int:
+        """The most sessions at any sample."""
+        return max((count for _, count in self.counts), default=0)
 
     def __enter__(self) -> "Sampler":
         self._thread.start()
@@ -175,7 +179,6 @@ class Sampler:
                     count += sum(found for (found,) in cursor.fetchall())
                 except psycopg2.Error:
                     cursors.pop(server.name, None)
-            self.samples += 1
-            self.most = max(self.most, count)
+            self.counts.append((time.monotonic(), count))
         for cursor in cursors.values():
             cursor.connection.close()

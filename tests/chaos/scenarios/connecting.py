@@ -70,7 +70,7 @@ def cap(stage: Stage) -> Iterator[Figure]:
             kill(node.gateway.program.pid, signal.SIGHUP)
             time.sleep(2.0)
     stage.remark(tell([one for one in (*load.records, *crowd.records) if not one.good]))
-    yield Figure("samples", sampler.samples, 50, least=True)
+    yield Figure("samples", len(sampler.counts), 50, least=True)
     yield Figure("most sessions of the gateway at any sample", sampler.most, CAP)
 
 

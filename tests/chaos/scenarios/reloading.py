@@ -21,19 +21,21 @@ from tests.live.gateways import environment, toml
 RATE = 300.0
 READ, WRITE, REPORTING = 16, 8, 6
 """The largest sizes of the groups that come and go."""
+RENAMED = "another"
+"""What the last endpoint is called at times."""
 DELAY = 7.0
 FRONT = 5.0
 """Seconds for which a front goes on sending new connections after SIGTERM."""
 
 
-def _variants(node: Node, cluster: Cluster) -> list[dict[str, Mapping[str, Any]]]:
+def variants(node: Node, cluster: Cluster) -> list[dict[str, Mapping[str, Any]]]:
     """What is served by turns: endpoints, groups, sizes and queries come and go."""
     more = node.gateway.folder / "more"
     more.mkdir()
     (more / "more.sql").write_text("-- name: more$\nSELECT 1;\n")
     endpoints = {f"endpoints.{server.name}": {"dsn": server.dsn(DATABASE, ROLE)} for server in cluster.servers}
     fewer = dict(list(endpoints.items())[:-1])
-    renamed = {**fewer, "endpoints.another": list(endpoints.values())[-1]}
+    renamed = {**fewer, f"endpoints.{RENAMED}": list(endpoints.values())[-1]}
     first = next(iter(endpoints)).removeprefix("endpoints.")
     server = {"bind": f"127.0.0.1:{node.port}", "runtime_dir": str(node.gateway.folder / "runtime")}
 
@@ -47,7 +49,7 @@ def _variants(node: Node, cluster: Cluster) -> list[dict[str, Mapping[str, Any]]
     write = {"access": "write", "size": WRITE}
     return [
         {**settings(WORKERS, [QUERIES, more], read={"size": READ}, write=write), **endpoints},
-        {**settings(WORKERS, [QUERIES], read={"size": 7}, write={"access": "write", "size": 5}), **fewer},
+        {**settings(WORKERS, [QUERIES], read={"size": 9}, write={"access": "write", "size": 6}), **fewer},
         {
             **settings(3, [QUERIES, more], read={"size": 11}, write=write, reporting={"size": REPORTING}),
             **renamed,
@@ -65,26 +67,24 @@ def reloaded(stage: Stage) -> Iterator[Figure]:
     """``gateway reload`` again and again, each time with other settings and queries, and a faulty one."""
     cluster = stage.cluster
     refused, took = 0, []
-    # The probes' places: one for each name that an endpoint has at the same time as another.
-    cap = READ + WRITE + REPORTING + len(cluster.servers) + 1
     with (
         stage.serve(cluster) as node,
         Sampler(cluster.servers) as sampler,
         node.load(rate=RATE) as load,
     ):
-        variants = _variants(node, cluster)
+        served = variants(node, cluster)
         file = node.gateway.folder / "gateway.toml"
         time.sleep(WARM)
         for number in range(3 if stage.short else 20):
-            file.write_text(toml(variants[(number + 1) % len(variants)]))
+            file.write_text(toml(served[(number + 1) % len(served)]))
             began = time.monotonic()
-            done = _reload(file)
+            done = reload(file)
             took.append(time.monotonic() - began)
             if done.returncode:
                 stage.remark(done.stderr)
                 refused += 1
-        file.write_text(toml({**variants[0], "groups.read": {"size": 0}}))
-        faulty = _reload(file)
+        file.write_text(toml({**served[0], "groups.read": {"size": 0}}))
+        faulty = reload(file)
         time.sleep(0.3)
         fault = node.gateway.health()["catalogue"]["fault"] or ""
         time.sleep(0.5)
@@ -97,7 +97,7 @@ def reloaded(stage: Stage) -> Iterator[Figure]:
     yield Figure(
         "the faulty one exits with 1 and is told", (faulty.returncode, "size" in fault) == (1, True), 1, least=True
     )
-    yield Figure("most sessions of the gateway at any sample", sampler.most, cap)
+    yield Figure("most sessions of the gateway at any sample", sampler.most, cap(cluster))
 
 
 def stopped(stage: Stage) -> Iterator[Figure]:
@@ -128,7 +128,13 @@ def stopped(stage: Stage) -> Iterator[Figure]:
     yield Figure("exit status", status, 0)
 
 
-def _reload(file: Path) -> "subprocess.CompletedProcess[str]":
+def cap(cluster: Cluster) -> int:
+    """The most sessions there may be: those of probes are one for each name that an endpoint has at the same time."""
+    return READ + WRITE + REPORTING + len(cluster.servers) + 1
+
+
+def reload(file: Path) -> "subprocess.CompletedProcess[str]":
+    """Have the node with these settings reload."""
     return subprocess.run(  # noqa: S603 -- ours
         [sys.executable, "-m", "gateway", "reload", "-c", str(file)],
         env=environment(),
