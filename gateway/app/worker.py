@@ -8,6 +8,8 @@ from socket import gethostname
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec.structs import replace
+
 from gateway.auth.claims import SessionSettings
 from gateway.auth.identities import Identities
 from gateway.auth.limits import Limits
@@ -107,6 +109,7 @@ class Worker:
         )
         self.plans = Plans(catalogue, Turns(waits), max_bytes=settings.server.max_result_bytes)
         self._resolver, self._passwords, self._backoffs = Resolver(), Passwords(), ConnectBackoffs()
+        self._addresses = addresses(settings.endpoints)
         self.ledger = None
         if directory is not None:
             self.ledger = Ledger(
@@ -207,6 +210,8 @@ class Worker:
         # Before the first request: who drains an endpoint must know of all who may be at work on it.
         self.snapshots.publish()
         self.rotation.subscribe(self._beat.wake)
+        self.rotation.subscribe(self._follow_poolers)
+        self._follow_poolers()  # what the workers before a reload have found out
         self._beat.add(self.snapshots.tend, *self.operations.duties(), self.pool.clean_idle, self.recent.tend)
         if ledger:
             self._beat.add(ledger.tend)
@@ -267,6 +272,15 @@ class Worker:
         activity.start()
         self._activities.append(activity)
 
+    def _follow_poolers(self) -> None:
+        """Prepare nothing any more where a pooler loses it; connections from before are replaced."""
+        for view in self.rotation.views():
+            if view.unprepared and self._addresses[view.name].prepare:
+                self._addresses[view.name] = replace(self._addresses[view.name], prepare=False)
+                for group in self.pool.groups.values():
+                    if view.name in group.endpoints:
+                        group.retire_all()
+
     def close(self) -> None:
         """End what ``start`` began, the last first, and give every connection back."""
         self.pool.close()
@@ -299,6 +313,7 @@ class Worker:
             driver=ReportingDriver(
                 ledger.for_group(name, driver, size=group.size, endpoints=group.endpoints) if ledger else driver,
                 group=name,
+                rotation=self.rotation,
                 observe=self.observe,
             ),
             rotation=self.rotation,
@@ -318,7 +333,7 @@ class Worker:
     ) -> Driver:
         """Return what connects to the servers (``endpoints``: to these); ``longest``: seconds a statement may take."""
         return Driver(
-            addresses(self.settings.endpoints if endpoints is None else endpoints),
+            self._addresses if endpoints is None else addresses(endpoints),
             read_only=read_only,
             time_zone=self.settings.server.time_zone,
             longest=longest,

@@ -15,6 +15,7 @@ from gateway.events.endpoints import (
     EndpointDrained,
     EndpointLagged,
     EndpointMoved,
+    EndpointUnprepared,
     MembersChanged,
     MembersNotFound,
 )
@@ -54,6 +55,7 @@ from gateway.events.workers import (
 EVENTS: tuple[type[Event], ...] = (
     EndpointMoved,
     EndpointLagged,
+    EndpointUnprepared,
     EndpointDrained,
     MembersChanged,
     MembersNotFound,
@@ -108,6 +110,7 @@ __all__ = [
     "EndpointDrained",
     "EndpointLagged",
     "EndpointMoved",
+    "EndpointUnprepared",
     "ErrorOutput",
     "Event",
     "KeySetNotFetched",

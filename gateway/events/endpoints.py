@@ -47,6 +47,19 @@ class EndpointLagged(Event, frozen=True, kw_only=True):
         return f"endpoint {self.endpoint}: {told}"
 
 
+class EndpointUnprepared(Event, frozen=True, kw_only=True):
+    """A pooler in front of an endpoint loses prepared statements, so that none is used there from now on."""
+
+    name = "endpoint_unprepared"
+    endpoint: str
+
+    def __str__(self) -> str:
+        return (
+            f"endpoint {self.endpoint}: a pooler in between loses prepared statements; queries run without them from"
+            " now on, which costs more for each. Set prepare = false for it, or connect without that pooler"
+        )
+
+
 class EndpointDrained(Event, frozen=True, kw_only=True):
     """An operator took an endpoint out of the rotation, or put it back."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from gateway.events import EndpointLagged, EndpointMoved, Event, Observer
+from gateway.events import EndpointLagged, EndpointMoved, EndpointUnprepared, Event, Observer
 from gateway.rotation.endpoint import EndpointState, EndpointView
 from gateway.rotation.rotation import Views
 
@@ -45,6 +45,8 @@ def _changes(before: EndpointView, view: EndpointView) -> Iterator[Event]:
     if standing != _standing(before):
         serves = view.state is EndpointState.IN and not view.held
         yield EndpointMoved(endpoint=view.name, standing=standing, serves=serves, message=view.message)
+    if view.unprepared and not before.unprepared:
+        yield EndpointUnprepared(endpoint=view.name)
     for group in set(view.lagging) ^ set(before.lagging):
         lags = group in view.lagging
         yield EndpointLagged(endpoint=view.name, group=group, lags=lags, lag_ms=view.lag_ms)

@@ -8,6 +8,8 @@ from typing import Generic, Protocol, TypeVar
 
 from gateway.events import ConnectFailed, ConnectionClosed, ConnectionOpened, Observer
 from gateway.pool.driver import CapReached, ConnectError, Connection, Driver
+from gateway.rotation.moves import PreparedLost
+from gateway.rotation.rotation import Rotation
 
 CAP, FULL = "cap", "full"
 """Reasons that say nothing against the endpoint: the node's limit of connections, and the server's."""
@@ -20,6 +22,8 @@ class ReportingConnection(Connection, Protocol):
     """Called once; with True where it was closed while idle, or by the server."""
     was_lost: bool
     """Whether the server, or the way to it, ended the connection."""
+    on_unprepared: Callable[[], object] | None
+    """Called once, when a pooler in between turns out to lose what is prepared."""
 
 
 C = TypeVar("C", bound=ReportingConnection)
@@ -28,9 +32,10 @@ C = TypeVar("C", bound=ReportingConnection)
 class ReportingDriver(Generic[C]):
     """A driver whose connections are reported. Satisfies ``pool.driver.Driver``."""
 
-    def __init__(self, driver: Driver[C], *, group: str, observe: Observer) -> None:
+    def __init__(self, driver: Driver[C], *, group: str, rotation: Rotation, observe: Observer) -> None:
         self._driver = driver
         self._group = group
+        self._rotation = rotation
         self._observe = observe
 
     def connect(self, endpoint: str, deadline: float) -> C:
@@ -47,6 +52,7 @@ class ReportingDriver(Generic[C]):
         took = round((time.monotonic() - began) * 1000, 2)
         self._observe(ConnectionOpened(endpoint=endpoint, group=self._group, ms=took))
         # NOTE: by a weak reference, else the connection would keep itself alive.
+        connection.on_unprepared = partial(self._rotation.apply, endpoint, PreparedLost())
         connection.on_close = partial(self._closed, endpoint, weakref.ref(connection), connection.on_close)
         return connection
 

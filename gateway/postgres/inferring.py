@@ -196,7 +196,7 @@ def _candidates(
 
 
 def _described(connection: Session, sql: str, types: Sequence[int | None], deadline: float) -> Description:
-    if connection.prepares:
+    if not connection.is_pooled:
         return describe(connection, sql, types, deadline)
     # Behind a pooler the two questions must reach the same session.
     connection.ask(f"BEGIN; SET LOCAL {LOCK_TIMEOUT}", deadline)

@@ -76,6 +76,8 @@ def run(
             if not is_forgotten(error):
                 raise
             session.prepare_afresh()
+            if not session.prepares:
+                raise  # each call is run by itself then
             rows = _execute(session, joined, calls, guard)
     except (psycopg2.Error, DeadlinePassed, ClientLeft, EndpointWithdrawn) as error:
         raise session.explained(error) from error

@@ -35,7 +35,7 @@ def briefly(connection: Session, seconds: float) -> Iterator[None]:
 
     Through a pooler every question sets this for itself.
     """
-    if not connection.prepares:
+    if connection.is_pooled:
         yield
         return
     connection.ask(f"SET {LOCK_TIMEOUT}", monotonic() + seconds)

@@ -90,9 +90,10 @@ class Prepared:
 def is_forgotten(error: psycopg2.Error) -> bool:
     """Return whether a message failed because a statement of ours is not prepared, or is not ours any more.
 
-    A function that a query calls may raise the same as PostgreSQL does for a statement of its own.
+    One whose name is taken is likewise not ours. A function that a query calls may raise the same as PostgreSQL does
+    for a statement of its own.
     """
     told = error.diag.message_primary or ""
-    if isinstance(error, psycopg2.errors.InvalidSqlStatementName):
+    if isinstance(error, psycopg2.errors.InvalidSqlStatementName | psycopg2.errors.DuplicatePreparedStatement):
         return NAME.search(told) is not None
     return error.pgcode == "22P02" and _WORD in told

@@ -54,6 +54,8 @@ class Session(psycopg2.extensions.connection):
         self.autocommit = True
         self.prepares = prepare
         """Whether statements may be prepared for later: not behind a pooler that hands messages to any session."""
+        self.is_pooled = False
+        """Whether there is a pooler in between: who answers is not the process that was announced at the connect."""
         self.prepared = Prepared(prepared_limit)
         self.kept_cursor: Any = None
         """PERF: used again, since making one costs as much as a look at a small result. It keeps the last result."""
@@ -65,6 +67,8 @@ class Session(psycopg2.extensions.connection):
         self.on_close: Callable[[bool], None] | None = None
         """Called once, when it is closed: with True where the server knows that, or closed it."""
         self.on_lost: Callable[[], None] | None = None
+        self.on_unprepared: Callable[[], object] | None = None
+        """Called once, when a pooler in between turns out to lose what is prepared."""
         self.lost: str | None = None
         """What was seen when the server broke the connection; None while it lives, or if we closed it."""
         self._was_ended = self.was_lost = False
@@ -212,13 +216,15 @@ class Session(psycopg2.extensions.connection):
         names = ", ".join(literal(name) for name in settings)
         rows = self.ask(
             f"SELECT {RECOVERS}::pg_catalog.text, pg_catalog.current_setting('server_version'),"
+            " pg_catalog.pg_backend_pid()::pg_catalog.text,"
             f" n, pg_catalog.current_setting(n) FROM pg_catalog.unnest(ARRAY[{names}]::pg_catalog.text[]) AS n",
             deadline,
         )
         self._standby_at_connect = rows[0][0] == "true"
         self._role = Role.REPLICA if self._standby_at_connect else Role.PRIMARY
         self.server_version_text = str(rows[0][1]).partition(" ")[0]
-        self._pinned = {str(name): settings[str(name)] for _, _, name, value in rows if value != settings[str(name)]}
+        self.is_pooled = not self.prepares or rows[0][2] != str(self.get_backend_pid())
+        self._pinned = {str(name): settings[str(name)] for *_, name, value in rows if value != settings[str(name)]}
         if self._pinned and self.prepares:
             self.ask("; ".join(self._pins("SET")), deadline)
         self._reported = tuple(map(self.get_parameter_status, REPORTED))
@@ -370,11 +376,26 @@ class Session(psycopg2.extensions.connection):
             self.prepared.is_doubtful = False
 
     def prepare_afresh(self) -> None:
-        """Have nothing prepared any more, as somebody deallocated behind our back; ends an open transaction."""
+        """Have nothing prepared any more, as somebody deallocated behind our back; ends an open transaction.
+
+        Behind a pooler it is because this message has reached another session of the server than the one before: no
+        statement is prepared on this connection from now on.
+        """
         if self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
             self.send("ROLLBACK")
         self.run.stage = Stage.PREPARING
-        self.forget_prepared()
+        if self.is_pooled:
+            self._stop_preparing()
+        else:
+            self.forget_prepared()
+
+    def _stop_preparing(self) -> None:
+        """Run everything without prepared statements from now on, and report that once."""
+        self.prepares = self.owes_reset = False
+        self.prepared.clear()
+        report, self.on_unprepared = self.on_unprepared, None
+        if report is not None:
+            report()
 
     def forget_prepared(self) -> None:
         """Deallocate all."""

@@ -86,6 +86,8 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     deaf_since: float | None = None
     """When a replica was first seen to have lost its WAL receiver; None: it has one, or never had."""
     server_version: str | None = None
+    unprepared: bool = False
+    """A pooler in front of it loses what is prepared: its queries are run without prepared statements."""
     addresses: tuple[str, ...] = ()
     """What its host name resolves to; empty where there is nothing to look up."""
 

@@ -95,7 +95,11 @@ class Resolved(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]
 
 
-Event = Probed | ProbeFailed | ConnectFailed | Connected | Lost | Silent | Drain | Resume | Resolved
+class PreparedLost(msgspec.Struct, frozen=True):
+    """A statement that was prepared there is not any more, because of a pooler in between."""
+
+
+Event = Probed | ProbeFailed | ConnectFailed | Connected | Lost | Silent | Drain | Resume | Resolved | PreparedLost
 
 
 def step(
@@ -137,6 +141,8 @@ def step(
             return replace(view, drained=False, wanted_at=now)
         case Resolved(addresses):
             return view if addresses == view.addresses else replace(view, addresses=addresses)
+        case PreparedLost():
+            return view if view.unprepared else replace(view, unprepared=True)
 
 
 def _probed(

@@ -17,6 +17,8 @@ from gateway.web.authentication import OPERATORS
 from gateway.web.catalogue import instant
 from gateway.web.readiness import Readiness
 
+_UNPREPARED = "a pooler in between loses prepared statements: queries run without them; see prepare = false"
+
 
 class Membership(NamedTuple):
     """What is shown of one endpoint, over all groups that name it."""
@@ -176,6 +178,7 @@ def _describe_endpoint(view: EndpointView, seen: Membership, now: float) -> dict
         "lag_bytes": view.lag_bytes,
         "timeline": view.timeline,
         "wal": _wal(view),
+        "note": _UNPREPARED if view.unprepared else None,
         "server_version": view.server_version,
         "since": instant(view.since_wall),
     }

@@ -23,6 +23,7 @@ from gateway.demo.ports import find_port
 from gateway.demo.server import Server
 from gateway.server.master import ADMIN
 from gateway.server.runtime import FOLDER
+from tests.live.poolers import between
 from tests.web.description import Description
 
 QUERIES = Path(__file__).parent / "http_queries"
@@ -191,7 +192,8 @@ def serving(
     """A gateway over the cluster's shop; ``settings`` by section, ``endpoints`` by name with their dsn.
 
     ``variables`` are set in its environment, on top of ours.
-    It ends with the ``with``, and with this process however that ends. When the test fails its log is printed.
+    It ends with the ``with``, and with this process however that ends. When the test fails its log is printed. Where
+    the environment asks for it there is a pooler between it and the servers (``poolers.between``).
     """
     port = find_port()
     folder.mkdir(exist_ok=True)
@@ -199,25 +201,26 @@ def serving(
     file = folder / "gateway.toml"
     endpoints = endpoints or {server.name: shop.dsn(server) for server in cluster.servers}
     server = {"bind": f"127.0.0.1:{port}", "workers": 1, "runtime_dir": str(folder / "runtime"), "allowed_hosts": HOSTS}
-    sections: dict[str, Mapping[str, Any]] = {
-        "catalogue": {"paths": [str(path) for path in paths]},
-        **{f"endpoints.{name}": {"dsn": dsn} for name, dsn in endpoints.items()},
-        **(settings or {}),
-        "server": {**server, **(settings or {}).get("server", {})},
-    }
-    file.write_text(toml(sections))
-    command = [sys.executable, "-m", "gateway", "serve", "-c", str(file)]
-    program = cluster.launch(command, log=log, environment={**environment(), **(variables or {})}, cwd=folder)
-    running = Gateway(program, port=port, workers=sections["server"]["workers"], log=log, folder=folder)
-    try:
-        if ready:
-            running.wait_until_ready()
-        yield running
-    except BaseException:
-        print(f"--- {log}\n{tail(log)}")
-        raise
-    finally:
-        running.close()
+    with between(cluster, folder / "pooler", endpoints) as reached:
+        sections: dict[str, Mapping[str, Any]] = {
+            "catalogue": {"paths": [str(path) for path in paths]},
+            **{f"endpoints.{name}": endpoint for name, endpoint in reached.items()},
+            **(settings or {}),
+            "server": {**server, **(settings or {}).get("server", {})},
+        }
+        file.write_text(toml(sections))
+        command = [sys.executable, "-m", "gateway", "serve", "-c", str(file)]
+        program = cluster.launch(command, log=log, environment={**environment(), **(variables or {})}, cwd=folder)
+        running = Gateway(program, port=port, workers=sections["server"]["workers"], log=log, folder=folder)
+        try:
+            if ready:
+                running.wait_until_ready()
+            yield running
+        except BaseException:
+            print(f"--- {log}\n{tail(log)}")
+            raise
+        finally:
+            running.close()
 
 
 def worker_of(answer: httpx.Response) -> str:

@@ -2,28 +2,51 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from psycopg2.extensions import parse_dsn
 
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from gateway.demo.launching import tail
 from gateway.demo.ports import find_port
-from tests.live.gateways import wait_until
 from tests.test_deploy import find_program
 
 DEBIANS = Path("/usr/sbin/pgbouncer")
 """Where not everybody looks for programs."""
+PATIENCE = 20.0
+"""Seconds in which it has started."""
+
+
+MODE = os.environ.get("GATEWAY_TEST_POOLER", "")
+"""``session`` or ``transaction``: all gateways of the tests then have a PgBouncer in between."""
 
 
 @contextmanager
-def pgbouncer(cluster: Cluster, folder: Path, mode: str) -> Iterator[dict[str, str]]:
-    """The DSN of each server through PgBouncer, which pools in this mode."""
+def between(cluster: Cluster, folder: Path, endpoints: Mapping[str, str]) -> Iterator[dict[str, dict[str, str | bool]]]:
+    """The settings of endpoints with these DSNs, through a pooler where the environment asks for one."""
+    if not MODE:
+        yield {name: {"dsn": dsn} for name, dsn in endpoints.items()}
+        return
+    folder.mkdir()
+    with pgbouncer(cluster, folder, MODE, endpoints) as pooled:
+        yield {name: {"dsn": dsn, "prepare": MODE == "session"} for name, dsn in pooled.items()}
+
+
+@contextmanager
+def pgbouncer(
+    cluster: Cluster, folder: Path, mode: str, endpoints: Mapping[str, str] | None = None
+) -> Iterator[dict[str, str]]:
+    """The DSN of each endpoint (or server) through PgBouncer, which pools in this mode."""
     program = str(DEBIANS) if DEBIANS.exists() else find_program("pgbouncer", "apt-get install pgbouncer")
     port = find_port()
+    endpoints = endpoints or {server.name: shop.dsn(server) for server in cluster.servers}
+    behind = {name: parse_dsn(dsn) for name, dsn in endpoints.items()}
     databases = "\n".join(
-        f"{server.name} = host=127.0.0.1 port={server.port} dbname={shop.DATABASE}" for server in cluster.servers
+        f"{name} = host={dsn['host']} port={dsn['port']} dbname={dsn['dbname']}" for name, dsn in behind.items()
     )
     (folder / "users.txt").write_text(f'"{shop.ROLE}" ""\n')
     (folder / "pgbouncer.ini").write_text(
@@ -51,11 +74,11 @@ ignore_startup_parameters = options, extra_float_digits
             path.chmod(0o755)
     running = cluster.launch(command, log=log, environment=dict(os.environ), cwd=folder)
     try:
-        wait_until(lambda: "process up" in log.read_text(), f"PgBouncer runs:\n{tail(log)}", 20)
-        yield {
-            server.name: f"host=127.0.0.1 port={port} dbname={server.name} user={shop.ROLE} sslmode=disable"
-            for server in cluster.servers
-        }
+        ends = time.monotonic() + PATIENCE
+        while "process up" not in log.read_text():
+            assert time.monotonic() < ends, tail(log)
+            time.sleep(0.01)
+        yield {name: f"host=127.0.0.1 port={port} dbname={name} user={shop.ROLE} sslmode=disable" for name in endpoints}
     finally:
         running.terminate()
         running.wait(20)

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.node.announcing import Announced
 from gateway.rotation.endpoint import Reason, Role
-from gateway.rotation.moves import Connected, Drain, Event, Lost, Probed, ProbeFailed, Resolved, Resume
+from gateway.rotation.moves import Connected, Drain, Event, Lost, PreparedLost, Probed, ProbeFailed, Resolved, Resume
 from gateway.rotation.rotation import LocalViews, Rotation
 
 
@@ -35,6 +35,14 @@ TOLD: list[tuple[list[Event], list[str]]] = [
             "in the rotation as replica",
             "too far behind for group read: 20000 ms",
             "fresh enough for read",
+        ],
+    ),
+    (
+        [good(), PreparedLost(), PreparedLost(), good()],
+        [
+            "in the rotation as replica",
+            "a pooler in between loses prepared statements; queries run without them from now on, which costs more for"
+            " each. Set prepare = false for it, or connect without that pooler",
         ],
     ),
     ([good(), Drain(), Drain(), Resume()], ["in the rotation as replica"]),  # whoever drains reports it

@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.rotation.endpoint import Reason, Role
-from gateway.rotation.moves import Drain, Probed, ProbeFailed, Resume
+from gateway.rotation.moves import Drain, PreparedLost, Probed, ProbeFailed, Resume
 from gateway.web.health import Membership
 from tests.web.rigs import HealthRig
 
@@ -76,6 +76,13 @@ def test_a_server_that_took_no_connection_from_the_start_has_a_reason_and_its_ow
     assert (endpoint["in_rotation"], endpoint["reason"]) == (False, "refused")
     assert endpoint["message"] == "sorry, too many clients already"
     assert (endpoint["ping"]["ok"], endpoint["wal"]) == (False, None)
+
+
+def test_a_pooler_that_loses_prepared_statements_is_noted(node: HealthRig) -> None:
+    node.rotation.apply("replica1", PreparedLost())
+    notes = {name: each["note"] for name, each in node.client.simulate_get("/health").json["endpoints"].items()}
+    assert notes.pop("replica1").startswith("a pooler in between loses prepared statements")
+    assert notes == {"primary": None, "replica2": None}
 
 
 def test_whether_a_server_tells_its_wal_position_is_shown(node: HealthRig) -> None:
