@@ -12,6 +12,10 @@ ARGS ?=
 # The files of tests are shared out over as many processes as there are processors; each has servers of its own.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
+# What clients see, whatever is between the gateway and its servers.
+HTTP_TESTS := tests/live/test_http.py $(patsubst %,tests/live/test_http_%.py,input works joined crowd)
+ONE_WORKER := -k "not gthread and not sync"
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Container images like to set it; then each of the hundreds of processes that the tests start compiles the gateway anew.
@@ -35,6 +39,16 @@ test: $(VENV)/.installed-test ## the tests, but for those that need programs pip
 test-system: $(VENV)/.installed-test ## the tests that need such a program (Debian's packages chromium, curl, haproxy, npm, systemd)
 	@exec $(BIN)/python -m pytest -m system $(PARALLEL) $(ARGS)
 
+.PHONY: test-poolers
+test-poolers: $(VENV)/.installed-test ## the HTTP tests with PgBouncer in between, in both of its modes; ARGS="-k joined"
+	@set -e; for mode in session transaction; do \
+	    GATEWAY_TEST_POOLER=$$mode $(BIN)/python -m pytest $(PARALLEL) $(HTTP_TESTS) $(ARGS); done
+
+.PHONY: test-poolers-short
+test-poolers-short: $(VENV)/.installed-test ## its short form, as CI runs it: one kind of worker, and half of them a mode
+	@GATEWAY_TEST_POOLER=transaction $(BIN)/python -m pytest $(PARALLEL) $(ONE_WORKER) $(HTTP_TESTS)
+	@GATEWAY_TEST_POOLER=session $(BIN)/python -m pytest $(ONE_WORKER) $(firstword $(HTTP_TESTS))
+
 .PHONY: chaos
 chaos: $(VENV)/.installed-test ## what clients notice while servers and networks break, into docs/measured.md; ARGS="--only failover --times 20"
 	@exec $(BIN)/python -m tests.chaos --save $(ARGS)
@@ -48,7 +62,7 @@ lint: $(VENV)/.installed-test ## format, lint, types, import contracts, openapi.
 	$(BIN)/openapi-spec-validator openapi.yaml
 
 .PHONY: check
-check: lint test-system chaos-short test ## all that CI runs
+check: lint test-system test-poolers-short chaos-short test ## all that CI runs
 
 .PHONY: chaos-short
 chaos-short: $(VENV)/.installed-test ## its short form, as CI runs it: some four minutes

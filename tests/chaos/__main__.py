@@ -64,7 +64,7 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--save", action="store_true", help="write docs/chaos.json and its table in docs/measured.md; not with --only"
     )
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="only draw a replica's death and a failover there")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="only draw faults, reloads and a shutdown there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="a file for all figures")
     options = parser.parse_args(arguments)
     if unknown := set(options.only) - {*names, *subjects}:

@@ -62,6 +62,7 @@ pool_mode = {mode}
 default_pool_size = 60
 max_client_conn = 300
 ignore_startup_parameters = options, extra_float_digits
+server_login_retry = 1
 """
     )
     log = folder / "log"

@@ -13,7 +13,12 @@ import pytest
 
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
+from tests.live import poolers
 from tests.live.gateways import Gateway, serving_queries, wait_until
+
+pytestmark = pytest.mark.skipif(
+    poolers.MODE == "transaction", reason="where nothing can be prepared each call is run by itself"
+)
 
 QUERIES = """
 -- name: own(id)^
