@@ -226,10 +226,14 @@ class _Attempt:
         mark = None if origin is None else mark_of(origin, found)
         body = bulk.encode(self._touched + int(total))
         # What is deferred to the COMMIT is the caller's again.
-        as_caller = session.settings() if session.as_ourselves() else []
+        as_caller = session.run.as_caller() if session.run.as_ourselves() else []
         keeping = []
         if bulk.claim is not None:
-            keeping = [*session.as_ourselves(), idempotency.keeping(bulk.claim, body, digest=bulk.digest()), *as_caller]
+            keeping = [
+                *session.run.as_ourselves(),
+                idempotency.keeping(bulk.claim, body, digest=bulk.digest()),
+                *as_caller,
+            ]
         try:
             limits = self._limits()
             session.run.stage = Stage.COMMITTING

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from math import inf
 
+from gateway.catalogue.arguments import literal
 from gateway.postgres.failures import Stage
 from gateway.waiting import Client
 
@@ -58,6 +59,23 @@ class Run:
     def is_recalled(self) -> bool:
         """Whether whoever waits for the server here is to stop."""
         return self.is_abandoned and self.reads
+
+    def as_caller(self) -> list[str]:
+        """Return the statement that sets what holds for this use, until the end of its transaction.
+
+        Behind what is the gateway's own: ``role`` may be among them, with which that might not be allowed.
+        """
+        if not self.settings:
+            return []
+        # PERF: one statement for all, each further one costs the server 10 µs.
+        calls = [
+            f"pg_catalog.set_config({literal(name)}, {literal(value)}, true)" for name, value in self.settings.items()
+        ]
+        return [f"SELECT {', '.join(calls)}"]
+
+    def as_ourselves(self) -> list[str]:
+        """Return what has the gateway do something for itself, which the role of the caller's may not be allowed to."""
+        return ["SET LOCAL ROLE NONE"] if "role" in self.settings else []
 
     def gives_up(self, now: float, call: Callable[[Callable[[], None]], object]) -> bool:
         """Return whether whoever waits for the server here is to stop; reports a silence, once, through ``call``."""

@@ -327,25 +327,7 @@ class Session(psycopg2.extensions.connection):
         if self.sequences_stale and self.prepares and not all(plan.harmless for plan in plans):
             parts.append("DISCARD SEQUENCES")
             self.sequences_stale = False
-        return [*parts, *own, *self.settings()]
-
-    def settings(self) -> list[str]:
-        """Return the statement that sets what holds for this use, until the end of its transaction.
-
-        Behind what is the gateway's own: ``role`` may be among them, with which that might not be allowed.
-        """
-        if not self.run.settings:
-            return []
-        # PERF: one statement for all, each further one costs the server 10 µs.
-        calls = [
-            f"pg_catalog.set_config({literal(name)}, {literal(value)}, true)"
-            for name, value in self.run.settings.items()
-        ]
-        return [f"SELECT {', '.join(calls)}"]
-
-    def as_ourselves(self) -> list[str]:
-        """Return what has the gateway do something for itself, which the role of the caller's may not be allowed to."""
-        return ["SET LOCAL ROLE NONE"] if "role" in self.run.settings else []
+        return [*parts, *own, *self.run.as_caller()]
 
     def guards(self, plans: Iterable[Plan]) -> list[str]:
         """Return the statements that run these plans' guards, each once, which are prepared already.

@@ -256,7 +256,7 @@ class _Attempt:
             facts = f", {self._to_mark}" if is_last and self._origin is not None else ""
             statements = [statement(self._session, plan, bind(results)) for _, bind in steps[begin : begin + AT_ONCE]]
             most = None if self._max_bytes is None or plan.kind is Kind.EXEC else self._max_bytes - self._bytes
-            own = self._session.as_ourselves() if facts else []
+            own = self._session.run.as_ourselves() if facts else []
             cursor = self._send(BEGIN, *measured(statements, most), *own, f"{READ}{facts}")
             piled, *self._facts = cursor.fetchone()
             found = unpiled(piled)
@@ -291,7 +291,7 @@ class _Attempt:
                 results.append(self._step(plan, literals))
             self._weigh(results[-1:])
         if self._origin is not None:
-            self._facts = self._send(*self._session.as_ourselves(), f"SELECT {self._to_mark}").fetchone()
+            self._facts = self._send(*self._session.run.as_ourselves(), f"SELECT {self._to_mark}").fetchone()
         return results
 
     def _step(self, plan: Plan, literals: Sequence[str]) -> Result:
@@ -356,8 +356,8 @@ class _Attempt:
             raise DeadlinePassed
         mark = None if self._origin is None else mark_of(self._origin, self._facts)
         # What is deferred to the COMMIT is the caller's again.
-        as_caller = session.settings() if session.as_ourselves() else []
-        keeping = [] if work.claim is None else [*session.as_ourselves(), idempotency.keeping(work.claim, body)]
+        as_caller = session.run.as_caller() if session.run.as_ourselves() else []
+        keeping = [] if work.claim is None else [*session.run.as_ourselves(), idempotency.keeping(work.claim, body)]
         try:
             checks = checks_of(step.plan for step in work.steps)
             end = ["SET CONSTRAINTS ALL IMMEDIATE", "ROLLBACK"] if work.rolls_back else ["COMMIT"]
