@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from select import poll  # NOTE: at import, before gevent's poll, which switches, can take its place
 from time import monotonic
 from typing import Any, Protocol, runtime_checkable
 
@@ -103,6 +104,18 @@ class Turns:
             self._ends = monotonic() + TURN
 
 
+def hung_up_at(fd: int) -> float | None:
+    """When whoever is at the other end of a socket, and has hung up, is given up; None: it has not. Never waits.
+
+    A reset is gone at once, a plain end may be a half-close and gets some grace.
+    """
+    poller = poll()
+    poller.register(fd, HANG_UP)
+    for _, what in poller.poll(0):
+        return monotonic() + (0.0 if what & _GONE else HALF_CLOSE_GRACE)
+    return None
+
+
 class ClientSocket:
     """The socket of a client whose request runs in a thread, looked at between waits."""
 
@@ -123,11 +136,7 @@ class ClientSocket:
     def look(self) -> None:
         """Notice a hang-up while no server is waited for on its behalf. Raises ClientGone if it is to be obeyed."""
         if self.gone_at is None:
-            poller = select.poll()
-            poller.register(self.fd, HANG_UP)
-            for _, what in poller.poll(0):
-                if self.hung_up(what):
-                    self.gone_at = monotonic()
+            self.gone_at = hung_up_at(self.fd)
         if self.gone_at is not None and monotonic() >= self.gone_at:
             raise ClientGone("the client hung up while its request waited for a connection")
 

@@ -8,7 +8,6 @@ a moment, so that the answer arrives.
 import io
 from collections.abc import Iterable
 from math import inf
-from select import POLLRDHUP, poll  # NOTE: at import, before gevent's poll takes its place: this one never waits
 from time import monotonic
 from typing import Any
 
@@ -17,18 +16,15 @@ from gateway.server.head import BadRequest, Head
 from gateway.server.intake import Heads, Intake, Stage
 from gateway.server.response import Answer, close, refusal, report_of
 from gateway.server.sending import LEAST_RATE, Sending
-from gateway.server.service import Phase, Service
+from gateway.server.service import READ, Phase, Service
 from gateway.server.transport import Gone, Plain
 from gateway.server.upload import Upload
-from gateway.waiting import HALF_CLOSE_GRACE
+from gateway.waiting import HALF_CLOSE_GRACE, hung_up_at
 
 PIPELINED = 65536
 """Bytes kept behind a request in flight; what comes beyond stays with the kernel, and so with the client."""
 LINGER = 2.0
 LINGER_BYTES = 1 << 20
-SMALL = 16384
-"""Bytes of a client's that are kept however much the node holds for others."""
-READ = 1
 
 
 class Client:
@@ -38,7 +34,6 @@ class Client:
         "_fd",
         "_forgotten",
         "_has_ended",
-        "_held",
         "_intake",
         "_is_paused",
         "_is_scheduled",
@@ -61,12 +56,10 @@ class Client:
         self._transport = transport
         self._service = service
         self._remote = remote
-        self._intake = Intake(heads=heads, max_body=service.max_body)
+        self._intake = Intake(heads=heads, max_body=service.max_body, hold=service.hold)
         self._stage = Stage.HEAD  # a new connection has as long for its first request as any for its head
         self._request: tuple[Head, bytes] | None = None
         self._sending = Sending(fd, transport, service, on_sent=self._on_sent, on_broken=self.close)
-        self._held = 0
-        """Bytes counted with the node's requests in progress. PERF: 0 for a request that arrived in one piece."""
         self._forgotten = 0
         self._has_ended = False
         self._is_paused = False
@@ -102,8 +95,7 @@ class Client:
                 return
             if self._stage is Stage.BODY:
                 self.deadline += len(data) / LEAST_RATE
-            self._intake.feed(data)
-            if self._hold(len(data)):
+            if self._intake.feed(data):
                 self._advance()
             else:
                 self._refuse(BadRequest(503, "the node holds as many bytes of unfinished requests as it may"))
@@ -114,8 +106,7 @@ class Client:
         elif self._upload is not None and not self._upload.is_complete:
             self._upload.receive(data)
         else:
-            self._intake.feed(data)
-            if not self._hold(len(data)) or len(self._intake.buffer) >= PIPELINED:
+            if not self._intake.feed(data) or len(self._intake.buffer) >= PIPELINED:
                 self._pause()
 
     def _on_gone(self) -> None:
@@ -152,7 +143,7 @@ class Client:
             if self._upload is not None:
                 self._upload.sweep(now)
             if self._is_paused and self.gone_at is None:
-                self._look_for_end()
+                self.gone_at = hung_up_at(self._fd)
         elif self.phase in (Phase.STREAMING, Phase.SENDING):
             if now >= self._sending.deadline:
                 self._end_slow_reader()
@@ -194,30 +185,12 @@ class Client:
         self._watcher.close()
         self._sending.close()
         self._transport.close()
-        self._release(0)
+        self._intake.clear()
         self._service.closed(self)
 
     @property
     def _is_idle(self) -> bool:
         return self.phase is Phase.READING and self._intake.stage is Stage.NOTHING and not self._is_scheduled
-
-    def _look_for_end(self) -> None:
-        """See a hang-up behind bytes that are left unread."""
-        poller = poll()
-        poller.register(self._fd, POLLRDHUP)
-        for _, what in poller.poll(0):
-            self.gone_at = monotonic() + (HALF_CLOSE_GRACE if what == POLLRDHUP else 0.0)
-
-    def _hold(self, size: int) -> bool:
-        """Count so many bytes more; False if the node holds too much, and this client's share in it is not small."""
-        self._held += size
-        return self._service.hold(size) or self._held <= SMALL
-
-    def _release(self, kept: int) -> None:
-        """Count no more bytes than those that are kept."""
-        if self._held != kept:
-            self._service.hold(kept - self._held)
-            self._held = kept
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -278,7 +251,9 @@ class Client:
             environ = self._environ(head, body)
             result = service.wsgi(environ, answer.start)
             if self._upload is not None:
-                self._close_upload(self._upload)
+                self._upload.close()
+                self.is_last = self.is_last or not self._upload.is_complete
+                self._upload = None
             if not head.keep_alive or service.is_draining or (self._has_ended and not self._intake.buffer):
                 self.is_last = True
             if isinstance(result, list):
@@ -343,21 +318,13 @@ class Client:
         if self._upload is not None:
             self._upload.fail(ConnectionResetError("the client left before the end of the body"))
 
-    def _close_upload(self, upload: Upload) -> None:
-        """The application has answered. What is still to come of the body would be read as the next request."""
-        upload.close()
-        self._upload = None
-        self._intake.wants_continue = False
-        self.is_last = self.is_last or not upload.is_complete
-
     def _after_answer(self) -> None:
         if self.phase is Phase.CLOSED:
             return
         if self.is_last or (self._has_ended and not self._intake.buffer):
             self._linger()
             return
-        if self._held:
-            self._release(len(self._intake.buffer))
+        self._intake.release()
         self.phase = Phase.READING
         self._stage = Stage.NOTHING
         self.deadline = monotonic() + self._service.idle_timeout
@@ -389,7 +356,6 @@ class Client:
     def _refuse(self, error: BadRequest) -> None:
         """Answer with a problem, and close."""
         self._intake.clear()
-        self._release(0)
         self.is_last = True
         self._service.observe(report_of(error.status, error.detail))
         self._answer(refusal(error.status, error.detail, date=self._service.date()), inf, LINGER)
@@ -417,7 +383,7 @@ class Client:
             self.close()
             return
         self.phase = Phase.LINGERING
-        self._release(0)
+        self._intake.clear()
         self._forgotten = 0
         self.deadline = monotonic() + LINGER
         if self._is_paused:

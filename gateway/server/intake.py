@@ -1,5 +1,6 @@
 """From arriving bytes to whole requests: one after the other, within limits."""
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -11,7 +12,8 @@ from gateway.server.head import MAX_HEAD, MAX_LINE, BadRequest, Head, parse_head
 HEADS_KEPT = 512
 LONGEST_KEPT = 2048
 """Bytes of a head that is worth remembering; with the number above it bounds what a hostile client can fill."""
-
+SMALL = 16384
+"""Bytes of a client's that are kept however much the node holds for others."""
 
 _EMPTY_LINE = (b"", b"\r", b"\r\n")
 
@@ -56,11 +58,28 @@ class Heads:
 class Intake:
     """The requests of one connection."""
 
-    __slots__ = ("_chunks", "_head", "_heads", "_judged", "_max_body", "buffer", "stage", "wants_continue")
+    __slots__ = (
+        "_chunks",
+        "_head",
+        "_heads",
+        "_held",
+        "_hold",
+        "_judged",
+        "_max_body",
+        "buffer",
+        "stage",
+        "wants_continue",
+    )
 
-    def __init__(self, *, heads: Heads, max_body: int) -> None:
-        """``max_body``: bytes of a body that are read."""
+    def __init__(self, *, heads: Heads, max_body: int, hold: Callable[[int], bool]) -> None:
+        """``max_body``: bytes of a body that are read.
+
+        ``hold`` counts so many bytes more, or fewer, with the node's requests in progress; False: there are too many.
+        """
         self._heads = heads
+        self._hold = hold
+        self._held = 0
+        """Bytes counted there. PERF: 0 for a request that arrived in one piece."""
         self._max_body = max_body
         self.buffer = bytearray()
         """What has arrived and is not part of a complete request yet; to be changed here only."""
@@ -72,9 +91,11 @@ class Intake:
         self.wants_continue = False
         """The client waits for ``100 Continue`` before it sends the body."""
 
-    def feed(self, data: bytes) -> None:
-        """Take what has arrived."""
+    def feed(self, data: bytes) -> bool:
+        """Take what has arrived; False if the node holds too much, and this client's share in it is not small."""
         self.buffer += data
+        self._held += len(data)
+        return self._hold(len(data)) or self._held <= SMALL
 
     def whole(self, data: bytes) -> tuple[Head, bytes] | None:
         """The request that ``data`` is, if it is just that: a head known already, its body, nothing before or after.
@@ -99,6 +120,13 @@ class Intake:
         """Forget what has arrived."""
         self.buffer.clear()
         self._judged = 0
+        self.release()
+
+    def release(self) -> None:
+        """Count no more bytes than those that belong to no request yet."""
+        if self._held != len(self.buffer):
+            self._hold(len(self.buffer) - self._held)
+            self._held = len(self.buffer)
 
     def next(self) -> tuple[Head, bytes] | None:
         """The next request, if it has arrived as a whole, or its head of an upload. Raises BadRequest."""

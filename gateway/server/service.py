@@ -7,6 +7,9 @@ from typing import Any, Protocol
 from gateway.auth.proxies import Proxies
 from gateway.events import Observer
 
+READ = 1
+"""As ``events`` of ``Service.watch``: to be readable."""
+
 
 class Phase(Enum):
     """What a connection is doing."""

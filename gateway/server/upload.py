@@ -75,6 +75,7 @@ class Upload:
             self._take(buffer)
         except BadRequest as error:
             self.fail(ConnectionError(error.detail))
+        self._intake.release()
         is_too_much = not self._service.hold(len(self._waiting) - before)
         if not self.is_complete and (is_too_much or len(self._waiting) >= ENOUGH):
             self._pause()
@@ -97,7 +98,8 @@ class Upload:
         self._deadline += seconds
 
     def close(self) -> None:
-        """The application reads no more."""
+        """The application has answered. What is still to come of the body would be read as the next request."""
+        self._intake.wants_continue = False
         self._service.hold(-len(self._waiting))
         self._waiting.clear()
         if not self.is_complete:

@@ -21,13 +21,13 @@ from gunicorn.workers.base import Worker
 from gateway.auth.proxies import Proxies
 from gateway.events import CannotAccept, Observer, WorkerEnds
 from gateway.server.accepting import Acceptor
-from gateway.server.client import READ, Client
+from gateway.server.client import Client
 from gateway.server.green_threads import GreenThreads
 from gateway.server.intake import Heads
 from gateway.server.process import descriptors_for_clients, keep_freed_memory, raise_descriptor_limit
 from gateway.server.readiness import Question
 from gateway.server.response import Clock, refusal, report_of
-from gateway.server.service import Phase
+from gateway.server.service import READ, Phase
 from gateway.server.transport import Plain, Tls
 from gateway.server.watchdog import Watchdog
 from gateway.settings import Settings

@@ -20,7 +20,7 @@ def heads() -> Heads:
 
 @pytest.fixture
 def intake(heads: Heads) -> Intake:
-    return Intake(heads=heads, max_body=LIMIT)
+    return Intake(heads=heads, max_body=LIMIT, hold=lambda _: True)
 
 
 def test_a_request_with_a_known_head_needs_no_buffer(intake: Intake) -> None:
@@ -56,7 +56,7 @@ def test_whatever_is_not_just_one_request_goes_through_the_buffer(intake: Intake
 
 
 def test_a_known_head_with_too_long_a_body_is_refused_as_ever(heads: Heads) -> None:
-    intake = Intake(heads=heads, max_body=1)
+    intake = Intake(heads=heads, max_body=1, hold=lambda _: True)
     assert intake.whole(HEAD + b"{}") is None
     intake.feed(HEAD + b"{}")
     with pytest.raises(BadRequest) as caught:
