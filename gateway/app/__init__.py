@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.app.front import GatewayApp, front
+from gateway.app.application import GatewayApp
+from gateway.app.front import front
 from gateway.app.worker import Worker
 from gateway.auth.checking import faults_of
 from gateway.catalogue.query import Catalogue

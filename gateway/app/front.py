@@ -5,10 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ParamSpec
 
-import falcon
-
+from gateway.app.application import GatewayApp
 from gateway.app.worker import Worker
-from gateway.events import Observer
 from gateway.execution.bulking import Bulks
 from gateway.execution.committing import Committer
 from gateway.execution.concurrency import Concurrency
@@ -37,11 +35,10 @@ from gateway.web.health import HealthResource, membership
 from gateway.web.mcp.protected import ProtectedResource
 from gateway.web.mcp.resource import McpResource
 from gateway.web.mcp.tools import Tools
-from gateway.web.messages import Request, Response
 from gateway.web.outcomes import OutcomeResource
 from gateway.web.queries import QueryResource, TransactionResource
 from gateway.web.readiness import Readiness
-from gateway.web.routes import Routes
+from gateway.web.routes import QUERY, Routes
 from gateway.web.static import StaticResource
 from gateway.web.status import StatusResource
 
@@ -58,35 +55,8 @@ STATUS_PARTS = (
 """Files that the page of the node's state is made of."""
 
 
-class GatewayApp(falcon.App[Any, Any]):
-    """The WSGI application of one worker, with all that it runs beside requests."""
-
-    def __init__(self, *, close: Callable[[], None], observe: Observer, **options: Any) -> None:
-        super().__init__(**options)
-        self._close = close
-        self.observe = observe
-        """Takes the events of the server that it runs under."""
-
-    def close(self) -> None:
-        """End what runs beside requests, and refuse what still waits for a connection (``draining``).
-
-        Idle connections are closed; one that a request has is closed when the request returns it.
-        """
-        self._close()
-
-
 def front(worker: Worker) -> GatewayApp:
     """What answers requests."""
-    router = Routes(knows_callers=worker.settings.auth.is_on)
-    app = GatewayApp(
-        close=worker.close,
-        observe=worker.observe,
-        middleware=[worker.identity, *([worker.spans] if worker.spans else [])],
-        router=router,
-        request_type=Request,
-        response_type=Response,
-    )
-    app.req_options.strip_url_path_trailing_slash = False
     reporting, spans = worker.operations.reporting, worker.spans
     protected = ProtectedResource(worker.settings)
     failures = Failures(
@@ -95,7 +65,14 @@ def front(worker: Worker) -> GatewayApp:
         failed=_both(reporting.failed, spans.failed) if spans else reporting.failed,
         challenge=protected.challenge,
     )
-    failures.register(app)
+    app = GatewayApp(
+        routes=Routes(knows_callers=worker.settings.auth.is_on),
+        identity=worker.identity,
+        failures=failures,
+        others=[worker.spans] if worker.spans else [],
+        close=worker.close,
+        observe=worker.observe,
+    )
     for path in protected.paths:
         app.add_route(path, protected)
     _serve_queries(app, worker, failures)
@@ -103,7 +80,7 @@ def front(worker: Worker) -> GatewayApp:
     return app
 
 
-def _serve_queries(app: "falcon.App[Any, Any]", worker: Worker, failures: Failures) -> None:
+def _serve_queries(app: GatewayApp, worker: Worker, failures: Failures) -> None:
     reporting, spans = worker.operations.reporting, worker.spans
     server, pool, plans, catalogue = worker.settings.server, worker.pool, worker.plans, worker.catalogue
     runner = Runner(
@@ -161,7 +138,7 @@ def _serve_queries(app: "falcon.App[Any, Any]", worker: Worker, failures: Failur
         "deprecations": Deprecations(catalogue, worker.metrics),
         "compression": Compression(Turns(worker.waits)),
     }
-    app.add_route("/query/{name}", QueryResource(**calling))
+    app.add_route(QUERY, QueryResource(**calling))
     app.add_route("/transaction", TransactionResource(**calling))
     if worker.settings.mcp.enabled:
         tools = Tools(catalogue=catalogue, plans=plans, turns=Turns(worker.waits))
@@ -215,7 +192,7 @@ def _rooms(worker: Worker) -> dict[str, Occupancy]:
     }
 
 
-def _serve_operators(app: "falcon.App[Any, Any]", worker: Worker) -> None:
+def _serve_operators(app: GatewayApp, worker: Worker) -> None:
     reloads = Reloads(worker.directory, master=os.getppid())
     health = HealthResource(
         catalogue=worker.catalogue,

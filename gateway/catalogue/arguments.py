@@ -108,14 +108,11 @@ class Binder:
                 self._bound[parameter.name] = _Bound(parameter.bound, convert, from_text, default is not None)
                 from_json.append((parameter.name, _as_it_is, default))
                 from_texts.append((parameter.name, _as_it_is, default))
+        self.is_bound = bool(self._bound)
+        """Whether the caller decides on some of the values."""
         self._pause = pause
         self._from_json = tuple(from_json)
         self._from_texts = tuple(from_texts)
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether the caller decides on some of the values."""
-        return bool(self._bound)
 
     def filled(self, value_of: Callable[[str], Any]) -> Self:
         """Return a binder for one caller, ``value_of`` whom gives what ``claim:PATH`` and ``key:NAME`` are (or None).
@@ -140,7 +137,7 @@ class Binder:
 
         Raises :class:`InvalidArguments` with a fault for every argument that does not fit.
         """
-        if self._bound:
+        if self.is_bound:
             return _bind(self._from_json, self._completed(self._from_json, raw), self._pause)
         return _bind(self._from_json, raw, self._pause)
 
@@ -151,7 +148,7 @@ class Binder:
 
         Raises :class:`InvalidArguments` with a fault for every argument that does not fit.
         """
-        if self._bound:
+        if self.is_bound:
             return _bind(self._from_texts, self._completed(self._from_texts, pairs), self._pause)
         return _bind(self._from_texts, pairs, self._pause)
 

@@ -1,6 +1,7 @@
 """Runs every call: a query, a list of arguments, a transaction."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from gateway.catalogue.query import Query
 from gateway.catalogue.types import Family
@@ -58,7 +59,6 @@ class Execution:
         concurrency: Concurrency | None = None,
     ) -> None:
         """``run`` runs a plan on a connection; ``concurrency``: None where no query has a limit to how many run."""
-        self._concurrency = concurrency
         self._run_plan = run
         self._plans = plans
         self._runner = runner
@@ -67,10 +67,10 @@ class Execution:
         self._bulks = bulks
         self._max_result_bytes = max_result_bytes
         self._answer = share(self._alone, self._run)
-
-    def run(self, call: AnyCall) -> Answer:
-        """Run the call; raises a GatewayError, with the outcome where it writes."""
-        return self._run_any(call) if self._concurrency is None else self._concurrency.run(call, self._run_any)
+        self.run: Callable[[AnyCall], Answer] = self._run_any
+        """Runs a call; raises a GatewayError, with the outcome where it writes."""
+        if concurrency is not None:
+            self.run = partial(concurrency.run, run=self._run_any)
 
     def _run_any(self, call: AnyCall) -> Answer:
         try:

@@ -14,8 +14,8 @@ from gateway.web import answers
 from gateway.web.in_flight import ended
 from gateway.web.messages import Response
 from gateway.web.problem import RETRY_AFTER, error_of, phrase_of, problem, status_of
+from gateway.web.routes import QUERY
 
-_QUERY = "/query/{name}"
 _TELLS_MEDIA = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 """Where an answer says what a QUERY's content may be (RFC 10008)."""
 
@@ -47,13 +47,22 @@ class Failures:
         app.add_error_handler(falcon.HTTPError, self.on_falcon)
         app.add_error_handler(GatewayError, self.on_failure)
 
+    def answer(self, request: falcon.Request, response: Response, error: Exception) -> None:
+        """Answer whatever a request ended with, as Falcon has it done by the handlers below."""
+        if isinstance(error, GatewayError):
+            self.on_failure(request, response, error, None)
+        elif isinstance(error, falcon.HTTPError):
+            self.on_falcon(request, response, error, None)
+        else:
+            self.on_bug(request, response, error, None)
+
     def on_failure(self, request: falcon.Request, response: Response, error: GatewayError, _params: Any) -> None:
         """Answer an error of ours."""
         status, body = self.described(request, response, error)
         response.status = f"{status} {phrase_of(status)}"
         response.content_type = "application/problem+json"
         response.data = body
-        if status in _TELLS_MEDIA and request.uri_template == _QUERY:
+        if status in _TELLS_MEDIA and request.uri_template == QUERY:
             response.set_header("Accept-Query", JSON)
         if status == HTTPStatus.UNAUTHORIZED:
             response.set_header("WWW-Authenticate", self._challenge(request))

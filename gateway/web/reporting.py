@@ -27,10 +27,11 @@ from gateway.metrics import (
 )
 from gateway.settings import LogSettings
 from gateway.web import tracing
+from gateway.web.routes import QUERY
 
 TRANSACTION, UNKNOWN = "transaction", "unknown"
 """What stands in the place of a query's name."""
-_QUERY_ROUTE, _TRANSACTION_ROUTE = "/query/{name}", "/transaction"
+_TRANSACTION_ROUTE = "/transaction"
 
 Answered = Callable[[str, falcon.Request, Call, Answer], None]
 """Takes a call that was answered, under the name of its query or ``TRANSACTION``."""
@@ -43,6 +44,9 @@ class _Series(NamedTuple):
 
     ok: Counter
     seconds: Histogram
+    may_write: bool
+    queued: Histogram | None
+    """None for transactions, which are of any group."""
 
 
 class _Counts(msgspec.Struct):
@@ -87,7 +91,7 @@ class Reporting:
         PERF: about 1 µs; what is told is decided when the app is built.
         """
         took = monotonic() - request.context.arrived
-        ok, seconds = self._series.get(name) or self._first(name)
+        ok, seconds, may_write, queued = self._series.get(name) or self._first(name)
         if answer.is_known:
             self._metrics.counter(REQUESTS, name, "304").value += 1
         else:
@@ -96,19 +100,26 @@ class Reporting:
         seconds.sum += took
         served = answer.served
         if served is not None:
-            queued = self._queued[call.group]
+            if queued is None:
+                queued = self._queued[call.group]
             if served.queued:
                 queued.observe(served.queued)
             else:
                 queued.counts[0] += 1
-        if writes(call):
+        if may_write and writes(call):
             self._outcomes[_ending(call)].value += 1
         if took >= self._slow or self._tells_answers:
             status = 304 if answer.is_known else 200
             self._tell(name, request, call, took, served=served, status=status, answer=answer)
 
     def _first(self, name: str) -> _Series:
-        series = _Series(self._metrics.counter(REQUESTS, name, "200"), self._metrics.histogram(REQUEST_SECONDS, name))
+        query = self._queries.get(name)
+        series = _Series(
+            self._metrics.counter(REQUESTS, name, "200"),
+            self._metrics.histogram(REQUEST_SECONDS, name),
+            query is None or query.access is Access.WRITE,
+            None if query is None else self._queued[query.group],
+        )
         return self._series.setdefault(name, series)
 
     def failed(self, request: falcon.Request, error: GatewayError, status: int) -> None:
@@ -136,7 +147,7 @@ class Reporting:
         """Return what a call is counted as, whatever became of it; None: it is none, or it never found its route."""
         if request.uri_template == _TRANSACTION_ROUTE:
             return TRANSACTION
-        if request.uri_template != _QUERY_ROUTE:
+        if request.uri_template != QUERY:
             called: str | None = getattr(request.context, "query", None)
             return called
         name = request.path.rpartition("/")[2]

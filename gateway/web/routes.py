@@ -10,6 +10,8 @@ KEPT = 1024
 LONGEST = 128
 """Paths, and characters of one: a client that makes up names of queries cannot fill more."""
 
+QUERY = "/query/{name}"
+"""The template of nearly all requests' route."""
 ADMIN = "/admin/"
 """What routes begin with that exist on the operators' listener, and elsewhere only where callers are known."""
 _OPERATORS = ("/health", "/metrics", "/status", ADMIN)
@@ -58,6 +60,13 @@ class Routes(CompiledRouter):
                 if len(self._found) >= KEPT:
                     self._found.clear()
                 self._found[uri] = route
+        return route
+
+    def known_query(self, env: dict[str, Any]) -> Any:
+        """Where a path leads that is a query's, is remembered, and was sent as it is remembered; None otherwise."""
+        route = self._found.get(env.get("RAW_URI", ""))
+        if route is None or route[3] != QUERY or "gateway.admin" in env or env["RAW_URI"] != env["PATH_INFO"]:
+            return None
         return route
 
     def _look_up(self, uri: str, *, operators: bool) -> Any:
