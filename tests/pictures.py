@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, expect
 
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
-from tests.live.browsing import chromium
+from tests.live.browsing import DARK, LIGHT, PHONE, chromium
 from tests.live.gateways import Gateway, serving
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -29,11 +29,10 @@ LARGEST = 150_000
 WATCHED = 75_000
 """Milliseconds for which a page is looked at, so that its charts have something to show."""
 WIDE: dict[str, Any] = {"viewport": {"width": 1180, "height": 860}}
-PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 PICTURES: dict[str, dict[str, Any]] = {
-    "status-light": WIDE | {"color_scheme": "light"},
-    "status-dark": WIDE | {"color_scheme": "dark"},
-    "status-phone": PHONE | {"color_scheme": "light", "device_scale_factor": 1.5},
+    "status-light": WIDE | LIGHT,
+    "status-dark": WIDE | DARK,
+    "status-phone": PHONE | LIGHT,
 }
 CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("orders_of_customer", {"max_rows": 5}),

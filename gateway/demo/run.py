@@ -185,6 +185,7 @@ Try these:
   {curl} '{address}/query/products_tagged?tags=garden&tags=wood'
   {post}/transaction -d '{steps}'
 {_told_of_agents(address, keys) if self._mcp else ""}
+In a browser: {address}/ is how it is now, {address}/docs its queries
 All queries: {curl} {address}/queries
 How its servers are: {operator} {address}/health
 PostgreSQL {self._cluster.version}: {servers} (database {shop.DATABASE}, user {shop.ROLE})

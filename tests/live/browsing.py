@@ -23,6 +23,16 @@ FLAGS = [
     "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
 ]
 
+LIGHT: dict[str, Any] = {"color_scheme": "light"}
+DARK: dict[str, Any] = {"color_scheme": "dark"}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+FORMS = {"light": LIGHT, "dark": DARK, "phone": PHONE, "phone in the dark": PHONE | DARK}
+"""Options of a browser's context."""
+
+_RUN_AXE = """
+async () => (await axe.run()).violations.map((each) => [each.id, each.impact, each.nodes.map((node) => node.html)])
+"""
+
 
 @contextmanager
 def chromium(folder: Path, *flags: str) -> Iterator[Browser]:
@@ -50,8 +60,14 @@ def quiet_page(browser: Browser, *, allowed: tuple[str, ...] = (), **options: An
     assert {host.partition(":")[0] for host in hosts if host} <= {"127.0.0.1"}
 
 
+def barriers(page: Page, axe_script: str) -> list[tuple[str, str, list[str]]]:
+    """What keeps people from using a page: the rule, how serious it is, the elements."""
+    page.evaluate(axe_script)
+    return [(rule, impact, elements) for rule, impact, elements in page.evaluate(_RUN_AXE)]
+
+
 def axe(folder: Path) -> str:
-    """The script that looks for what keeps people from using a page."""
+    """The script that looks for such barriers."""
     for source in (Path(__file__).parent.parent / "pages").iterdir():
         shutil.copy(source, folder)
     find_program("npm", "on Debian, apt-get install npm")

@@ -10,7 +10,7 @@ from gateway.auth import keys, keys_file
 from gateway.auth.keys import Key
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
-from tests.live.browsing import chromium, quiet_page
+from tests.live.browsing import FORMS, axe, barriers, chromium, quiet_page
 from tests.live.gateways import Gateway, serving
 
 pytestmark = pytest.mark.system
@@ -47,6 +47,22 @@ def test_a_query_runs_from_the_page_of_the_catalogue(node: Gateway, page: Page) 
     page.goto(f"{node.url}/docs")
     assert run_query(page).strip() == "200"
     expect(page.locator("#key")).to_be_hidden()
+
+
+@pytest.fixture(scope="module")
+def axe_script(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return axe(tmp_path_factory.mktemp("axe"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_serious_keeps_anybody_from_using_the_page_of_the_catalogue(
+    form: str, node: Gateway, browser: Browser, axe_script: str
+) -> None:
+    with quiet_page(browser, **FORMS[form]) as page:
+        page.goto(f"{node.url}/docs")
+        assert run_query(page).strip() == "200"
+        found = barriers(page, axe_script)
+        assert [each for each in found if each[1] in ("serious", "critical")] == []
 
 
 @pytest.fixture(scope="module")

@@ -3,29 +3,21 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
-from tests.live.browsing import axe, chromium, quiet_page
+from tests.live.browsing import FORMS, axe, barriers, chromium, quiet_page
 from tests.live.gateways import Gateway, serving
 
 pytestmark = pytest.mark.system
 
-LIGHT: dict[str, Any] = {"color_scheme": "light"}
-DARK: dict[str, Any] = {"color_scheme": "dark"}
-PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-FORMS = {"light": LIGHT, "dark": DARK, "phone": PHONE, "phone in the dark": PHONE | DARK}
 LOST = ("net::ERR_INTERNET_DISCONNECTED",)
 """What a browser says of requests without a network."""
 PATIENCE = 60_000
 """Milliseconds."""
-RUN_AXE = """
-async () => (await axe.run()).violations.map((each) => [each.id, each.impact, each.nodes.map((node) => node.html)])
-"""
 ANSWERS = "() => performance.getEntriesByName(new URL('/status.json', location)).length"
 
 expect.set_options(timeout=PATIENCE)
@@ -154,14 +146,13 @@ def test_everybody_can_use_it(form: str, own: Cluster, node: Gateway, browser: B
         assert_in(page, "primary")
         assert node.run("orders_of_customer", customer_id=7).status_code == 200
         expect(page.locator("#queries tr")).not_to_have_count(0)
-        page.evaluate(axe_script)
-        assert page.evaluate(RUN_AXE) == []
+        assert barriers(page, axe_script) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         (replica,) = own.replicas
         replica.stop()
         try:
             expect(page.locator("#verdict")).to_have_text("Degraded: replica1 is out")
-            assert page.evaluate(RUN_AXE) == []
+            assert barriers(page, axe_script) == []
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         finally:
             replica.start()

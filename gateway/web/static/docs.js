@@ -2,7 +2,18 @@
 "use strict";
 const form = document.getElementById("key");
 const said = document.getElementById("said");
+const dark = matchMedia("(prefers-color-scheme: dark)");
 let authorization = null;
+
+function paint() {
+  document.documentElement.classList.toggle("dark-mode", dark.matches);
+}
+
+// What Swagger UI makes has fields without a name, and long answers that a keyboard cannot scroll.
+function complete() {
+  for (const field of document.querySelectorAll("textarea:not([aria-label])")) field.setAttribute("aria-label", "Arguments, as JSON");
+  for (const text of document.querySelectorAll("pre.microlight:not([tabindex])")) text.tabIndex = 0;
+}
 
 function show(described) {
   SwaggerUIBundle({
@@ -10,8 +21,8 @@ function show(described) {
     dom_id: "#ui",
     layout: "BaseLayout",
     presets: [SwaggerUIBundle.presets.apis],
-    deepLinking: true,
     docExpansion: "list",
+    defaultModelsExpandDepth: -1,
     tryItOutEnabled: true,
     requestInterceptor: (request) => {
       if (authorization) request.headers.Authorization = authorization;
@@ -38,4 +49,7 @@ form.addEventListener("submit", (event) => {
   authorization = `Bearer ${document.getElementById("given").value}`;
   load();
 });
+dark.addEventListener("change", paint);
+new MutationObserver(complete).observe(document.getElementById("ui"), { childList: true, subtree: true });
+paint();
 load();

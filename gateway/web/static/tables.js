@@ -102,12 +102,12 @@ function showRow(line, columns, row) {
 
 const LEVELS = { 20: "info", 30: "warning", 40: "error" };
 
-// The newest first. Of many of one kind in a row a few are shown, so that they do not hide the others.
+// The newest first. Of many requests in a row that ended alike a few are shown, so that they do not hide the others.
 export function showEvents(events, now) {
   const lines = new Map();
   let run = [];
   for (const event of events.slice().reverse()) {
-    run = run[0]?.event === event.event ? [...run, event] : [event];
+    run = run[0]?.event === event.event && event.event.startsWith("request_") ? [...run, event] : [event];
     if (run.length > AT_ONCE) lines.set(`more than ${keyOf(run[0])}`, { more: run.length - AT_ONCE });
     else if (lines.size < EVENTS) lines.set(keyOf(event), { event });
   }
