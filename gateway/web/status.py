@@ -11,6 +11,7 @@ import falcon
 from gateway.errors import InvalidRequest
 from gateway.metrics import (
     BATCH_SIZE,
+    CACHE,
     ERRORS,
     KEY_EXPIRES,
     KEY_USED,
@@ -114,6 +115,9 @@ def _calls(counted: Merged) -> dict[str, dict[str, Any]]:
         found.setdefault(name, {"statuses": {}}).update(buckets=counts, seconds=total)
     for (name,), (*sizes, calls) in counted[BATCH_SIZE].items():
         found.setdefault(name, {"statuses": {}}).update(statements=sum(sizes), joined=calls)
+    for (name, result), (value,) in counted[CACHE].items():
+        if value:
+            found.setdefault(name, {"statuses": {}}).setdefault("cache", {})[result] = int(value)
     return found
 
 

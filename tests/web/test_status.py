@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.events import EndpointMoved
-from gateway.metrics import BATCH_SIZE, ERRORS, KEY_EXPIRES, KEY_USED, MEMORY, REQUEST_SECONDS, REQUESTS, Metrics
+from gateway.metrics import BATCH_SIZE, CACHE, ERRORS, KEY_EXPIRES, KEY_USED, MEMORY, REQUEST_SECONDS, REQUESTS, Metrics
 from gateway.metrics import merged as merge
 from gateway.node.recent import RecentEvents
 from gateway.node.samples import Samples
@@ -82,6 +82,8 @@ def test_what_was_counted_is_told_by_query(node: StatusRig) -> None:
     node.metrics.counter(REQUESTS, "q", "503").value += 1
     node.metrics.histogram(REQUEST_SECONDS, "q").observe(0.002)
     node.metrics.histogram(BATCH_SIZE, "q").observe(3.0)
+    for result, times in (("hit", 2), ("miss", 1), ("stale", 0)):
+        node.metrics.counter(CACHE, "q", result).value += times
     node.metrics.counter(REQUESTS, "transaction", "200").value += 1
     for code in ("pool_timeout", "invalid_arguments"):
         node.metrics.counter(ERRORS, code).value += 1
@@ -93,6 +95,7 @@ def test_what_was_counted_is_told_by_query(node: StatusRig) -> None:
             "seconds": 0.002,
             "statements": 1,
             "joined": 3.0,
+            "cache": {"hit": 2, "miss": 1},
         },
         "transaction": {"statuses": {"200": 1}},
     }

@@ -45,7 +45,7 @@ export class Rates {
       for (const [result, value] of Object.entries(new_.cache ?? {})) {
         const lately = value - (old.cache?.[result] ?? 0);
         sum.lookups += lately;
-        if (result === "hit") sum.hits += lately;
+        if (result !== "miss") sum.hits += lately;
       }
     }
     return {

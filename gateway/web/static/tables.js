@@ -26,7 +26,7 @@ const MEANS = {
   failed: "Answered with a status of 500 or more",
   refused: "Answered with a status of 400 to 499: what the caller sent is wrong",
   batch: "Calls answered by one statement, where calls are joined",
-  hits: "Answered from the cache",
+  hits: "Answered from what was kept, or together with a call that ran",
   calls: "Since the node began",
 };
 
