@@ -41,6 +41,7 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("create_order", {}),
     ("reports.best_customers", {}),
     ("products_tagged", {"tags": ["garden"]}),
+    ("product", {"sku": "SKU-0197"}),
 )
 
 
@@ -55,7 +56,7 @@ def busy(node: Gateway) -> Iterator[None]:
             while not ended.wait(chance.uniform(0.0, 0.08)):
                 name, arguments = chance.choice(CALLS)
                 key = {"customer": "id"}.get(name, "customer_id")
-                of = {} if name.startswith(("reports", "products")) else {key: chance.randint(1, 9000)}
+                of = {} if name.startswith(("reports", "product")) else {key: chance.randint(1, 9000)}
                 client.post(f"/query/{name}", json=arguments | of)
 
     threads = [threading.Thread(target=call) for _ in range(3)]
