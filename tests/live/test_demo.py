@@ -69,8 +69,8 @@ def tools(said: str, key: str) -> set[str]:
     """The tools of an agent with this key, at the address that was printed."""
     address = re.search(r"For agents \(MCP\): (\S+)", said)
     assert address is not None
-    with httpx.Client(base_url=address[1]) as client:
-        return set(Agent(client, key, path="").tools())
+    with httpx.Client() as client:
+        return set(Agent(client, key, path=address[1]).tools())
 
 
 def folder_of(said: str) -> Path:
