@@ -655,6 +655,14 @@ def test_members_take_the_place_of_the_endpoint_that_stands_for_them_in_groups_t
     assert settings.members == {"pg": FOUND}
 
 
+def test_other_members_take_the_place_of_those_that_are_there() -> None:
+    written = load_settings(write(POSTGRES), {})
+    before = with_members(written, {"pg": FOUND})
+    later = (Member("10-0-0-3", address="10.0.0.3"), *FOUND[:1])
+    assert with_members(before, {"pg": later}) == with_members(written, {"pg": later})
+    assert with_members(before, {}) == written
+
+
 def test_an_endpoint_is_served_as_it_is_written_while_it_has_no_members() -> None:
     settings = load_settings(write(POSTGRES), {})
     for members in ({}, {"pg": ()}):

@@ -253,7 +253,7 @@ class Worker:
             settings,
             directory,
             objection=self._objection,
-            reload=Reloads(directory, master=os.getppid()).ask,
+            reload=partial(Reloads(directory, master=os.getppid()).ask, whole=False),
             is_draining=self.is_draining,
             observe=self.observe,
         )

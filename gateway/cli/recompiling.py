@@ -15,8 +15,8 @@ from gateway.cli.compiled import compile_both, warnings_of
 from gateway.cli.options import config_option
 from gateway.faults import Fault
 from gateway.server.artefact import ArtefactUnusable, Compiled, read, write
-from gateway.server.reloading import Recompiled
-from gateway.settings import Settings
+from gateway.server.reloading import SERVED, Recompiled
+from gateway.settings import Settings, with_members
 
 GIVES_WAY = 5
 """By how much its niceness is above that of the workers."""
@@ -27,11 +27,12 @@ FIXED = ("bind", "admin_bind", "socket_mode", "socket_group", "reuse_port", "wor
 @click.command(hidden=True)
 @config_option
 @click.option("--given", default="{}", help="Options of the node's command line, as JSON.")
+@click.option(SERVED, "is_served", is_flag=True, help="Read no files: what is served, with the members found.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-def recompile(config: Path | None, given: str, directory: Path) -> None:
+def recompile(config: Path | None, given: str, is_served: bool, directory: Path) -> None:
     """Compile and check what the node with this runtime DIRECTORY is to serve; prints JSON for its master."""
     os.nice(GIVES_WAY)  # requests are served meanwhile
-    found = _recompile(config, json.loads(given), directory)
+    found = _with_members(directory) if is_served else _recompile(config, json.loads(given), directory)
     sys.stdout.write(msgspec.json.encode(found).decode())
 
 
@@ -55,6 +56,20 @@ def _recompile(config: Path | None, given: dict[str, Any], directory: Path) -> R
     except OSError as error:
         return Recompiled((Fault(str(directory), 0, f"cannot be written to: {error.strerror}"),))
     return Recompiled((), (*warnings_of(settings, catalogue), *found.warnings))
+
+
+def _with_members(directory: Path) -> Recompiled:
+    from gateway.node.discovery import recall
+
+    try:
+        before = read(directory)
+        known = {**before.settings.members, **recall(directory, before.settings.sources)}
+        write(directory, Compiled.of(with_members(before.settings, known), before.catalogue))
+    except ArtefactUnusable as error:
+        return Recompiled((Fault("reload", 0, str(error)),))
+    except OSError as error:
+        return Recompiled((Fault(str(directory), 0, f"cannot be written to: {error.strerror}"),))
+    return Recompiled()
 
 
 def _fixed_faults(before: Settings, after: Settings) -> Iterator[Fault]:

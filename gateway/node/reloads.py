@@ -57,12 +57,15 @@ class Reloads:
         more = len(last.faults) - 1
         return f"not reloaded: {last.faults[0]}" + (f", and {more} more" if more else "")
 
-    def ask(self) -> bool:
-        """Have the master reload; False if this process has none that could."""
+    def ask(self, *, whole: bool = True) -> bool:
+        """Have the master reload; False if this process has none that could.
+
+        Not ``whole``: without reading files, for the members that were written down (``discovery``).
+        """
         # SECURITY: a parent that has died may have been succeeded by a process that is none of ours.
         if self._file is None or os.getppid() != self._master:
             return False
-        os.kill(self._master, signal.SIGHUP)
+        os.kill(self._master, signal.SIGHUP if whole else signal.SIGUSR1)
         return True
 
 

@@ -93,6 +93,10 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         """SIGHUP: reload."""
         self._reloading.ask()
 
+    def handle_usr1(self) -> None:
+        """SIGUSR1, of a worker: servers were found, or left. Files may be half edited now: they are not read."""
+        self._reloading.ask(whole=False)
+
     def handle_term(self) -> None:
         """SIGTERM: stop; with ``[server] shutdown_delay`` only after it, unless the signal is repeated.
 

@@ -28,6 +28,8 @@ from gateway.server.artefact import ArtefactUnusable, Compiled, read, write
 
 COMPILED_WITHIN = 120.0
 """Seconds for the check, which asks servers."""
+SERVED = "--served"
+"""Has the compiling process read no files, but take what is served with the members that were found."""
 READY_WITHIN = 30.0
 """Seconds in which a new generation must be ready."""
 LEFT_WITHIN = 2.0
@@ -113,6 +115,8 @@ class Reloading:
         self._observe = observe
         self._clock = clock
         self._is_wanted = False
+        self._is_whole = False
+        """Whether files are to be read, too."""
         self._began = 0.0
         self._compilation: Compilation | None = None
         self._before: Compiled | None = None
@@ -132,9 +136,10 @@ class Reloading:
         """Whether a new generation was started that has not been handed over to."""
         return self._before is not None
 
-    def ask(self) -> None:
-        """Reload as soon as that can be done."""
+    def ask(self, *, whole: bool = True) -> None:
+        """Reload as soon as that can be done. Not ``whole``: what is served, with the members that were found."""
         self._is_wanted = True
+        self._is_whole = self._is_whole or whole
 
     def step(self) -> None:
         """Do what can be done now."""
@@ -163,11 +168,12 @@ class Reloading:
             self._compilation.kill()
 
     def _begin(self) -> None:
-        self._is_wanted = False
+        options = () if self._is_whole else (SERVED,)
+        self._is_wanted = self._is_whole = False
         self._began = self._clock()
         self._note(Reload(began=self._began))
         try:
-            self._compilation = Compilation(self._command, self._directory)
+            self._compilation = Compilation([*self._command, *options] if self._command else (), self._directory)
         except OSError as error:
             self._end((Fault("reload", 0, f"the check cannot be started: {error}"),))
             return

@@ -1,6 +1,7 @@
 """An endpoint that stands for several servers: settings with those servers, its members, in its place."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from msgspec.structs import replace
 
@@ -14,18 +15,21 @@ DNS = "dns"
 def with_members(settings: Settings, members: Mapping[str, Sequence[Member]]) -> Settings:
     """Put members, by the name of the endpoint that stands for them, in its place, in groups too.
 
-    An endpoint without any stays, and is served as it is written.
+    Members that are there already are replaced. An endpoint without any stays, and is served as it is written.
     """
-    endpoints = dict(_endpoints(settings, members))
-    standing_for = {
-        name: tuple(f"{name}-{each.name}" for each in members[name]) for name in settings.sources if members.get(name)
-    }
-    groups = {
-        name: replace(group, endpoints=tuple(dict.fromkeys(_expanded(group.endpoints, standing_for))))
-        for name, group in settings.groups.items()
-    }
-    known = {name: tuple(members[name]) for name in standing_for}
-    return replace(settings, endpoints=endpoints, groups=groups, members=known)
+    found = {name: tuple(members[name]) for name in settings.sources if members.get(name)}
+    written = {f"{name}-{member.name}": name for name, known in settings.members.items() for member in known}
+    endpoints: dict[str, EndpointSettings] = {}
+    for name in dict.fromkeys(written.get(name, name) for name in settings.endpoints):
+        endpoint = settings.sources.get(name) or settings.endpoints[name]
+        places = {f"{name}-{member.name}": member_endpoint(endpoint, member) for member in found.get(name, ())}
+        endpoints |= places or {name: endpoint}
+    groups = {}
+    for label, group in settings.groups.items():
+        named = dict.fromkeys(written.get(name, name) for name in group.endpoints)
+        names = [[f"{name}-{member.name}" for member in found.get(name, ())] or [name] for name in named]
+        groups[label] = replace(group, endpoints=tuple(dict.fromkeys(chain.from_iterable(names))))
+    return replace(settings, endpoints=endpoints, groups=groups, members=found)
 
 
 def member_endpoint(source: EndpointSettings, member: Member) -> EndpointSettings:
@@ -38,17 +42,3 @@ def member_endpoint(source: EndpointSettings, member: Member) -> EndpointSetting
     else:
         dsn = " ".join((source.dsn, *pairs))
     return replace(source, dsn=dsn, discover=())
-
-
-def _endpoints(settings: Settings, members: Mapping[str, Sequence[Member]]) -> Iterator[tuple[str, EndpointSettings]]:
-    for name, endpoint in settings.endpoints.items():
-        if name not in settings.sources or not members.get(name):
-            yield name, endpoint
-            continue
-        for member in members[name]:
-            yield f"{name}-{member.name}", member_endpoint(endpoint, member)
-
-
-def _expanded(endpoints: Sequence[str], standing_for: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    for name in endpoints:
-        yield from standing_for.get(name, (name,))

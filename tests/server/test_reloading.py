@@ -159,3 +159,22 @@ def test_a_node_that_nothing_can_compile_for_says_so(rig: Rig) -> None:
 def test_only_a_parent_is_asked_to_reload(tmp_path: Path) -> None:
     assert not Reloads(tmp_path, master=0).ask()
     assert not Reloads(None, master=0).ask()
+
+
+def test_files_are_read_unless_only_the_members_were_asked_for(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    told = "import sys, json; print(json.dumps({'warnings': sys.argv[1:]}))"
+    reloading = Reloading(
+        generations=rig.workers, command=[sys.executable, "-c", told], directory=tmp_path, observe=rig.events.append
+    )
+    rig.workers.is_ready = True
+    for asked, options in ((False, ["--served"]), (True, []), (False, ["--served"])):
+        reloading.ask(whole=asked)
+        if asked:  # both at once: the files are read
+            reloading.ask(whole=False)
+        while reloading.is_busy:
+            reloading.step()
+            time.sleep(0.01)
+        warnings = [event.warning for event in rig.events if isinstance(event, ReloadWarned)]
+        assert warnings == options
+        rig.events.clear()
