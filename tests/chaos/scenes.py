@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from tests.chaos import servers
 from tests.chaos.load import Record
-from tests.chaos.rig import Stage
+from tests.chaos.rig import TABLES, Stage, new_cluster
 from tests.chaos.scenarios import reloading
 from tests.chaos.scenarios.failover import promote
 from tests.chaos.watching import Change
-from tests.live.gateways import toml
+from tests.live.gateways import toml, wait_until
+from tests.live.patronis import TTL, patronis
 
 _BEFORE = 1.0
 _AFTER = 1.0
@@ -92,6 +93,40 @@ def failover(stage: Stage) -> Scene:
     return Scene(title, marks[0].at - _BEFORE, end, marks, names, workers, node.watch.changes, load.records)
 
 
+def patroni(stage: Stage) -> Scene:
+    """Patroni's leader is switched over, and the next one's machine dies."""
+    with patronis(3) as members, new_cluster(replicas=0) as launching:
+        members.sql(f"CREATE DATABASE {servers.DATABASE}")
+        members.run_file(TABLES, servers.DATABASE)
+        dsn = f"dbname={servers.DATABASE} user={servers.ROLE} sslmode=disable"
+        endpoint = {"dsn": dsn, "discover": [member.url for member in members.members]}
+        settings = {"endpoints.pg": endpoint}
+        with (
+            stage.serve(launching, endpoints={"pg": dsn}, settings=settings) as node,
+            node.load(rate=stage.rate) as load,
+        ):
+            time.sleep(_BEFORE + 0.5)
+            marks = [Mark(time.monotonic(), "switchover is asked for")]
+            new = members.switch_over()
+            wait_until(lambda: members.leader() is new, "switched over")
+            marks.append(Mark(time.monotonic(), f"{new.name} leads, Patroni says"))
+            members.wait_until_whole()
+            marks.append(Mark(time.monotonic(), "the old leader streams"))
+            time.sleep(2.0)
+            marks.append(Mark(time.monotonic(), f"SIGKILL of Patroni and PostgreSQL of {new.name}"))
+            new.kill()
+            members.members.remove(new)
+            wait_until(members.leader, "failed over")
+            marks.append(Mark(time.monotonic(), "another leads, Patroni says"))
+            time.sleep(1.0 + _AFTER)
+            end, workers = time.monotonic(), node.gateway.workers()
+    for record in load.records:
+        record.server = record.endpoint
+    names = sorted({change.endpoint for change in node.watch.changes})
+    title = f"Patroni: switchover, then failover (ttl {TTL} s); {stage.rate:g} requests a second, two workers"
+    return Scene(title, marks[0].at - _BEFORE, end, marks, names, workers, node.watch.changes, load.records)
+
+
 def reloads(stage: Stage) -> Scene:
     """Each time the last one is done, other endpoints, groups, sizes and queries are served."""
     cluster = stage.cluster
@@ -142,5 +177,11 @@ def shutdown(stage: Stage) -> Scene:
     return Scene(title, marks[0].at - _BEFORE, end, marks, names, (), (), load.records, sampler.counts, cap)
 
 
-SCENES = {"replica-kill": replica_kill, "failover": failover, "reload": reloads, "shutdown": shutdown}
+SCENES = {
+    "replica-kill": replica_kill,
+    "failover": failover,
+    "reload": reloads,
+    "shutdown": shutdown,
+    "patroni": patroni,
+}
 """By the name of their file."""

@@ -141,20 +141,22 @@ class Patronis:
 
     def sql(self, text: str, dbname: str = "postgres") -> str:
         """Run SQL on the leader."""
-        leader = self.leader()
-        assert leader is not None
-        return self._psql(leader, dbname, "-c", text)
+        return self._psql(dbname, "-c", text)
+
+    def run_file(self, path: Path, dbname: str) -> None:
+        """Run a file on the leader."""
+        self._psql(dbname, "-f", str(path))
 
     def load_shop(self) -> None:
         """Create the sample shop."""
+        self.sql(f"CREATE DATABASE {shop.DATABASE}")
+        self.run_file(shop.SCRIPT, shop.DATABASE)
+        self.sql(DDL, shop.DATABASE)
+
+    def _psql(self, dbname: str, *what: str) -> str:
         leader = self.leader()
         assert leader is not None
-        self._psql(leader, "postgres", "-c", f"CREATE DATABASE {shop.DATABASE}")
-        self._psql(leader, shop.DATABASE, "-f", str(shop.SCRIPT))
-        self._psql(leader, shop.DATABASE, "-c", DDL)
-
-    def _psql(self, member: Member, dbname: str, *what: str) -> str:
-        command = [self._binaries["psql"], "-XqAtv", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(member.port)]
+        command = [self._binaries["psql"], "-XqAtv", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(leader.port)]
         command += ["-U", "postgres", "-d", dbname, *what]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=30)  # noqa: S603
         assert done.returncode == 0, done.stderr

@@ -12,6 +12,8 @@ from tests.live.patronis import TTL, Patronis, patronis
 from tests.live.steady import QUERIES, TABLE, Steady
 
 pytestmark = pytest.mark.system
+SOON = 20
+"""Seconds for a new leader where Patroni knows that one is needed: it takes three, and the machine may be busy."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_a_switchover_fails_no_read_and_every_outcome_is_true(patroni: Patronis,
     assert load.failed_reads == []
     assert load.missing(entries(patroni)) == set()
     assert serving_as(node)[f"pg-{leader.name}"] == "primary"
-    assert load.gap < 10
+    assert load.gap < SOON
 
 
 def test_when_the_machine_of_the_leader_dies_reads_go_on_and_writes_with_the_next(
@@ -95,4 +97,4 @@ def test_when_the_machine_of_the_leader_dies_reads_go_on_and_writes_with_the_nex
         wait_until(lambda: f"pg-{leader.name}" not in endpoints(node), "it is no member any more")
     assert load.failed_reads == []
     assert load.missing(entries(patroni)) == set()
-    assert load.gap < TTL + 10
+    assert load.gap < TTL + SOON
