@@ -62,11 +62,19 @@ lint: $(VENV)/.installed-test ## format, lint, types, import contracts, openapi.
 	$(BIN)/openapi-spec-validator openapi.yaml
 
 .PHONY: check
-check: lint test-system test-poolers-short chaos-short test ## all that CI runs
+check: lint test-system test-poolers-short chaos-short soak-short test ## all that CI runs
 
 .PHONY: chaos-short
 chaos-short: $(VENV)/.installed-test ## its short form, as CI runs it: some four minutes
 	@exec $(BIN)/python -m tests.chaos --short --again 2
+
+.PHONY: soak
+soak: $(VENV)/.installed-test ## ten minutes of load with random faults: nothing may grow; ARGS="--seconds 3600 --save"
+	@exec $(BIN)/python -m tests.soak $(ARGS)
+
+.PHONY: soak-short
+soak-short: $(VENV)/.installed-test ## its short form, as CI runs it
+	@exec $(BIN)/python -m tests.soak --seconds 40
 
 .PHONY: bench
 bench: $(VENV)/.installed-test ## requests a second, next to other programs', into docs/measured.md; needs wrk; ARGS="--rounds 7"
