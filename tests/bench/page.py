@@ -24,7 +24,8 @@ def page(results: Results) -> str:
 
 def costs_page(results: Results) -> str:
     """What each thing that can be switched on adds, under the same line."""
-    return f"Measured on {results.date}: {results.machine}.\n\n{costs.table(results.costs)}"
+    machine, rounds = results.machine.partition(";")[0], max(map(len, results.costs.values()))
+    return f"Measured on {results.date}: {machine}; {rounds} rounds of each.\n\n{costs.table(results.costs)}"
 
 
 def readme(results: Results) -> str:

@@ -79,6 +79,8 @@ HEADS = [
     b"3\r\n{} \r\n1;x=y\r\n \r\n0\r\nT: x\r\n\r\n",
     b"GET http://h/queries?a=1 HTTP/1.0\r\nConnection: keep-alive\r\nPrefer: wait=1\r\nAccept: */*\r\n\r\n",
     b"HEAD /%7e HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1\r\nConnection: close\r\n\r\n1",
+    b"POST /query/keep HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nContent-Type: application/json\r\n"
+    b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: a=1,b@c=2\r\n\r\n{}",
     b"OPTIONS * HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nConnection: Upgrade, TE\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n",
 ]
 HEAD_WORDS = (
@@ -87,6 +89,7 @@ HEAD_WORDS = (
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"\r\n\r\n", b"\r\n ", b"0\r\n\r\n", b"ffffffffffffffff\r\n", b"-1\r\n", b"\x16\x03\x01",
     b"CONNECT h:1 HTTP/1.1\r\n", b": ", b"\r\nConnection: close",
+    b"traceparent: ", b"tracestate: ", b"00-", b"-01", b"=\xff", b",,", b"a=1,a=1",
 )  # fmt: skip
 
 

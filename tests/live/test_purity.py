@@ -91,6 +91,19 @@ SELECT peek(:command);
 -- name: read_secrets
 SELECT owner, secret FROM secrets;
 
+-- name: kept_secrets
+-- @cache 1m
+SELECT owner, secret FROM secrets;
+
+-- name: shared_secrets
+-- @coalesce
+SELECT owner, secret FROM secrets, (SELECT pg_sleep(0.02)) AS slow;
+
+-- name: kept_name(who)$
+-- @cache 1m
+-- @param who text from=claim:sub
+SELECT :who;
+
 -- name: secrets
 -- @access write
 SELECT owner, secret FROM secrets;
@@ -113,10 +126,10 @@ class People:
     def __init__(self, node: Gateway, shown: dict[str, str], dsn: str) -> None:
         self.node = node
         self._dsn = dsn
-        self._shown = shown
+        self.shown = shown
 
     def ask(self, who: str, query: str, headers: dict[str, str] | None = None, **arguments: Any) -> httpx.Response:
-        given = {"Authorization": f"Bearer {self._shown[who]}"} if who else {}
+        given = {"Authorization": f"Bearer {self.shown[who]}"} if who else {}
         return self.node.run(query, {**given, **(headers or {})}, **arguments)
 
     def migrate(self, sql: str) -> None:
@@ -259,7 +272,7 @@ def test_a_transaction_that_fails_leaves_nothing_of_its_caller(people: People) -
         {"query": "act", "arguments": {"command": "SELECT set_config('app.owner', 'alice', false)"}},
         {"query": "act", "arguments": {"command": "SELECT 1 / 0"}},
     ]
-    given = {"Authorization": f"Bearer {people._shown['alice']}"}
+    given = {"Authorization": f"Bearer {people.shown['alice']}"}
     assert people.node.client.post("/transaction", json={"steps": steps}, headers=given).status_code == 422
     assert people.secrets("bob") == ["bob"]
     assert people.secrets("") == []
@@ -285,6 +298,33 @@ def test_callers_who_ask_at_the_same_time_each_get_their_own(people: People) -> 
 
     with ThreadPoolExecutor(12) as pool:
         for who, seen in pool.map(ask, range(600)):
+            assert seen == ([who] if who else [])
+
+
+def test_an_answer_that_is_kept_is_given_to_its_caller_alone(people: People) -> None:
+    people.ask("alice", "kept_secrets")
+    tag = people.ask("alice", "kept_secrets").headers["ETag"]
+    for _ in range(2):
+        for who in ("alice", "bob", ""):
+            assert people.secrets(who, "kept_secrets") == ([who] if who else [])
+            if who:
+                assert people.ask(who, "kept_name").json() == {"value": who}
+    assert people.ask("", "kept_name").status_code == 403
+    given = {"Authorization": f"Bearer {people.shown['bob']}", "If-None-Match": tag}
+    assert people.node.client.get("/query/kept_secrets", headers=given).status_code == 200
+    again = people.ask("alice", "kept_secrets")
+    assert int(again.headers["Age"]) >= 0
+    assert again.headers["Cache-Control"].startswith("private")
+    assert "Authorization" in again.headers["Vary"]
+
+
+def test_an_execution_that_is_shared_is_shared_with_oneself_alone(people: People) -> None:
+    def ask(number: int) -> tuple[str, list[str]]:
+        who = ("alice", "bob", "")[number % 3]
+        return who, people.secrets(who, "shared_secrets")
+
+    with ThreadPoolExecutor(12) as pool:
+        for who, seen in pool.map(ask, range(120)):
             assert seen == ([who] if who else [])
 
 
