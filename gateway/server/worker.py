@@ -66,7 +66,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
 
     def init_process(self) -> None:
         """Become cooperative before the app is made: its locks and events are then the loop's."""
-        gevent.monkey.patch_all(ssl=False, subprocess=False, signal=False)
+        gevent.monkey.patch_all(ssl=False, signal=False)
         raise_descriptor_limit()
         keep_freed_memory()
         self._hub = gevent.get_hub()

@@ -19,8 +19,8 @@ from tests.chaos.servers import DATABASE, ROLE, Sampler
 from tests.live.gateways import environment, toml
 
 RATE = 300.0
-READ, WRITE, REPORTING = 16, 8, 6
-"""The largest sizes of the groups that come and go."""
+READ, WRITE, REPORTING = 24, 20, 6
+"""The largest sizes of the groups that come and go: enough for the load where the machine does other work, too."""
 RENAMED = "another"
 """What the last endpoint is called at times."""
 DELAY = 7.0
@@ -49,9 +49,9 @@ def variants(node: Node, cluster: Cluster) -> list[dict[str, Mapping[str, Any]]]
     write = {"access": "write", "size": WRITE}
     return [
         {**settings(WORKERS, [QUERIES, more], read={"size": READ}, write=write), **endpoints},
-        {**settings(WORKERS, [QUERIES], read={"size": 9}, write={"access": "write", "size": 6}), **fewer},
+        {**settings(WORKERS, [QUERIES], read={"size": 15}, write={"access": "write", "size": 14}), **fewer},
         {
-            **settings(3, [QUERIES, more], read={"size": 11}, write=write, reporting={"size": REPORTING}),
+            **settings(3, [QUERIES, more], read={"size": 19}, write=write, reporting={"size": REPORTING}),
             **renamed,
         },
         {
