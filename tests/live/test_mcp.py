@@ -249,6 +249,13 @@ class TestResults:
         assert (problem["code"], problem["outcome"]) == ("result_too_large", "committed")
         assert value_of(site.agent().call("notes", text=text)) == "1"
 
+    def test_an_answer_that_is_kept_is_no_page_for_a_cache_of_http(self, site: Site) -> None:
+        answers = [site.agent().send("tools/call", name="reports_daily_totals") for _ in range(2)]
+        assert answers[0].json() == answers[1].json()
+        for answer in answers:
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert "ETag" not in answer.headers
+
     def test_the_deadline_of_the_query_holds(self, site: Site) -> None:
         assert problem_of(site.agent().call("hurried"))["code"] == "deadline_exceeded"
         headers = {"Prefer": "wait=0.1"}

@@ -150,6 +150,9 @@ class McpResource:
         except GatewayError as error:
             _, problem = self._failures.described(request, response, error)
             return b'"content":[%b],"isError":true' % _text(problem)
+        if answer.kept is not None:
+            # How long it is good is told to caches of HTTP, none of which keeps what a POST answers.
+            answer = msgspec.structs.replace(answer, kept=None)
         answers.write(response, call, answer)
         self._answered(query.name, request, call, answer)
         return b'"content":[%b],"structuredContent":%b,"isError":false' % (_text(answer.body), answer.body)
