@@ -373,7 +373,8 @@ def _spans(settings: Settings, observe: Observer) -> "Spans | None":
     from gateway.web.spans import Spans
 
     servers = {name: place_of(endpoint.dsn) for name, endpoint in settings.endpoints.items()}
-    return Spans(settings.traces, servers, observe=observe)
+    agents = settings.mcp.path if settings.mcp.enabled else None
+    return Spans(settings.traces, servers, agents=agents, observe=observe)
 
 
 def _told_apart(settings: Settings) -> dict[str, str]:

@@ -48,6 +48,8 @@ class Locked(msgspec.Struct, frozen=True, omit_defaults=True):
     roles: tuple[str, ...] = ()
     max_rows: int | None = None
     expect: str | None = None
+    tool: bool = False
+    """Whether it is offered to agents."""
 
 
 class Lock(msgspec.Struct, frozen=True):
@@ -83,6 +85,7 @@ def locked(query: Query, signature: Signature) -> Locked:
         roles=tuple(sorted(query.roles)),
         max_rows=query.max_rows,
         expect=None if query.expect is None else query.expect.text,
+        tool=query.tool is not None,
     )
 
 
@@ -145,6 +148,8 @@ def _of_query(before: Locked, after: Locked) -> Found:
         yield f"it answers at most {after.max_rows or 'any number of'} rows", is_less
     if before.expect != after.expect:
         yield f"it expects {after.expect or 'nothing'} (was {before.expect or 'nothing'})", True
+    if before.tool != after.tool:
+        yield f"it is {'offered to agents' if after.tool else 'not offered to agents any more'}", before.tool
     yield from _of_parameters(before.parameters, after.parameters)
     for name, column in before.columns.items():
         if name not in after.columns:

@@ -133,7 +133,9 @@ class Calls:
         Among the arguments of a write may be its idempotency key.
         """
         self._find(query.name, request.context.caller)
-        asked = self._asked(request)._replace(big_as_text=True)
+        asked = self._asked(request)
+        if not asked.big_as_text or asked.preferences.bigint is not None:
+            asked = asked._replace(big_as_text=True, preferences=asked.preferences._replace(bigint=None))
         if query.access is Access.WRITE:
             claim = asking.claim_of_tool(request, query, arguments)
             arguments = {name: raw for name, raw in arguments.items() if name != TOOL_KEY}

@@ -107,7 +107,7 @@ class Reporting:
             else:
                 queued.counts[0] += 1
         if may_write and writes(call):
-            self._outcomes[_ending(call)].value += 1
+            self._outcomes[ending(call)].value += 1
         if took >= self._slow or self._tells_answers:
             status = 304 if answer.is_known else 200
             self._tell(name, request, call, took, served=served, status=status, answer=answer)
@@ -196,7 +196,7 @@ class Reporting:
             "queries": tuple(query.name for query in queries) if name == TRANSACTION else (),
             "arguments": self._arguments(name),
             "affected": None if answer is None else msgspec.json.decode(answer.body, type=_Counts).total,
-            "outcome": error.outcome if error is not None else call and _ending(call),
+            "outcome": error.outcome if error is not None else call and ending(call),
             "replayed": answer is not None and answer.replayed,
         }
 
@@ -230,7 +230,7 @@ def writes(call: Call) -> bool:
     return isinstance(call, BulkCall) or (isinstance(call, TransactionCall) and call.work.writes)
 
 
-def _ending(call: Call) -> Outcome:
+def ending(call: Call) -> Outcome:
     """How a write ends that is answered."""
     is_tried = isinstance(call, TransactionCall) and call.work.rolls_back
     return Outcome.ROLLED_BACK if is_tried else Outcome.COMMITTED

@@ -66,8 +66,11 @@ Address = tuple[str, int, str]
 class Spans:
     """Makes spans of calls; a middleware of Falcon's."""
 
-    def __init__(self, settings: TracesSettings, servers: Mapping[str, Address], *, observe: Observer) -> None:
-        """Begin to write. ``servers``: where the endpoints are, by name."""
+    def __init__(
+        self, settings: TracesSettings, servers: Mapping[str, Address], *, agents: str | None = None, observe: Observer
+    ) -> None:
+        """Begin to write. ``servers``: where the endpoints are, by name; ``agents``: the path of those, if any."""
+        self._routes = _ROUTES if agents is None else (*_ROUTES, agents)
         self._exporter = _Exporter(settings.endpoint, observe)
         self._provider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(settings.sample)),
@@ -95,7 +98,7 @@ class Spans:
     def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
         """Begin the span of a call, and have the request belong to it."""
         env = request.env
-        if not env["PATH_INFO"].startswith(_ROUTES):
+        if not env["PATH_INFO"].startswith(self._routes):
             return
         parent = _NOTHING
         if "HTTP_TRACEPARENT" in env:
@@ -139,7 +142,9 @@ class Spans:
     ) -> None:
         """Add the span of the work on a server: the last attempt, if there were several."""
         call = call_of(request)
-        name = TRANSACTION if request.uri_template == "/transaction" else request.path.rpartition("/")[2]
+        name = TRANSACTION
+        if request.uri_template != "/transaction":
+            name = getattr(request.context, "query", None) or request.path.rpartition("/")[2]
         host, port, database = self._servers[served.endpoint]
         attributes: dict[str, str | int] = {
             db_attributes.DB_SYSTEM_NAME: db_attributes.DbSystemNameValues.POSTGRESQL.value,

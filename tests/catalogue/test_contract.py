@@ -64,6 +64,7 @@ def test_nothing_is_told_where_nothing_has_changed() -> None:
         (replace(BEFORE, access="write"), "it is a write and was a read", True),
         (replace(BEFORE, roles=("sales",)), "it may be called by sales only", True),
         (replace(BEFORE, max_rows=10), "it answers at most 10 rows", True),
+        (replace(BEFORE, tool=True), "it is offered to agents", False),
         (replace(BEFORE, columns={"id": Result("integer")}), "column mood is gone", True),
         (replace(BEFORE, columns=BEFORE.columns | {"id": Result("text")}), "column id is text and was integer", True),
         (replace(BEFORE, columns=BEFORE.columns | {"n": Result("text")}), "column n is new", False),
@@ -124,3 +125,7 @@ def test_a_query_is_locked_by_what_the_server_said_of_it() -> None:
         columns={"id": Result("integer")},
         roles=("a", "b"),
     )
+
+
+def test_a_query_that_is_no_tool_any_more_breaks_agents() -> None:
+    assert told(BEFORE, replace(BEFORE, tool=True)) == [("it is not offered to agents any more", True)]

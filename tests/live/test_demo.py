@@ -16,6 +16,7 @@ import pytest
 
 import gateway
 from gateway.demo.run import Demo
+from tests.live.agents import Agent
 from tests.live.traces import traced
 
 PACKAGE = Path(gateway.__file__).parents[1]
@@ -64,6 +65,14 @@ def paste(command: str) -> httpx.Response:
     return httpx.post(url, content=words[words.index("-d") + 1], headers=headers)
 
 
+def tools(said: str, key: str) -> set[str]:
+    """The tools of an agent with this key, at the address that was printed."""
+    address = re.search(r"For agents \(MCP\): (\S+)", said)
+    assert address is not None
+    with httpx.Client() as client:
+        return set(Agent(client, key, path=address[1]).tools())
+
+
 def folder_of(said: str) -> Path:
     found = re.search(r"log: (\S+)", said)
     assert found
@@ -92,7 +101,7 @@ def test_its_lines_work_when_pasted_and_nothing_is_left_after_ctrl_c() -> None:
 
 
 def test_with_keys_its_lines_work_for_who_has_them() -> None:
-    with started([*COMMAND, "--auth", "--replicas", "0"]) as demo:
+    with started([*COMMAND, "--auth", "--mcp", "--replicas", "0"]) as demo:
         said = read_until(demo, LAST_LINE)
         answers = [paste(line.strip()) for line in said.splitlines() if line.startswith("  curl")]
         answers += [paste(line.partition(": ")[2]) for line in said.splitlines() if re.match(r"(All|How) .*curl", line)]
@@ -105,6 +114,7 @@ def test_with_keys_its_lines_work_for_who_has_them() -> None:
         ask = f"{served[1]}/query/orders_of_customer?customer_id=7"
         assert httpx.get(ask).status_code == 401
         assert httpx.get(ask, headers={"Authorization": f"Bearer {keys['clerk']}"}).status_code == 403
+        assert tools(said, keys["sales"]) - tools(said, keys["clerk"]) == {"orders_of_customer"}
         demo.send_signal(signal.SIGINT)
         assert demo.wait(10) == 0
 

@@ -54,7 +54,7 @@ def names(pages: list[Path]) -> list[str]:
 def demo(folder: Path) -> Iterator[dict[str, str]]:
     """A running demo, and the environment of somebody who uses it from this folder."""
     environment = {"XDG_RUNTIME_DIR": str(folder)}
-    with started(COMMAND, **environment) as process:
+    with started([*COMMAND, "--mcp"], **environment) as process:
         said = read_until(process, LAST_LINE)
         served, primary = (
             re.search(r"Serving http://127\.0\.0\.1:(\d+)", said),
@@ -81,9 +81,8 @@ def script(steps: list[Block], port: str) -> str:
     lines = [OF_NODE]
     for number, block in enumerate(steps):
         if block.file:
-            lines.append(
-                f"mkdir -p {Path(block.file).parent}; cat > {block.file} <<'END OF FILE'\n{block.text}\nEND OF FILE"
-            )
+            text = block.text.replace(":8080", f":{port}") if block.language == "python" else block.text
+            lines.append(f"mkdir -p {Path(block.file).parent}; cat > {block.file} <<'END OF FILE'\n{text}\nEND OF FILE")
         elif block.language == "python":
             program = block.text.replace(":8080", f":{port}")
             lines.append(f"python - <<'END OF FILE' || exit {100 + number}\n{program}\nEND OF FILE")

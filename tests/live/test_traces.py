@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from opentelemetry.semconv import attributes
 
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
+from tests.live.agents import Agent
 from tests.live.gateways import Gateway, serving, serving_queries, wait_until
 
 QUERIES = """
@@ -28,6 +30,10 @@ SELECT current_query() || left(:word, 0);
 -- name: divided(by)$
 -- @param by int4
 SELECT 1 / :by;
+
+-- name: told$
+-- @tool
+SELECT 1;
 
 
 -- name: note(word)!
@@ -144,7 +150,11 @@ def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     cluster.primary.sql("CREATE TABLE traced_notes (word text); GRANT ALL ON traced_notes TO PUBLIC", shop.DATABASE)
     collector = Collector()
     with collector.serving() as url:
-        settings: dict[str, dict[str, Any]] = {"traces": {"endpoint": url}, "log": {"access": "all"}}
+        settings: dict[str, dict[str, Any]] = {
+            "traces": {"endpoint": url},
+            "log": {"access": "all"},
+            "mcp": {"enabled": True},
+        }
         folder = tmp_path_factory.mktemp("traces")
         variables = {"GATEWAY_LOG__FORMAT": "json"}
         (folder / "queries").mkdir()
@@ -216,6 +226,14 @@ def test_steps_of_a_transaction_are_counted_in_its_span(site: Site) -> None:
     request, work = site.collector.await_spans("2" * 32)
     assert (request.name, work.name) == ("POST /transaction", "transaction")
     assert work.attributes["db.operation.batch.size"] == 3
+
+
+def test_what_an_agent_calls_is_a_span_with_the_work_of_the_query(site: Site) -> None:
+    trace = uuid4().hex
+    agent = Agent(site.node.client)
+    agent.call("told", {"traceparent": f"00-{trace}-{PARENT}-01"})
+    request, work = site.collector.await_spans(trace)
+    assert (request.name, work.name, work.parent) == ("POST /mcp", "told", request.id)
 
 
 def test_what_fails_says_why_and_whose_fault_it_is(site: Site) -> None:

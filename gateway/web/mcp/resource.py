@@ -8,7 +8,7 @@ import orjson
 
 from gateway import __version__
 from gateway.catalogue.query import Access
-from gateway.errors import GatewayError, Outcome, ResultTooLarge
+from gateway.errors import GatewayError, ResultTooLarge
 from gateway.execution.call import JSON
 from gateway.execution.execution import Execution
 from gateway.settings import Settings
@@ -21,7 +21,7 @@ from gateway.web.mcp import messages
 from gateway.web.mcp.messages import INVALID_PARAMS, LEGACY, METHOD_NOT_FOUND, MODERN, SERVER_INFO, Message, Refused
 from gateway.web.mcp.tools import Tools
 from gateway.web.messages import Response
-from gateway.web.reporting import Answered
+from gateway.web.reporting import Answered, ending
 
 KEPT_FOR = 60_000
 """Milliseconds for which a client may keep a list of tools, if it does not hear of another one."""
@@ -142,7 +142,7 @@ class McpResource:
                 self._deprecations.note(query.name, request, response)
             answer = self._execution.run(call)
             if len(answer.body) > self._max_result:
-                outcome = Outcome.COMMITTED if query.access is Access.WRITE else None
+                outcome = ending(call) if query.access is Access.WRITE else None
                 raise ResultTooLarge(
                     f"{len(answer.body)} bytes, an agent is given at most {self._max_result}: ask for less",
                     outcome=outcome,
