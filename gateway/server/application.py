@@ -209,7 +209,7 @@ def _write_in_background() -> Log:
     writer.line_of_dropped = lambda count: log.line(LinesOmitted(count=count))
     sys.stderr = stream = ErrorStream(log.text, writer.flush)
     atexit.register(stream.finish)
-    logging.getLogger("gunicorn.error").addHandler(ServerLog(log))
+    logging.getLogger("gunicorn.error").addHandler(ServerLog(log.observe))
     return log
 
 

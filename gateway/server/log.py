@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.events import BugFound, ErrorOutput, Event, Level, LinesOmitted, LogLevelChanged, ServerSaid
+from gateway.events import BugFound, ErrorOutput, Event, Level, LinesOmitted, LogLevelChanged, Observer, ServerSaid
 from gateway.server.writer import LONGEST
 from gateway.settings import LogSettings
 
@@ -94,14 +94,15 @@ class Log:
 class ServerLog(logging.Handler):
     """Makes events of gunicorn's log."""
 
-    def __init__(self, log: Log) -> None:
-        super().__init__()
-        self._log = log
+    def __init__(self, observe: Observer, *, level: int = logging.NOTSET) -> None:
+        """``level``: of ``logging``; what is less urgent is left out."""
+        super().__init__(level)
+        self._observe = observe
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record as the log's settings say."""
         level = max((level for level in Level if level <= record.levelno), default=Level.DEBUG)
-        self._log.observe(ServerSaid(message=self.format(record), severity_of_line=level))
+        self._observe(ServerSaid(message=self.format(record), severity_of_line=level))
 
 
 def _as_text(event: Event) -> str:

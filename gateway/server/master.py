@@ -4,6 +4,7 @@ gunicorn creates every unix socket with one umask, removes the file of a server 
 operators.
 """
 
+import logging
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from gateway.events import Event
 from gateway.node.recent import RecentEvents
 from gateway.server.artefact import Compiled
 from gateway.server.listening import sentence_of, unix_fault
+from gateway.server.log import ServerLog
 from gateway.server.reloading import Reloading
 from gateway.server.watching import Watch
 from gateway.settings import ServerSettings, inherits_sockets
@@ -56,6 +58,8 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
         """When the node stops, after it was told to with a delay."""
         self._recent = RecentEvents(application.directory)
         self._recent.take_over("master")
+        # Such as that a worker was killed. Workers inherit this, and publish nothing of it.
+        logging.getLogger("gunicorn.error").addHandler(ServerLog(self._recent.observe, level=logging.WARNING))
         self._reloading = Reloading(
             generations=self,
             command=application.origin.command,

@@ -171,6 +171,11 @@ def test_a_killed_worker_is_gone_from_every_answer_within_a_second(node: Gateway
     node.wait_until_ready()
     wait_until(lambda: not list(node.runtime.glob(f"worker-{victim}-*")), "what it left is gone")
 
+    def events() -> str:
+        return str(node.client.get("/status.json").json()["events"])
+
+    wait_until(lambda: f"(pid:{victim}) was sent SIGKILL" in events(), "those who look on are told that it was killed")
+
 
 def test_a_stopped_worker_stays_with_the_time_when_it_was_last_heard_of(whole: Cluster, tmp_path: Path) -> None:
     with (

@@ -165,7 +165,7 @@ def test_people_get_text_and_programs_json(form: Any, is_terminal: bool, is_json
 def test_gunicorns_lines_are_events() -> None:
     lines: list[str] = []
     logger = logging.Logger("x")
-    logger.addHandler(ServerLog(Log(lines.append, as_json=True)))
+    logger.addHandler(ServerLog(Log(lines.append, as_json=True).observe))
     logger.critical("Worker (pid:%d) was sent %s", 7, "SIGKILL!")
     line = json.loads(lines[0])
     assert (line["event"], line["level"]) == ("server_said", "error")
