@@ -23,6 +23,7 @@ let rotation = null;
 let table = null;
 let authorization = null;
 let last = null; // the last full answer
+let arrived = 0; // when it came, by the clock of this machine, which need not be the gateway's
 let timer = 0;
 let failures = 0;
 let isPaused = false;
@@ -65,6 +66,7 @@ function showLittle(told) {
 
 function show(told) {
   last = told;
+  arrived = Date.now();
   at("key").hidden = true;
   say(at("told"), "");
   at("rest").hidden = at("figures").hidden = false;
@@ -149,13 +151,14 @@ function figures(told) {
 
 // The gateway does not answer: what was shown stays, and is said to be old.
 function lose(error) {
-  live("lost", last === null ? "no answer" : `as of ${clock(last.at)}`);
+  live("lost", last === null ? "no answer" : `as of ${clock(arrived / 1000)}`);
   const why = error.name === "TimeoutError" ? "It accepts, and sends nothing." : "Nobody can be reached at its address.";
-  const old = last === null ? "" : ` What is shown is ${duration(Date.now() / 1000 - last.at)} old.`;
+  const old = last === null ? "" : ` What is shown is ${duration((Date.now() - arrived) / 1000)} old.`;
   head("lost", "The gateway does not answer", `${why}${old} It is asked again every second.`, [], "The gateway does not answer");
 }
 
 function live(state, text) {
+  if (isPaused && state === "live") return; // an answer that was asked for before
   mark(at("live"), "data-state", state);
   mark(document.body, "data-state", state);
   say(at("fresh"), text);
