@@ -215,6 +215,8 @@ def test_all_faults_are_reported_at_once_with_their_places() -> None:
         ('[server]\ntimeout = "30d"', "server.timeout: expected `float` <= 2147483.0 (it is '30d')"),
         ("[server]\nbind = []", "server.bind: expected `array` of length >= 1 (it is [])"),
         ('[server]\nbind = ["127.0.0.1:1", "127.0.0.1:1"]', "server.bind: 127.0.0.1:1 is there twice"),
+        ('[server]\nsecret_file = "gone"', "gone cannot be read: No such file or directory"),
+        ('[server]\nsecret_file = "/dev/null"', "server.secret_file: /dev/null has less than 16 bytes"),
         ('[server]\nkeyfile = "k"', "server.keyfile: has no effect without server.certfile"),
         (
             '[server]\ntrusted_proxies = ["10.0.0.1/8"]',

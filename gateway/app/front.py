@@ -8,12 +8,15 @@ from typing import Any, ParamSpec
 from gateway.app.application import GatewayApp
 from gateway.app.worker import Worker
 from gateway.execution.bulking import Bulks
+from gateway.execution.call import BulkCall, PageCall, StreamCall
 from gateway.execution.committing import Committer
 from gateway.execution.concurrency import Concurrency
+from gateway.execution.cursors import Cursors
 from gateway.execution.execution import Execution
 from gateway.execution.joining import sharing
 from gateway.execution.keeping import Keeping, may_be_kept
 from gateway.execution.outcomes import Outcomes
+from gateway.execution.paging import Pages
 from gateway.execution.running import Runner
 from gateway.execution.streaming import Streams
 from gateway.execution.transactions import Transactions
@@ -21,6 +24,7 @@ from gateway.metrics import STREAMS
 from gateway.node.news import QUESTION
 from gateway.node.occupancy import Occupancy
 from gateway.node.reloads import Reloads
+from gateway.node.secret import signing_secret
 from gateway.postgres.cancelling import cancel
 from gateway.settings import Settings
 from gateway.waiting import Turns
@@ -100,12 +104,18 @@ def _serve_queries(app: GatewayApp, worker: Worker, failures: Failures) -> None:
     )
     streams = Streams(pool=pool, runner=runner, waits=worker.waits, most=_streams(worker.settings))
     worker.metrics.gauge(STREAMS, streams.running)
+    has_pages = any(query.page for query in catalogue.queries.values())
+    cursors = Cursors(signing_secret(server.secret_file, worker.directory if has_pages else None))
+    pages = Pages(runner=runner, rotation=worker.rotation, cursors=cursors, max_result_bytes=server.max_result_bytes)
     execution = Execution(
         plans=plans,
         runner=runner,
         committer=committer,
-        streams=streams,
-        bulks=Bulks(runner=runner, committer=committer, waits=worker.waits),
+        others={
+            StreamCall: streams.run,
+            BulkCall: Bulks(runner=runner, committer=committer, waits=worker.waits).run,
+            PageCall: pages.run,
+        },
         max_result_bytes=server.max_result_bytes,
         concurrency=Concurrency(rooms) if rooms else None,
         share=share,
@@ -128,6 +138,7 @@ def _serve_queries(app: GatewayApp, worker: Worker, failures: Failures) -> None:
         server=server,
         asking=[name for name, group in worker.settings.groups.items() if group.settings],
         limits=worker.limits,
+        cursors=cursors,
     )
     described = CatalogueResource(catalogue=catalogue, plans=plans, verbose=server.verbose_errors, joins=joins)
     calling: dict[str, Any] = {
@@ -152,9 +163,9 @@ def _serve_queries(app: GatewayApp, worker: Worker, failures: Failures) -> None:
         turns=Turns(worker.waits),
     )
     app.add_route("/openapi.json", typed)
-    pages = StaticResource("docs.html", ("docs.js", "docs.css", "swagger-ui-bundle.js", "swagger-ui.css"))
-    app.add_route("/docs", pages)
-    app.add_route("/docs/{file}", pages, suffix="part")
+    shown = StaticResource("docs.html", ("docs.js", "docs.css", "swagger-ui-bundle.js", "swagger-ui.css"))
+    app.add_route("/docs", shown)
+    app.add_route("/docs/{file}", shown, suffix="part")
     app.add_route("/queries", described)
     app.add_route("/queries/{name}", described, suffix="one")
     worker.operations.serve(

@@ -6,14 +6,16 @@ from datetime import date
 from typing import Any, Final, NamedTuple
 
 from gateway.catalogue.declarations import read_parameter
-from gateway.catalogue.query import Access, Cache, Deprecation, Expect, Page, Parameter
+from gateway.catalogue.query import Access, Cache, Deprecation, Expect, Order, Page, Parameter, Sort
 from gateway.settings.keys import LONGEST_TIMEOUT
 from gateway.settings.units import Rate, rate, seconds
 
 _AFFECTED = re.compile(r"affected\s*(>?=)\s*(\d{1,9})", re.ASCII)
 _CACHE = re.compile(r"(\S+?)(?:\s+stale=(\S+))?")
-_PAGE = re.compile(r"key\s*\(([^()]*)\)\s+size\s*=\s*([1-9][0-9]{0,5})")
-_COLUMN = re.compile(r"[A-Za-z_\x80-\uffff][\w$]*")
+_PAGE = re.compile(r"key\s*\(([^()]*)\)\s+size\s*=\s*([1-9][0-9]{0,5})(?:\s+max\s*=\s*([1-9][0-9]{0,5}))?", re.ASCII)
+_ORDER = re.compile(r"([A-Za-z_\x80-\uffff][\w$]*)(?:\s+(asc|desc))?", re.IGNORECASE)
+_SORT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
+_MOST_SORTS, _MOST_COLUMNS = 16, 8
 _MEDIA = re.compile(r"[A-Za-z0-9][\w!#$&^.+-]{0,63}/[A-Za-z0-9][\w!#$&^.+-]{0,63}", re.ASCII)
 _LINES = frozenset({"application/json", "application/x-ndjson", "text/csv"})
 """Media types that are the gateway's to write."""
@@ -187,11 +189,37 @@ def _expect(value: str) -> Expect:
 
 
 def _page(value: str) -> Page:
-    match = _PAGE.fullmatch(value)
-    columns = [column.strip() for column in match[1].split(",")] if match else []
-    if match is None or not all(_COLUMN.fullmatch(column) for column in columns) or len({*columns}) < len(columns):
-        raise Misread("is written `key(column, ...) size=N`")
-    return Page(tuple(columns), int(match[2]))
+    found = _PAGE.fullmatch(value)
+    key = _orders(found[1]) if found is not None else None
+    if found is None or key is None:
+        raise Misread("is written `key(column [DESC], ...) size=N [max=N]`, with at most 8 columns")
+    size, most = int(found[2]), int(found[3] or found[2])
+    if most < size:
+        raise Misread(f"has max={most}, less than size={size}")
+    return Page(key, size, most)
+
+
+def _sorts(value: str) -> tuple[Sort, ...]:
+    sorts = []
+    for part in value.split("|"):
+        name, _, columns = part.partition(":")
+        key = _orders(columns)
+        if not _SORT.fullmatch(name.strip()) or key is None:
+            raise Misread("is written `name: column [DESC], ... | name: ...`, with at most 8 columns each")
+        sorts.append(Sort(name.strip(), key))
+    if len({sort.name for sort in sorts}) < len(sorts):
+        raise Misread("gives a name twice")
+    if len(sorts) > _MOST_SORTS:
+        raise Misread(f"has {len(sorts)} orders, and at most {_MOST_SORTS} are prepared")
+    return tuple(sorts)
+
+
+def _orders(text: str) -> tuple[Order, ...] | None:
+    """Columns with their directions; None if these are none, or one is there twice."""
+    found = [_ORDER.fullmatch(part.strip()) for part in text.split(",")]
+    orders = tuple(Order(each[1], (each[2] or "").lower() == "desc") for each in found if each is not None)
+    names = {order.column for order in orders}
+    return orders if len(names) == len(found) <= _MOST_COLUMNS else None
 
 
 def _rate(value: str) -> Rate:
@@ -244,7 +272,8 @@ ANNOTATIONS: Final[Mapping[str, Annotation]] = {
     "batch": Annotation("batch", _one_of({"on": True, "off": False})),
     "join": Annotation("join", _one_of({"on": True, "off": False}), Access.READ),
     "coalesce": Annotation("coalesce", _alone, Access.READ),
-    "page": Annotation("page", _page),
+    "page": Annotation("page", _page, Access.READ),
+    "sort": Annotation("sorts", _sorts, Access.READ),
     "rate": Annotation("rate", _rate),
     "concurrency": Annotation("concurrency", _calls),
     "media": Annotation("media", _media, Access.READ),

@@ -7,12 +7,25 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.catalogue.annotations import ANNOTATIONS, Annotations, declared_names, read_annotations
+from gateway.catalogue import suiting
+from gateway.catalogue.annotations import Annotations, declared_names, read_annotations
 from gateway.catalogue.files import read_files
 from gateway.catalogue.headers import Header, read_header
 from gateway.catalogue.naming import named
+from gateway.catalogue.paging import sorted_by
 from gateway.catalogue.placeholders import FaultAt, Marked, find_parameters
-from gateway.catalogue.query import TOOL_KEY, Access, Catalogue, Expect, Kind, Parameter, Query, Verb
+from gateway.catalogue.query import (
+    TOOL_KEY,
+    Access,
+    Catalogue,
+    Kind,
+    Page,
+    Parameter,
+    Query,
+    Sort,
+    Statement,
+    Verb,
+)
 from gateway.catalogue.scanning import LEFT_OPEN, Entry, scan
 from gateway.catalogue.statements import Analysis, Unserved, analyse, is_type
 from gateway.faults import Fault, FaultsFound
@@ -173,13 +186,14 @@ class _Compiler:
         annotations, misread = read_annotations(entry.comments, marked.names)
         for line, message in misread:
             self.report(message, line)
-        self._check_words(header, annotations)
+        self._check_words(annotations)
+        self._report_unsuited(suiting.of_text(header and header.kind, marked.names, annotations), annotations)
         parameters = self._parameters(marked, annotations) if not entry.broken and entry.body else ()
         query = None
         if header is not None and analysis is not None:
             access = self._access(analysis, annotations)
             self._check_kind(header.kind, analysis, annotations)
-            self._check_annotations(access, annotations)
+            self._report_unsuited(suiting.of_statement(header.kind, access, analysis, annotations), annotations)
             query = self._query(header, analysis, access, annotations, parameters)
         if entry.hidden and self.faults:
             self.report(LEFT_OPEN, entry.hidden)
@@ -219,6 +233,10 @@ class _Compiler:
         for fault in faults:
             self.report(fault.message, self._entry.line_of(fault.offset))
 
+    def _report_unsuited(self, unsuited: suiting.Unsuited, annotations: Annotations) -> None:
+        for word, message in unsuited:
+            self.report(message, annotations.lines[word])
+
     def _warn(self, message: str) -> None:
         self.warnings.append(f"{self._entry.where}:{self._entry.line}: query {self.name}: {message}")
 
@@ -236,10 +254,15 @@ class _Compiler:
             | {"access": access, "group": self._group(access, annotations)}
             | {"has_timeout": "timeout" in annotations.lines}
         )
+        statement = analysis.statement
+        if "sorts" in values and statement.source is not None:
+            page: Page | None = annotations.values.get("page")
+            values["sorts"] = tuple(_completed(sort, statement, page) for sort in annotations.values["sorts"])
+            statement = values["sorts"][0].statement or statement
         return Query(
             name=self.name,
             kind=header.kind,
-            statement=analysis.statement,
+            statement=statement,
             parameters=parameters,
             description=annotations.description,
             file=self._entry.where,
@@ -279,18 +302,14 @@ class _Compiler:
             self.report(f"a read cannot call {called}: add `-- @access write`", line)
         return access
 
-    def _check_words(self, header: Header | None, annotations: Annotations) -> None:
-        """Check what needs no statement the statement."""
+    def _check_words(self, annotations: Annotations) -> None:
+        """Check what needs no statement."""
         group = annotations.values.get("group")
         if group is not None and group not in self._groups:
             self.report(
                 f"there is no group {group}; configured are: {self._known_groups()}", annotations.lines["group"]
             )
-        if "page" in annotations.lines and header is not None and header.kind is not Kind.MANY:
-            self.report("@page is for queries with many rows", annotations.lines["page"])
         self._check_callers(annotations)
-        if "media" in annotations.lines and header is not None and header.kind is not Kind.SCALAR:
-            self.report("@media is for queries with one value: use `$`", annotations.lines["media"])
         for line, parameter in annotations.parameters:
             if parameter.type is not None and not is_type(parameter.type):
                 self.report(f'@param {parameter.name}: "{parameter.type}" is not a type', line)
@@ -322,35 +341,14 @@ class _Compiler:
             instead = ", or add RETURNING" if statement.verb.is_prepared else ""
             rows = "without RETURNING has no rows" if instead else "has no rows"
             self.report(f"{verb} {rows} for kind {kind}: use `!` or `:exec`{instead}")
-        self._check_expect(kind, analysis, annotations)
+        if analysis.is_ordered and not analysis.is_limited and {"page", "sort"} & annotations.lines.keys():
+            word = "page" if "page" in annotations.lines else "sort"
+            self._warn(f"its rows are sorted twice: leave its ORDER BY out, as @{word} sorts them")
         if "max_rows" in annotations.lines and kind is not Kind.MANY:
             self._warn(f"@max_rows has no effect, the kind is {kind}")
         if kind in (Kind.MANY, Kind.ONE):
             for column in analysis.duplicates:
                 self._warn(f"two columns are called {column}")
-
-    def _check_expect(self, kind: Kind, analysis: Analysis, annotations: Annotations) -> None:
-        """Find what is expected of a query whose answer does not tell whether it came to that."""
-        expect: Expect | None = annotations.values.get("expect")
-        if expect is None:
-            return
-        line, verb = annotations.lines["expect"], analysis.statement.verb
-        if expect.is_row and kind is Kind.EXEC:
-            self.report("@expect row: this query answers no rows; write `affected=1` or `affected>=1`", line)
-        elif not expect.is_row and not analysis.writes and annotations.values.get("access") is not Access.WRITE:
-            self.report("@expect affected is for writes; for a read write `@expect row`", line)
-        elif not expect.is_row and kind not in (Kind.EXEC, Kind.MANY):
-            self.report(
-                "@expect affected: this query answers one row, not how many it touches; use `!`, or `row`", line
-            )
-        elif not verb.is_prepared:
-            self.report(f"@expect: {verb.upper()} does not tell how many rows it touches", line)
-
-    def _check_annotations(self, access: Access, annotations: Annotations) -> None:
-        for word, line in annotations.lines.items():
-            only = ANNOTATIONS[word].access
-            if only is not None and only is not access:
-                self.report(f"@{word} is for {only}s, and this query is a {access}", line)
 
     def _group(self, access: Access, annotations: Annotations) -> str:
         named = annotations.values.get("group")
@@ -366,3 +364,11 @@ class _Compiler:
 
     def _known_groups(self) -> str:
         return ", ".join(sorted(self._groups)) or "none"
+
+
+def _completed(sort: Sort, statement: Statement, page: Page | None) -> Sort:
+    """A sort with its statement, or of pages with a key that no two rows share."""
+    if page is None:
+        return msgspec.structs.replace(sort, statement=sorted_by(statement, sort.key))
+    named = {order.column for order in sort.key}
+    return msgspec.structs.replace(sort, key=(*sort.key, *(order for order in page.key if order.column not in named)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.catalogue.paging import own_parameters
 from gateway.catalogue.query import Parameter, Query
 from gateway.catalogue.types import Family, Signature, Type
 
@@ -50,6 +51,7 @@ class Locked(msgspec.Struct, frozen=True, omit_defaults=True):
     expect: str | None = None
     tool: bool = False
     """Whether it is offered to agents."""
+    pages: bool = False
 
 
 class Lock(msgspec.Struct, frozen=True):
@@ -79,13 +81,14 @@ def locked(query: Query, signature: Signature) -> Locked:
         access=query.access,
         parameters={
             parameter.name: _argument(parameter, type_)
-            for parameter, type_ in zip(query.parameters, signature.parameters, strict=True)
+            for parameter, type_ in [*zip(query.parameters, signature.parameters, strict=True), *own_parameters(query)]
         },
         columns={column.name: Result(column.type.name, column.type.labels) for column in signature.columns},
         roles=tuple(sorted(query.roles)),
         max_rows=query.max_rows,
         expect=None if query.expect is None else query.expect.text,
         tool=query.tool is not None,
+        pages=query.page is not None,
     )
 
 
@@ -146,6 +149,8 @@ def _of_query(before: Locked, after: Locked) -> Found:
     if (before.max_rows or 0) != (after.max_rows or 0):
         is_less = after.max_rows is not None and (before.max_rows is None or after.max_rows < before.max_rows)
         yield f"it answers at most {after.max_rows or 'any number of'} rows", is_less
+    if before.pages != after.pages:
+        yield f"it answers {'a page' if after.pages else 'all rows'} at a time", True
     if before.expect != after.expect:
         yield f"it expects {after.expect or 'nothing'} (was {before.expect or 'nothing'})", True
     if before.tool != after.tool:

@@ -117,11 +117,36 @@ class Cache(msgspec.Struct, frozen=True, gc=False):
     """For which it is given after that, while one call fetches another."""
 
 
-class Page(msgspec.Struct, frozen=True, gc=False):
-    """``@page key(col, ...) size=N``."""
+class Order(msgspec.Struct, frozen=True, gc=False):
+    """A column of the result that rows are sorted by."""
 
-    key: tuple[str, ...]
+    column: str
+    descends: bool = False
+
+    def __str__(self) -> str:
+        """The column, and its direction if that is not the ordinary one."""
+        return f"{self.column} DESC" if self.descends else self.column
+
+
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """``@page key(col [DESC], ...) size=N [max=N]``."""
+
+    key: tuple[Order, ...]
+    """No two rows have the same values in all of them."""
     size: int
+    """Rows of a page, where its caller does not say."""
+    most: int
+    """Rows that a caller may ask for."""
+
+
+class Sort(msgspec.Struct, frozen=True, gc=False):
+    """One of the orders of ``@sort``."""
+
+    name: str
+    key: tuple[Order, ...]
+    """Of pages: with those columns of the page's key that the sort does not name."""
+    statement: Statement | None = None
+    """The query's, in this order; None for pages, whose statements depend on where they begin."""
 
 
 class Expect(msgspec.Struct, frozen=True, gc=False):
@@ -179,6 +204,10 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     coalesce: bool = False
     """Whether calls that ask for the same at the same time share one execution."""
     page: Page | None = None
+    """Its rows are answered page by page; None: all at once."""
+    sorts: tuple[Sort, ...] = ()
+    """Orders that a caller may choose from, of which the first is the default; none: the statement's own."""
+
     rate: Rate | None = None
     """How often each caller may run it on a node."""
     concurrency: int | None = None

@@ -58,6 +58,10 @@ class Analysis(NamedTuple):
     """Functions that no read may call."""
     duplicates: tuple[str, ...]
     """Names that two columns of the result have, as far as the text shows."""
+    is_ordered: bool
+    """Whether it is a SELECT with an ORDER BY of its own."""
+    is_limited: bool
+    """Whether it is one with a LIMIT, OFFSET or FETCH."""
     hints: dict[int, str]
     """What the text tells of its parameters, by index: see ``naming``."""
 
@@ -94,7 +98,9 @@ def analyse(marked: Marked) -> tuple[Analysis | None, list[FaultAt]]:
     counted = prelude if verb in _COUNTABLE and source is not None else _counted(root, verb, marked, bare)
     statement = Statement(verb, bare, prelude, source, counted, tuple(functions), tuple(relations))
     effects = tuple(name for name in functions if _has_side_effects(name))
-    return Analysis(statement, writes, effects, _duplicates(root), hints(nodes)), []
+    is_limited = root.node("limit_count") is not None or root.node("limit_offset") is not None
+    is_ordered = bool(root.nodes("sort_clause"))
+    return Analysis(statement, writes, effects, _duplicates(root), is_ordered, is_limited, hints(nodes)), []
 
 
 def _as_written(fault: SyntaxFault, marked: Marked) -> FaultAt:

@@ -50,6 +50,11 @@ class Type(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return self.family is Family.NUMERIC or (self.family is Family.INTEGER and self.size == 8)
 
 
+INTEGER = Type(name="integer", sql="pg_catalog.int4", family=Family.INTEGER, size=4, oid=23)
+TEXT = Type(name="text", sql="pg_catalog.text", family=Family.TEXT, oid=25)
+"""What the gateway's own parameters are of."""
+
+
 class Column(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One column of a result."""
 

@@ -27,6 +27,8 @@ RULES = {
     "reset": "Sessions are reset after a query.",
     "read-that-writes": "A read calls functions that may write.",
     "duplicate-columns": "Columns of one name.",
+    "page-key-not-unique": "Rows of pages may have the same key.",
+    "page-reads-all": "Each page of a query reads the rows of the pages before it.",
     "filter-without-index": "A large table is read as a whole to find some of its rows.",
     "sequential-scan": "A large table is read as a whole.",
 }

@@ -101,6 +101,20 @@ class RawCall(Call, frozen=True, kw_only=True):
     literals: Sequence[str]
 
 
+class PageCall(Call, frozen=True, kw_only=True):
+    """One read of a page of a query's rows."""
+
+    query: Query
+    plan: Plan
+    literals: Sequence[str]
+    context: bytes
+    """What its cursors are good for."""
+    begins: bool
+    """Whether it is the first page."""
+    link: str | None = None
+    """The query string of the same call, to which the next page's cursor is added; None: it is too long for a link."""
+
+
 class TransactionCall(Call, frozen=True, kw_only=True):
     """Queries in one transaction whose COMMIT is a message of its own: a list, several steps, a write with a key."""
 
@@ -143,7 +157,7 @@ class BulkCall(Call, frozen=True, kw_only=True):
     """Whether its deadline is that of the whole, and not of its beginning and of each message alone."""
 
 
-AnyCall = SingleCall | TransactionCall | StreamCall | RawCall | BulkCall
+AnyCall = SingleCall | TransactionCall | StreamCall | RawCall | BulkCall | PageCall
 
 
 def on_primary(call: C) -> C:
@@ -176,6 +190,8 @@ class Answer(msgspec.Struct, kw_only=True):
     """It is what an earlier request with the same idempotency key was answered."""
     kept: Kept | None = None
     """None: it is for this call alone."""
+    next: str | None = None
+    """The cursor of the page behind it; None: there is none, or it is no page."""
     is_known: bool = False
     """Its caller has it, and is told so (304)."""
     held: ExitStack | None = None

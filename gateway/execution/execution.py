@@ -1,19 +1,17 @@
 """Runs every call: a query, a list of arguments, a transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from gateway.catalogue.query import Query
 from gateway.catalogue.types import Family
 from gateway.errors import CatalogueStale, NoRow, NotAcceptable, QueryBroken
-from gateway.execution.bulking import Bulks
 from gateway.execution.call import (
     Answer,
     AnyCall,
-    BulkCall,
     RawCall,
     SingleCall,
-    StreamCall,
     TransactionCall,
     on_primary,
 )
@@ -22,7 +20,6 @@ from gateway.execution.concurrency import Concurrency
 from gateway.execution.plans import Plans
 from gateway.execution.results import encode
 from gateway.execution.running import ReadWork, Runner
-from gateway.execution.streaming import Streams
 from gateway.postgres import single
 from gateway.postgres.session import Session
 from gateway.postgres.single import Result
@@ -51,20 +48,21 @@ class Execution:
         plans: Plans,
         runner: Runner,
         committer: Committer,
-        streams: Streams,
-        bulks: Bulks,
+        others: Mapping[type[AnyCall], Callable[[Any], Answer]],
         max_result_bytes: int,
         share: Share = unshared,
         run: RunPlan = single.run,
         concurrency: Concurrency | None = None,
     ) -> None:
-        """``run`` runs a plan on a connection; ``concurrency``: None where no query has a limit to how many run."""
+        """``others``: what runs other kinds of calls, by kind; ``run`` runs a plan on a connection.
+
+        ``concurrency``: None where no query has a limit to how many run.
+        """
         self._run_plan = run
         self._plans = plans
         self._runner = runner
         self._committer = committer
-        self._streams = streams
-        self._bulks = bulks
+        self._others = others
         self._max_result_bytes = max_result_bytes
         self._answer = share(self._alone, self._run)
         self.run: Callable[[AnyCall], Answer] = self._run_any
@@ -78,9 +76,7 @@ class Execution:
                 return self._answer(call)
             if isinstance(call, TransactionCall):
                 return self._committer.run(call)
-            if isinstance(call, BulkCall):
-                return self._bulks.run(call)
-            return self._streams.run(call) if isinstance(call, StreamCall) else self._raw(call)
+            return self._raw(call) if isinstance(call, RawCall) else self._others[type(call)](call)
         except (QueryBroken, CatalogueStale) as error:
             for query in _blamed(call, error.step):
                 self._plans.doubt(query)

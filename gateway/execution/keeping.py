@@ -16,9 +16,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
 
+from msgspec.structs import replace
+
 from gateway.catalogue.query import Catalogue, Query
 from gateway.errors import ClientGone, DeadlineExceeded, GatewayError, PoolTimeout
-from gateway.execution.call import Answer, AnyCall, Kept, RawCall, SingleCall
+from gateway.execution.call import Answer, AnyCall, Kept, PageCall, RawCall, SingleCall
 from gateway.execution.concurrency import Run
 from gateway.execution.freshness import Freshness
 from gateway.execution.plans import Plans
@@ -26,6 +28,9 @@ from gateway.metrics import CACHE, Metrics
 from gateway.postgres.tokens import Token
 from gateway.rotation.endpoint import EndpointView, Role
 from gateway.waiting import Gate, Waits
+
+Lone = SingleCall | RawCall | PageCall
+"""Calls of one query for one answer."""
 
 _OVERHEAD = 1024
 """Bytes, about, that an answer takes beside its body and its arguments."""
@@ -66,19 +71,19 @@ class Keeping:
 
     def run(self, call: AnyCall) -> Answer:
         """Answer a call, from memory or as whatever runs it does; raises a GatewayError."""
-        if isinstance(call, SingleCall | RawCall):
+        if isinstance(call, Lone):
             if call.query.cache is not None:
                 return self._kept(call)
             if call.query.coalesce:
                 return self._together(self._key(call), call)
         return self._run(call)
 
-    def _key(self, call: SingleCall | RawCall) -> object:
+    def _key(self, call: Lone) -> object:
         name, plan = call.query.name, call.plan
         caller = (call.caller.name, *call.settings.items()) if call.settings or name in self._by_caller else None
-        return name, plan.name, plan.big_as_text, isinstance(call, RawCall), tuple(call.literals), caller
+        return name, plan.name, plan.big_as_text, type(call), tuple(call.literals), caller
 
-    def _kept(self, call: SingleCall | RawCall) -> Answer:
+    def _kept(self, call: Lone) -> Answer:
         """Answer a call of a query whose answers are kept."""
         cache, known = call.query.cache, self._plans.known(call.query.name)
         if cache is None or known.stale_at is not None:
@@ -97,13 +102,11 @@ class Keeping:
                 return self._given(call, entry, age, "stale")
         return self._together(key, call, lambda answer: self._keep(key, call, answer, now, known.learnt_at))
 
-    def _given(self, call: SingleCall | RawCall, entry: "_Entry", age: float, result: str) -> Answer:
+    def _given(self, call: Lone, entry: "_Entry", age: float, result: str) -> Answer:
         self._counters[call.query.name][result].value += 1
-        return Answer(body=entry.body, media=entry.media, kept=_standing(call.query, entry.tag, age))
+        return Answer(body=entry.body, media=entry.media, next=entry.next, kept=_standing(call.query, entry.tag, age))
 
-    def _keep(
-        self, key: object, call: SingleCall | RawCall, answer: Answer, born: float, learnt_at: float | None
-    ) -> Answer:
+    def _keep(self, key: object, call: Lone, answer: Answer, born: float, learnt_at: float | None) -> Answer:
         """Keep an answer to a call that was begun at ``born``, and return it."""
         tag = hashlib.sha256(answer.body).hexdigest()[:32]
         entry = _Entry(answer, tag, born, learnt_at)
@@ -129,9 +132,7 @@ class Keeping:
             return None if served is None else served.lag_ms
         return 0.0 if self._view(served.endpoint).role is Role.PRIMARY else None
 
-    def _together(
-        self, key: object, call: SingleCall | RawCall, keep: Callable[[Answer], Answer] | None = None
-    ) -> Answer:
+    def _together(self, key: object, call: Lone, keep: Callable[[Answer], Answer] | None = None) -> Answer:
         """Run a call, or wait for another one of the same key and freshness; ``keep`` keeps what it comes to."""
         counters = self._counters[call.query.name]
         key = key, call.freshness
@@ -151,15 +152,13 @@ class Keeping:
             if flight.answer is not None:
                 counters["shared"].value += 1
                 answer = flight.answer
-                return Answer(body=answer.body, media=answer.media, served=answer.served, kept=answer.kept)
+                return replace(answer)
             if flight.error is not None:
                 raise flight.error.but() from flight.error
             if monotonic() >= call.deadline:
                 raise DeadlineExceeded("the deadline passed while the query ran, for several callers at once")
 
-    def _lead(
-        self, key: object, flight: "_Flight", call: SingleCall | RawCall, keep: Callable[[Answer], Answer] | None
-    ) -> Answer:
+    def _lead(self, key: object, flight: "_Flight", call: Lone, keep: Callable[[Answer], Answer] | None) -> Answer:
         """Run a call for all that wait for the same."""
         try:
             answer = self._run(call)
@@ -183,11 +182,12 @@ class Keeping:
 class _Entry:
     """An answer that is kept."""
 
-    __slots__ = ("body", "born", "lag_ms", "learnt_at", "media", "size", "tag", "token")
+    __slots__ = ("body", "born", "lag_ms", "learnt_at", "media", "next", "size", "tag", "token")
 
     def __init__(self, answer: Answer, tag: str, born: float, learnt_at: float | None) -> None:
         self.body = answer.body
         self.media = answer.media
+        self.next = answer.next
         self.tag = tag
         self.born = born
         """When the call began whose answer it is, by ``time.monotonic``: what was read is no older."""

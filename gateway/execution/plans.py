@@ -5,11 +5,13 @@ from time import monotonic
 from typing import NamedTuple
 
 from gateway.catalogue.arguments import Binder
+from gateway.catalogue.paging import own_parameters
 from gateway.catalogue.query import Catalogue, Query
 from gateway.catalogue.types import Signature
 from gateway.catalogue.values import Pause, no_pause
 from gateway.errors import BackendUnavailable, CatalogueStale, QueryBroken
 from gateway.execution.call import ANONYMOUS, Caller
+from gateway.execution.paging import Variants
 from gateway.postgres.statement import Plan
 
 AGAIN_AFTER = 1.0
@@ -26,6 +28,8 @@ class Ready(NamedTuple):
     binder: Binder
     accumulating: Plan | None
     """The plan for many at once, where there is one."""
+    variants: Variants | None = None
+    """Where callers choose an order or a page: what makes of literals, which the binder gives more of, what runs."""
 
 
 class Known:
@@ -248,10 +252,16 @@ class Plans:
         plan = Plan.of(
             query, signature, bigint_as_string=bigint_as_string, epoch=known.epoch, max_bytes=self._max_bytes
         )
-        many = None
-        if query.batch is not False:
+        many, variants = None, None
+        if own := own_parameters(query):
+            variants = Variants(
+                query, signature, bigint_as_string=bigint_as_string, epoch=known.epoch, max_bytes=self._max_bytes
+            )
+        elif query.batch is not False:
             many = Plan.accumulating(query, signature, bigint_as_string=bigint_as_string, epoch=known.epoch)
-        made = Ready(plan, Binder(query.parameters, signature.parameters, self._pause), many)
+        parameters = (*query.parameters, *(parameter for parameter, _ in own))
+        types = (*signature.parameters, *(type_ for _, type_ in own))
+        made = Ready(plan, Binder(parameters, types, self._pause), many, variants)
         if known.stale_at is None:
             # NOTE: into the dictionary that was there before the signature was read. If another thread has learnt the
             # query anew meanwhile, that dictionary is not the query's any more.

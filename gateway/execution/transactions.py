@@ -116,6 +116,8 @@ class Transactions:
             raise error.but(step=step) from error
         if not caller.has_any(query.roles):
             raise Forbidden(f"{query.name} is for callers with another role", step=step)
+        if query.page is not None or query.sorts:
+            raise InvalidRequest(f"{query.name} is no step: its callers choose an order or a page", step=step)
         return query, arguments
 
     def _read(self, raw: msgspec.Raw) -> tuple[Query, dict[str, msgspec.Raw]]:

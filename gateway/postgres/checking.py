@@ -7,19 +7,21 @@ from typing import Literal
 import msgspec
 
 from gateway.catalogue.contract import Locked, changes, locked
+from gateway.catalogue.paging import keys_of
 from gateway.catalogue.query import Access, Catalogue, Query
 from gateway.catalogue.types import Form, Signature
 from gateway.errors import GatewayError
 from gateway.faults import Fault, Finding
 from gateway.pool.driver import ConnectError
+from gateway.postgres import pageable
 from gateway.postgres.driver import Driver, addresses
 from gateway.postgres.inferring import CannotLearn, TryLater
 from gateway.postgres.learning import briefly, fault, learn
 from gateway.postgres.objects import Book
 from gateway.postgres.policies import asked_per_row
-from gateway.postgres.scanning import scans
+from gateway.postgres.scanning import Scan, scans
 from gateway.postgres.session import Session
-from gateway.postgres.statement import explained
+from gateway.postgres.statement import Plan, explained
 from gateway.rotation.endpoint import Reason, Role
 from gateway.settings import Settings
 
@@ -147,12 +149,14 @@ def _of_query(
         if fault_of_plan := _planned(connection, query, signature):
             yield Finding("query-broken", "error", fault_of_plan)
         else:
-            for scan in scans(connection, query.statement.bare, signature.parameters):
+            for scan in _scans(connection, query, signature):
                 read = f"it reads all of {scan.table} ({scan.rows:,} rows)"
                 if scan.filter:
                     yield finding("filter-without-index", "warning", f"{read}: no index serves {scan.filter}")
                 else:
                     yield finding("sequential-scan", "warning", read)
+            for rule, message in _of_pages(connection, query, signature):
+                yield finding(rule, "warning", message)
     if writes := _called_to_write(query, signature, book):
         message = (
             f'it calls {", ".join(writes)}, which may write: add "-- @access write", or declare the function STABLE'
@@ -162,6 +166,32 @@ def _of_query(
     if twice := sorted({column for column in names if names.count(column) > 1}):
         yield finding("duplicate-columns", "warning", f"duplicate columns: {', '.join(twice)}")
     return signature
+
+
+def _scans(connection: Session, query: Query, signature: Signature) -> list[Scan]:
+    """The large tables that a query reads as a whole; where it is answered in pages, for one of them."""
+    if query.page is None:
+        return scans(connection, query.statement.bare, signature.parameters)
+    pages = [Plan.paged(query, signature, key, after) for key in keys_of(query) for after in (None, (True,) * len(key))]
+    return list(dict.fromkeys(scan for plan in pages for scan in scans(connection, plan.text, plan.types)))
+
+
+def _of_pages(connection: Session, query: Query, signature: Signature) -> Iterator[tuple[str, str]]:
+    """What may be wrong with a query's pages, each with its rule."""
+    if query.page is None:
+        return
+    key = ", ".join(order.column for order in query.page.key)
+    for barrier in pageable.barriers(connection, query, signature):
+        yield (
+            "page-reads-all",
+            f"each page reads all rows before it again: ({key}) cannot be looked up behind {barrier}",
+        )
+    if not pageable.is_unique(connection, query, signature):
+        message = (
+            f"rows that have the same ({key}) may be left out at the end of a page: add columns to the key of @page"
+            " that are unique together, such as a primary key"
+        )
+        yield "page-key-not-unique", message
 
 
 def _is_plannable(connection: Session, query: Query, signature: Signature) -> bool:

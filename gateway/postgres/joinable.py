@@ -70,6 +70,8 @@ def objection(query: Query, signature: Signature) -> str:
         return "it writes"
     if query.join is False:
         return "it is annotated with @join off"
+    if query.page is not None or query.sorts:
+        return "its callers choose an order or a page"
     if query.expect is not None:
         return "it is expected to answer a row, and a call that finds none fails"
     if signature.form is not Form.WRAPPED:

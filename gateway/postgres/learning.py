@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from gateway.catalogue.arguments import Binder, literal
 from gateway.catalogue.dependencies import Dependencies
+from gateway.catalogue.paging import keys_of
 from gateway.catalogue.query import Access, Kind, Query, Verb
 from gateway.catalogue.types import Column, Family, Form, Signature
 from gateway.catalogue.wrapping import quoted, wrap
@@ -27,6 +28,7 @@ from gateway.postgres.waiting import DeadlinePassed
 _PASSING = frozenset({"55P03", "57014", "40", "53"})
 """Codes, and classes of codes, of what may be otherwise in a moment: a lock, a cancellation, missing resources."""
 _NOT_SUPPORTED = "0A000"
+_VARIANT = "gw_variant"
 
 
 @contextmanager
@@ -107,7 +109,20 @@ def _learn(connection: Session, query: Query, book: Book, deadline: float) -> Si
         primary_only=proof.unlogged,
         varies=proof.varies,
     )
+    _prepare_variants(connection, query, signature, deadline)
     return replace(signature, query_id=_identified(connection, query, signature, book, deadline))
+
+
+def _prepare_variants(connection: Session, query: Query, signature: Signature, deadline: float) -> None:
+    """Prepare what runs for each order and page that callers may choose. Raises CannotLearn."""
+    plans = [Plan.of(replace(query, statement=sort.statement), signature) for sort in query.sorts if sort.statement]
+    try:
+        for key in keys_of(query):
+            plans += [Plan.paged(query, signature, key, after) for after in (None, (True,) * len(key))]
+    except ValueError as error:
+        raise CannotLearn(f"@page: {error}") from None
+    for plan in plans:
+        connection.ask(f"{plan.prepare(_VARIANT)}\n; DEALLOCATE {_VARIANT}", deadline)
 
 
 def _identified(connection: Session, query: Query, signature: Signature, book: Book, deadline: float) -> str | None:

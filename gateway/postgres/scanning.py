@@ -34,6 +34,15 @@ def scans(session: Session, text: Text, types: Sequence[Type]) -> list[Scan]:
     Raises a GatewayError where the query cannot be planned.
     """
     deadline = monotonic() + TIMEOUT
+    plan = explained_generically(session, text, types, deadline)
+    return list(_large(session, _sequential(plan, is_limited=False), deadline))
+
+
+def explained_generically(session: Session, text: Text, types: Sequence[Type], deadline: float) -> dict[str, Any]:
+    """Return the plan of a statement that suits any arguments, in the server's words.
+
+    Raises a GatewayError where it cannot be planned.
+    """
     names = ", ".join(type_.sql for type_ in types)
     nulls = ", ".join("NULL" for _ in types)
     declared = f" ({names})" if types else ""
@@ -47,7 +56,8 @@ def scans(session: Session, text: Text, types: Sequence[Type]) -> list[Scan]:
         if not session.closed:
             session.ask(f"RESET plan_cache_mode; DEALLOCATE {_NAME}", deadline)
     (plan,) = json.loads("\n".join(row[0] or "" for row in rows))
-    return list(_large(session, _sequential(plan["Plan"], is_limited=False), deadline))
+    whole: dict[str, Any] = plan["Plan"]
+    return whole
 
 
 def _sequential(node: dict[str, Any], *, is_limited: bool) -> Iterator[dict[str, Any]]:

@@ -13,8 +13,9 @@ import msgspec
 
 from gateway.catalogue import exporting
 from gateway.catalogue.arguments import NULL
-from gateway.catalogue.query import Access, Kind, Query, Text
-from gateway.catalogue.types import Column, Expectation, Form, Signature, Type
+from gateway.catalogue.paging import is_own, page
+from gateway.catalogue.query import Access, Kind, Order, Query, Text
+from gateway.catalogue.types import INTEGER, Column, Expectation, Form, Signature, Type
 from gateway.catalogue.wrapping import accumulate, quoted, total, wrap
 from gateway.postgres.dsn import APPLICATION
 
@@ -162,6 +163,54 @@ class Plan(msgspec.Struct, frozen=True):
             return None
         plain = cls.of(query, signature, epoch=epoch)
         return msgspec.structs.replace(plain, name=_name(text, signature, epoch), text=text, form=Form.WRAPPED)
+
+    @classmethod
+    def paged(
+        cls,
+        query: Query,
+        signature: Signature,
+        key: Sequence[Order],
+        after: Sequence[bool] | None,
+        *,
+        bigint_as_string: bool = False,
+        epoch: int = 0,
+        max_bytes: int | None = None,
+    ) -> Self:
+        """The plan that answers one page, as ``paging.page`` has it.
+
+        Its parameters are the query's, the number of rows, and the values of the key that are not NULL. ``after``: for
+        each column of the key whether it has such a value; None: it is the first page. Raises ValueError where a
+        column is not one of the result, or not alone of its name.
+        """
+        columns = {column.name: column.type for column in signature.columns}
+        types = [columns[order.column] for order in key if order.column in columns]
+        if len(columns) < len(signature.columns) or len(types) < len(key) or query.statement.source is None:
+            raise ValueError(f"the columns must be of the result, and alone of their names: {', '.join(columns)}")
+        plain, first = cls.of(query, signature, epoch=epoch), len(signature.parameters)
+        places = iter(range(first + 1, first + 1 + len(key)))
+        values = None if after is None else [next(places) if is_value else None for is_value in after]
+        given = () if after is None else tuple(type_ for type_, is_value in zip(types, after, strict=True) if is_value)
+        text = page(
+            query.statement.source,
+            key,
+            types,
+            size=first,
+            after=values,
+            max_bytes=max_bytes,
+            columns=_casts(signature) if bigint_as_string else None,
+        )
+        parameters = (*signature.parameters, INTEGER, *given)
+        return msgspec.structs.replace(
+            plain,
+            name=_name(text, msgspec.structs.replace(signature, parameters=parameters), epoch),
+            form=Form.WRAPPED,
+            harmless=plain.harmless and all(map(is_own, types)),
+            text=text,
+            parameters=(*plain.parameters, "size", *("cursor" for _ in given)),
+            types=parameters,
+            big_as_text=bigint_as_string,
+            max_bytes=max_bytes,
+        )
 
     @property
     def transaction(self) -> bool:

@@ -3,6 +3,7 @@
 import json
 from typing import Any, NamedTuple
 
+from gateway.catalogue.paging import own_parameters
 from gateway.catalogue.query import Access, Kind, Parameter, Query
 from gateway.catalogue.types import Family, Signature, Type
 from gateway.schemas.types import Components, Schema, pascal, reference, schema_of
@@ -45,9 +46,12 @@ def arguments_of(query: Query, signature: Signature, components: Components, *, 
 
 
 def _declared(query: Query, signature: Signature) -> list[tuple[Parameter, Type]]:
-    """The parameters that arguments are for, with their types: not those that are bound to the caller."""
+    """The parameters that arguments are for, with their types: not those that are bound to the caller.
+
+    With those that annotations add.
+    """
     both = zip(query.parameters, signature.parameters, strict=True)
-    return [(parameter, type_) for parameter, type_ in both if parameter.bound is None]
+    return [*((parameter, type_) for parameter, type_ in both if parameter.bound is None), *own_parameters(query)]
 
 
 def _argument(query: Query, parameter: Parameter, type_: Type, components: Components, *, big_as_text: bool) -> Schema:
@@ -96,6 +100,8 @@ def result_of(query: Query, signature: Signature, components: Components, *, big
             row = _row(query, signature, components, big_as_text=big_as_text)
             rows = {"type": "array", "items": reference(row)}
             properties = {"rows": rows, "row_count": {"type": "integer", "format": "int64"}}
+            if query.page is not None:
+                properties["next"] = {"type": ["string", "null"], "description": "The next page's `cursor`."}
     if query.access is Access.WRITE:
         properties["outcome"] = reference("Outcome")
     return {"type": "object", "properties": properties, "required": list(properties)}

@@ -20,6 +20,7 @@ from gateway.settings.sources import Source
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
+SHORTEST_SECRET = 16
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 _CUSTOM_SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+", re.ASCII)
 """A setting that belongs to no part of the server (PostgreSQL's documentation, "Customized Options")."""
@@ -70,6 +71,7 @@ def faults_between(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
     yield from _socket_faults(settings, source_of)
     yield from _auth_faults(settings, source_of)
     yield from _tls_faults(settings, source_of)
+    yield from _secret_faults(settings, source_of)
     yield from _proxy_faults(settings, source_of)
     yield from _browser_faults(settings, source_of)
     yield from _endpoint_faults(settings, source_of)
@@ -275,6 +277,17 @@ def _tls_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
             context.load_verify_locations(server.client_ca)
     except (ssl.SSLError, OSError) as error:
         yield source_of("server", "client_ca").fault(f"server.client_ca: {server.client_ca} does not load: {error}")
+
+
+def _secret_faults(settings: Settings, source_of: SourceOf) -> Iterator[Fault]:
+    file = settings.server.secret_file
+    if not file:
+        return
+    if reason := _unreadable(Path(file)):
+        yield source_of("server", "secret_file").fault(f"server.secret_file: {file} cannot be read: {reason}")
+    elif len(Path(file).read_bytes().strip()) < SHORTEST_SECRET:
+        message = f"server.secret_file: {file} has less than {SHORTEST_SECRET} bytes: openssl rand -hex 32 > {file}"
+        yield source_of("server", "secret_file").fault(message)
 
 
 def _unreadable(file: Path) -> str | None:

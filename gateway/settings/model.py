@@ -88,6 +88,9 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="names that requests' Host may give, besides localhost, those of bind, and any IP address"),
     ] = ()
+    secret_file: Annotated[
+        File, Meta(description="signs the cursors of pages, the same on all nodes; default: a secret of this node")
+    ] = ""
     rollback_roles: Annotated[
         tuple[str, ...], Meta(description="callers with one of these roles may try writes out: Prefer: tx=rollback")
     ] = ()

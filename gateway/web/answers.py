@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gateway.errors import Allowance, Served
-from gateway.execution.call import JSON, Answer, Call, Kept
+from gateway.execution.call import JSON, Answer, Call, Kept, PageCall
 from gateway.web.messages import Response
 
 
@@ -20,6 +20,8 @@ def write(response: Response, call: Call, answer: Answer) -> None:
         write_allowances(response, call.allowances)
     if call.applied:
         response.set_header("Preference-Applied", call.applied)
+    if answer.next is not None and isinstance(call, PageCall) and call.link is not None:
+        response.set_header("Link", f'</query/{call.query.name}?{call.link}cursor={answer.next}>; rel="next"')
     if answer.kept is not None:
         _write_kept(response, answer.kept)
 

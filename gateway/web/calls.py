@@ -1,6 +1,7 @@
 """From a request to a call: every call that comes over HTTP is made here."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from math import inf
 from typing import Any, TypeVar
 
@@ -12,26 +13,28 @@ from gateway.catalogue.exporting import Format
 from gateway.catalogue.json_text import begins_list, split_list, split_object
 from gateway.catalogue.query import TOOL_KEY, Access, Catalogue, Query
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, UnknownQuery, UnsupportedMediaType
+from gateway.execution import works
 from gateway.execution.call import (
     JSON,
     AnyCall,
     BulkCall,
     Call,
     Caller,
+    PageCall,
     RawCall,
     SingleCall,
     StreamCall,
     TransactionCall,
 )
+from gateway.execution.cursors import Cursors, newest
+from gateway.execution.freshness import Freshness
+from gateway.execution.paging import Variants
 from gateway.execution.plans import Plans
-from gateway.execution.results import encode, encode_all
-from gateway.execution.steps import bind_all, constant
 from gateway.execution.transactions import Transactions
 from gateway.postgres.idempotency import Claim
 from gateway.postgres.statement import Plan
-from gateway.postgres.work import Step, Work
 from gateway.settings import ServerSettings
-from gateway.web import asking, bodies, bulk, tracing
+from gateway.web import asking, bodies, bulk, links, tracing
 from gateway.web.asking import Asked
 from gateway.web.bulk import Records
 from gateway.web.preferences import NONE
@@ -51,13 +54,15 @@ class Calls:
         server: ServerSettings,
         asking: Collection[str] = (),
         limits: Limits | None = None,
+        cursors: Cursors,
     ) -> None:
         """``server``: the limits; its ``timeout`` is that of a transaction of no queries.
 
         ``asking``: groups whose statements want to know their caller (``[groups.NAME] settings``).
-        ``limits``: None where nobody's calls are counted.
+        ``limits``: None where nobody's calls are counted. ``cursors``: reads those of pages.
         """
         self._limits = limits
+        self._cursors = cursors
         self._asking = frozenset(asking)
         self._queries = catalogue.queries
         self._left_out = catalogue.left_out
@@ -91,8 +96,12 @@ class Calls:
         ):
             claim = asking.claim_of(request, body)
             return self._of_transaction_of_one(request, query, split_object(body), asked, claim)
-        plan, binder, _ = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
-        literals = binder.bind_json(split_object(body))
+        plan, binder, _, variants = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
+        arguments = split_object(body)
+        literals = binder.bind_json(arguments)
+        if variants is not None:
+            link = partial(links.of_json, arguments, variants.types)
+            return self._of_variant(request, asked, variants, literals, wanted, link)
         if wanted is not None:
             return self._of_format(request, query, asked, plan, literals, wanted)
         return self._made(
@@ -107,8 +116,11 @@ class Calls:
         arguments = asking.query_string(request.query_string)
         wanted = asking.wanted(request, query)
         asked = self._asked(request)
-        plan, binder, _ = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
+        plan, binder, _, variants = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         literals = binder.bind_text(arguments)
+        if variants is not None:
+            link = partial(links.of_text, arguments)
+            return self._of_variant(request, asked, variants, literals, wanted, link)
         if wanted is not None:
             return self._of_format(request, query, asked, plan, literals, wanted)
         return self._made(
@@ -125,9 +137,7 @@ class Calls:
         is_write = self._find(name, request.context.caller).access is Access.WRITE
         return ("POST",) if is_write else ("GET", "HEAD", "POST", "QUERY")
 
-    def of_tool(
-        self, request: falcon.Request, query: Query, arguments: Mapping[str, Raw]
-    ) -> SingleCall | TransactionCall:
+    def of_tool(self, request: falcon.Request, query: Query, arguments: Mapping[str, Raw]) -> AnyCall:
         """The call of a query that an agent asks for, with int8 and numeric as strings; raises a GatewayError.
 
         Among the arguments of a write may be its idempotency key.
@@ -141,16 +151,12 @@ class Calls:
             arguments = {name: raw for name, raw in arguments.items() if name != TOOL_KEY}
             if claim is not None or asking.commits_apart(query, asked):
                 return self._of_transaction_of_one(request, query, arguments, asked, claim)
-        plan, binder, _ = self._plans.get(query, request.context.caller, bigint_as_string=True)
+        plan, binder, _, variants = self._plans.get(query, request.context.caller, bigint_as_string=True)
+        literals = binder.bind_json(arguments)
+        if variants is not None:
+            return self._of_variant(request, asked, variants, literals, None, lambda: None)
         return self._made(
-            SingleCall,
-            request,
-            asked,
-            query.group,
-            query.timeout,
-            query=query,
-            plan=plan,
-            literals=binder.bind_json(arguments),
+            SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
         )
 
     def to_explain(self, request: falcon.Request, name: str) -> SingleCall:
@@ -159,18 +165,15 @@ class Calls:
         ready = self._plans.get(query)
         if request.content_type == falcon.MEDIA_URLENCODED:
             form = bodies.read(request, self._max_body)
-            literals = ready.binder.bind_text(asking.query_string(form.decode("latin-1")))
+            literals: Sequence[str] = ready.binder.bind_text(asking.query_string(form.decode("latin-1")))
         else:
             literals = ready.binder.bind_json(split_object(bodies.read_json(request, self._max_body)))
+        plan = ready.plan
+        if ready.variants is not None:
+            query, plan, literals, *_ = ready.variants.chosen(literals, self._cursors)
+        nothing = self._nothing_asked
         return self._made(
-            SingleCall,
-            request,
-            self._nothing_asked,
-            query.group,
-            query.timeout,
-            query=query,
-            plan=ready.plan,
-            literals=literals,
+            SingleCall, request, nothing, query.group, query.timeout, query=query, plan=plan, literals=literals
         )
 
     def of_transaction(self, request: falcon.Request) -> TransactionCall:
@@ -194,23 +197,17 @@ class Calls:
         )
 
     def _of_list(self, request: falcon.Request, query: Query, body: bytes) -> TransactionCall:
-        """Each object of a list: all or nothing. To track the transaction costs next to nothing here."""
+        """Each object of a list: all or nothing."""
         asked = self._asked(request)
         claim = asking.claim_of(request, body) if query.access is Access.WRITE else None
+        if query.page is not None or query.sorts:
+            raise InvalidRequest(f"{query.name} takes one object of arguments: its callers choose an order or a page")
         ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         elements = split_list(body)
         if len(elements) > self._max_batch:
             raise InvalidRequest(f"{len(elements)} objects in the list, at most {self._max_batch} are run at once")
-        steps = [Step(ready.plan, constant(literals)) for literals in bind_all(ready.binder, elements)]
-        writes, queries = ready.plan.write, [query] * len(steps)
-        work = Work(
-            steps=steps,
-            encode=lambda results: encode_all(queries, results, committed=writes and bool(steps)),
-            begin="BEGIN" if writes else "BEGIN READ ONLY",
-            accumulated=ready.accumulating,
-            tracked=writes,
-            claim=claim,
-        )
+        work = works.of_list(query, ready, elements, claim)
+        queries = [query] * len(work.steps)
         work = asking.limited(work, queries, asked)
         return self._made(
             TransactionCall,
@@ -231,17 +228,9 @@ class Calls:
         asked: Asked,
         claim: Claim | None,
     ) -> TransactionCall:
-        """A write whose COMMIT is a message of its own: it is tracked, has a key, may be repeated, or rolled back."""
+        """A write whose COMMIT is a message of its own."""
         ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
-        work = Work(
-            steps=[Step(ready.plan, constant(ready.binder.bind_json(arguments)))],
-            encode=lambda results: encode(query, results[0], committed=True),
-            accumulated=ready.accumulating if query.tracked else None,
-            numbered=False,
-            tracked=query.tracked,
-            claim=claim,
-        )
-        work = asking.limited(work, [query], asked)
+        work = asking.limited(works.of_one(query, ready, ready.binder.bind_json(arguments), claim), [query], asked)
         return self._made(
             TransactionCall,
             request,
@@ -315,6 +304,31 @@ class Calls:
         if not ends:
             request.env["gateway.deadline"] = inf
         return call
+
+    def _of_variant(
+        self,
+        request: falcon.Request,
+        asked: Asked,
+        variants: Variants,
+        literals: Sequence[str],
+        wanted: Format | str | None,
+        link: Callable[[], str | None],
+    ) -> AnyCall:
+        """The call of a read whose caller chooses an order or a page."""
+        query, plan, literals, context, after = variants.chosen(literals, self._cursors)
+        if context is None:
+            if wanted is not None:
+                return self._of_format(request, query, asked, plan, literals, wanted)
+            return self._made(
+                SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
+            )
+        if wanted is not None:
+            raise NotAcceptable("a page is answered as application/json")
+        if after is not None and after.token is not None:
+            fresh = asked.freshness or Freshness()
+            asked = asked._replace(freshness=fresh._replace(token=newest(after.token, fresh.token)))
+        what = {"query": query, "plan": plan, "literals": literals, "context": context, "link": link()}
+        return self._made(PageCall, request, asked, query.group, query.timeout, begins=after is None, **what)
 
     def _made(self, kind: type[K], request: falcon.Request, asked: Asked, group: str, seconds: float, **what: Any) -> K:
         """The call, with all that calls have in common. ``seconds``: how long its queries may take.

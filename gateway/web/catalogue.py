@@ -7,6 +7,7 @@ from typing import Any
 import falcon
 import orjson
 
+from gateway.catalogue.paging import own_parameters
 from gateway.catalogue.query import Catalogue, Parameter, Query
 from gateway.catalogue.types import Type
 from gateway.errors import UnknownQuery
@@ -76,8 +77,13 @@ class CatalogueResource:
             "deprecated_since": None if deprecated is None else deprecated.since,
             "sunset": None if deprecated is None else deprecated.sunset,
             "tool": None if query.tool is None else query.tool_name,
+            "page": None
+            if query.page is None
+            else {"key": list(map(str, query.page.key)), "size": query.page.size, "max": query.page.most},
+            "sorts": {sort.name: list(map(str, sort.key)) for sort in query.sorts},
             "parameters": [
-                _describe_parameter(parameter, type_) for parameter, type_ in zip(query.parameters, types, strict=True)
+                *(_describe_parameter(each, type_) for each, type_ in zip(query.parameters, types, strict=True)),
+                *(_describe_parameter(each, type_) for each, type_ in own_parameters(query)),
             ],
             "columns": None
             if signature is None

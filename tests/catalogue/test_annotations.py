@@ -4,9 +4,11 @@ import msgspec
 import pytest
 
 from gateway.catalogue.annotations import ANNOTATIONS, Annotations, Comment, declared_names, read_annotations
-from gateway.catalogue.query import Access, Cache, Deprecation, Expect, Page, Parameter, Query
+from gateway.catalogue.query import Access, Cache, Deprecation, Expect, Order, Page, Parameter, Query, Sort
 from gateway.settings.units import Rate
 
+_PAGE = "@page is written `key(column [DESC], ...) size=N [max=N]`, with at most 8 columns"
+_SORT = "@sort is written `name: column [DESC], ... | name: ...`, with at most 8 columns each"
 _CACHE = '@cache is written `D` or `D stale=D`, with durations such as 30s, at most 24d, not "{}"'
 
 
@@ -35,7 +37,8 @@ def test_every_annotation_is_read() -> None:
         "@batch off",
         "@join off",
         "@coalesce",
-        "@page key(placed_at, id) size=50",
+        "@page key(placed_at desc, id) size=50 max=400",
+        "@sort newest: placed_at DESC, id | by-name: name",
         "@rate 100/s burst=200",
         "@concurrency 4",
         "@media image/PNG",
@@ -61,7 +64,11 @@ def test_every_annotation_is_read() -> None:
             "batch": False,
             "join": False,
             "coalesce": True,
-            "page": Page(("placed_at", "id"), 50),
+            "page": Page((Order("placed_at", descends=True), Order("id")), 50, 400),
+            "sorts": (
+                Sort("newest", (Order("placed_at", descends=True), Order("id"))),
+                Sort("by-name", (Order("name"),)),
+            ),
             "rate": Rate(100, 1, 200),
             "concurrency": 4,
             "media": "image/png",
@@ -126,10 +133,21 @@ def test_what_is_no_duration_is_a_fault(text: str) -> None:
         ("@batch", '@batch is `on` or `off`, not ""'),
         ("@join maybe", '@join is `on` or `off`, not "maybe"'),
         ("@coalesce yes", '@coalesce takes no value, not "yes"'),
-        ("@page key() size=5", "@page is written `key(column, ...) size=N`"),
-        ("@page key(a, a) size=5", "@page is written `key(column, ...) size=N`"),
-        ("@page key(a) size=0", "@page is written `key(column, ...) size=N`"),
-        ("@page size=5", "@page is written `key(column, ...) size=N`"),
+        ("@page key() size=5", _PAGE),
+        ("@page key(a, a) size=5", _PAGE),
+        ("@page key(a) size=0", _PAGE),
+        ("@page size=5", _PAGE),
+        ("@page key(a up) size=5", _PAGE),
+        ("@page key(a) size=5 max=x", _PAGE),
+        ("@page key(a, b, c, d, e, f, g, h, i) size=5", _PAGE),
+        ("@page key(a) size=5 max=4", "@page has max=4, less than size=5"),
+        ("@sort", _SORT),
+        ("@sort newest", _SORT),
+        ("@sort newest: ", _SORT),
+        ("@sort new est: a", _SORT),
+        ("@sort a: b, b", _SORT),
+        ("@sort a: b | a: c", "@sort gives a name twice"),
+        (f"@sort {' | '.join(f's{n}: a' for n in range(17))}", "@sort has 17 orders, and at most 16 are prepared"),
         ("@rate 0/s", '@rate must be a rate such as "100/s", "100/s burst=200" or "30/min", not "0/s"'),
         ("@rate 1/d burst=400", '@rate must have a burst that is back after a year at most, not "1/d burst=400"'),
         ("@concurrency 0", '@concurrency is a number of calls from 1 to 999999, not "0"'),

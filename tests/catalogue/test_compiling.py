@@ -1,12 +1,25 @@
 """Query files to a catalogue: what is served, what is refused, and all of it at once."""
 
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from gateway.catalogue.compiling import compile_catalogue, compile_project
-from gateway.catalogue.query import Access, Cache, Catalogue, Deprecation, Kind, Parameter, Query, Statement, Text, Verb
+from gateway.catalogue.query import (
+    Access,
+    Cache,
+    Catalogue,
+    Deprecation,
+    Expect,
+    Kind,
+    Parameter,
+    Query,
+    Statement,
+    Text,
+    Verb,
+)
 from gateway.faults import FaultsFound
 from gateway.settings import CatalogueSettings, GroupSettings, ServerSettings, Settings
 
@@ -96,14 +109,56 @@ def test_the_contracts_example_compiles_whole(compiled: Compile) -> None:
 def test_every_annotation_arrives_in_its_query(compiled: Compile) -> None:
     query = compiled.query(
         "-- name: a(x) :many\n-- @group batch\n-- @access write\n-- @max_rows 5\n-- @outcome tracked\n"
-        "-- @retry serialization\n-- @batch on\n-- @page key(id) size=20\n-- @deprecated use b\nSELECT id, f(:x) FROM t"
+        "-- @retry serialization\n-- @batch on\n-- @expect row\n-- @deprecated use b\nSELECT id, f(:x) FROM t"
     )
     assert (query.group, query.access, query.max_rows, query.tracked) == ("batch", Access.WRITE, 5, True)
     assert (query.retry_serialization, query.batch, query.deprecated) == (True, True, Deprecation("use b"))
-    assert query.page is not None
-    assert (query.page.key, query.page.size) == (("id",), 20)
+    assert query.expect == Expect("row", 1)
     query = compiled.query("-- name: a\n-- @cache 5s\n-- @coalesce\n-- @group reporting\nSELECT 1")
     assert (query.cache, query.coalesce, query.group) == (Cache(5.0), True, "reporting")
+
+
+def test_an_order_is_put_around_the_statement_and_is_part_of_a_pages_key(compiled: Compile) -> None:
+    query = compiled.query("-- name: a\n-- @sort up: id | down: id DESC\nSELECT id FROM t")
+    assert query.statement.bare.render() == 'SELECT _gw.* FROM (\nSELECT id FROM t\n) AS _gw ORDER BY _gw."id"'
+    second = query.sorts[1].statement
+    assert second is not None
+    assert second.bare.render().endswith('ORDER BY _gw."id" DESC')
+    query = compiled.query("-- name: a\n-- @sort by_b: b DESC\n-- @page key(id) size=9\nSELECT id, b FROM t")
+    assert query.statement.bare.render() == "SELECT id, b FROM t"
+    assert list(map(str, query.sorts[0].key)) == ["b DESC", "id"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "-- name: a!\n-- @expect row\nDELETE FROM t",
+            "@expect row: this query answers no rows; write",
+        ),
+        (
+            "-- name: a\n-- @expect affected=1\nSELECT 1",
+            "@expect affected is for writes; for a read",
+        ),
+        (
+            "-- name: a^\n-- @expect affected=1\nDELETE FROM t RETURNING 1",
+            "this query answers one row, not how many",
+        ),
+        ("-- name: a!\n-- @expect affected=1\nCALL p()", "@expect: CALL does not tell how many rows it touches"),
+        ("-- name: a^\n-- @page key(id) size=9\nSELECT 1", "@page is for queries with many rows"),
+        ("-- name: a^\n-- @sort a: id\nSELECT 1", "@sort is for queries with many rows"),
+        ("-- name: a\n-- @page key(id) size=9\nDELETE FROM t RETURNING id", "@page is for reads"),
+        ("-- name: a\n-- @page key(id) size=9\n-- @max_rows 9\nSELECT 1", "@max_rows: pages are bounded by `max=`"),
+        ("-- name: a\n-- @page key(id) size=9\nSELECT :size", "@page: the parameter size is the annotation's own"),
+        ("-- name: a\n-- @page key(id) size=9\nSELECT :cursor", "@page: the parameter cursor is the annotation's own"),
+        ("-- name: a\n-- @sort a: id\nSELECT :sort", "@sort: the parameter sort is the annotation's own"),
+        ("-- name: a!\n-- @cache 1s\nDELETE FROM t", "@cache is for reads, and this query is a write"),
+        ("-- name: a!\n-- @coalesce\nDELETE FROM t", "@coalesce is for reads, and this query is a write"),
+    ],
+)
+def test_an_annotation_that_does_not_suit_its_query_is_a_fault(compiled: Compile, text: str, fault: str) -> None:
+    with pytest.raises(FaultsFound, match=re.escape(fault)):
+        compiled.query(text)
 
 
 def test_a_query_without_a_timeout_of_its_own_has_the_configured_one(compiled: Compile) -> None:

@@ -54,8 +54,7 @@ def execution(scripted: Any, share: Share = unshared) -> Execution:
         plans=scripted,
         runner=scripted,
         committer=scripted,
-        streams=scripted,
-        bulks=scripted,
+        others={},
         max_result_bytes=100,
         share=share,
     )
@@ -95,9 +94,7 @@ class TestWhatReachesTheConnection:
                 return work(call, None), Served(endpoint="a")
 
         runs: Any = Runs()
-        execution = Execution(
-            plans=runs, runner=runs, committer=runs, streams=runs, bulks=runs, max_result_bytes=100, run=run
-        )
+        execution = Execution(plans=runs, runner=runs, committer=runs, others={}, max_result_bytes=100, run=run)
         answer = execution.run(single(asked, ("'1'",), settings={"app.tenant": "7"}))
         assert answer.body == (b'{"affected":1,"outcome":"committed"}' if asked is WRITE else b'{"affected":1}')
         (how,) = ran

@@ -332,6 +332,8 @@ class TestCatalogue:
             "cache_ms": None,
             "stale_ms": None,
             "coalesce": False,
+            "page": None,
+            "sorts": {},
             "rate": None,
             "concurrency": None,
             "media": None,

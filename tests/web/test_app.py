@@ -178,6 +178,8 @@ def test_the_catalogue_is_told_without_types(client: falcon.testing.TestClient) 
         "cache_ms": None,
         "stale_ms": None,
         "coalesce": False,
+        "page": None,
+        "sorts": {},
         "rate": None,
         "concurrency": None,
         "media": None,

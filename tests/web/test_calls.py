@@ -11,6 +11,7 @@ from gateway import errors
 from gateway.catalogue.query import Catalogue, Query
 from gateway.errors import GatewayError
 from gateway.execution.call import ANONYMOUS, SingleCall, TransactionCall
+from gateway.execution.cursors import Cursors
 from gateway.execution.freshness import Freshness
 from gateway.execution.plans import Plans
 from gateway.execution.transactions import Transactions
@@ -35,7 +36,7 @@ def calls() -> Calls:
     groups: Any = {"read": Group(), "write": Group(access_write=True)}
     pool: Any = Pool(groups)
     transactions = Transactions(catalogue=catalogue, plans=plans, pool=pool, max_batch=3)
-    return Calls(catalogue=catalogue, plans=plans, transactions=transactions, server=SERVER)
+    return Calls(catalogue=catalogue, plans=plans, transactions=transactions, server=SERVER, cursors=Cursors(b"secret"))
 
 
 class Group(msgspec.Struct):
@@ -187,6 +188,6 @@ def test_a_query_that_was_not_learnt_is_not_available_yet() -> None:
     unknown: dict[str, Query] = {"orders": query()}
     catalogue = Catalogue(queries=unknown, hash="h")
     nothing: Any = None
-    made = Calls(catalogue=catalogue, plans=Plans(catalogue), transactions=nothing, server=SERVER)
+    made = Calls(catalogue=catalogue, plans=Plans(catalogue), transactions=nothing, server=SERVER, cursors=Cursors(b""))
     with pytest.raises(errors.BackendUnavailable):
         made.of_body(request('{"id": 7}'), "orders")

@@ -13,17 +13,17 @@ SELECT id, placed_at, total
  LIMIT :max_rows;
 
 -- name: orders_between(since, until, statuses)
--- Orders of a stretch of time.
+-- Orders of a stretch of time, a page at a time, the oldest first unless another order is chosen.
 -- @param since timestamptz
 -- @param until timestamptz
 -- @param statuses order_status[] = ["open", "paid", "shipped", "delivered"]
--- @page key(placed_at, id) size=100
+-- @sort oldest: placed_at | newest: placed_at DESC | largest: total DESC
+-- @page key(placed_at, id) size=100 max=1000
 SELECT id, customer_id, status, placed_at, shipped_on, total
   FROM orders
  WHERE placed_at >= :since
    AND placed_at < :until
-   AND status = ANY (:statuses)
- ORDER BY placed_at, id;
+   AND status = ANY (:statuses);
 
 -- name: order_total(order_id)$
 -- What an order comes to; null where there is none.
