@@ -57,18 +57,19 @@ def describe(connection: Session, sql: str, types: Sequence[int | None], deadlin
         raise
 
 
-def rewritten(connection: Session, sql: str, types: Sequence[str], deadline: float, *, quiet: bool) -> str:
+def rewritten(connection: Session, sql: str, types: Sequence[str], deadline: float, *, label: str, quiet: bool) -> str:
     """The tree of a statement after the server has rewritten it: views, rules, policies and defaults are in it.
 
     The server sends it as a notice while it prepares the statement, and writes it to its log as well unless it may be
-    told not to (``quiet``). Nothing runs. Raises a GatewayError.
+    told not to (``quiet``). ``label`` is a comment that names the query: pg_stat_statements keeps the text that it sees
+    first, and this is it. Nothing runs. Raises a GatewayError.
     """
     settings = {"client_min_messages": "log", "debug_pretty_print": "off", "debug_print_rewritten": "on"}
     if quiet:
         settings["log_min_messages"] = "fatal"
     listed = f"({', '.join(types)})" if types else ""
     message = [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
-    message += [f"PREPARE {_NAME}{listed} AS {sql}", f"DEALLOCATE {_NAME}"]
+    message += [f"PREPARE {label}{_NAME}{listed} AS {sql}", f"DEALLOCATE {_NAME}"]
     connection.notices.clear()
     try:
         connection.ask(";\n".join(message), deadline)

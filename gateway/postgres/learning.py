@@ -22,7 +22,7 @@ from gateway.postgres.inferring import LOCK_TIMEOUT, CannotLearn, TryLater, desc
 from gateway.postgres.objects import Book
 from gateway.postgres.proving import Proof, prove
 from gateway.postgres.session import Session
-from gateway.postgres.statement import Plan
+from gateway.postgres.statement import Plan, label_of
 from gateway.postgres.waiting import DeadlinePassed
 
 _PASSING = frozenset({"55P03", "57014", "40", "53"})
@@ -158,17 +158,18 @@ def _proven(connection: Session, query: Query, types: Sequence[str], book: Book,
             _refuse_missing_relations(connection, query, deadline)
         what = "calls a procedure" if statement.verb is Verb.CALL else f"is a statement {statement.verb.upper()}"
         return Form.CALL, Proof(unproven=what)
+    label = label_of(query.name)
     text = None if query.kind is Kind.EXEC else wrap(query.kind, statement, max_rows=query.max_rows)
     form, tree = Form.PLAIN, None
     if text is not None:
         try:
-            tree = rewritten(connection, text.render(), types, deadline, quiet=book.is_quiet)
+            tree = rewritten(connection, text.render(), types, deadline, label=label, quiet=book.is_quiet)
             form = Form.WRAPPED
         except GatewayError as error:
             if error.sqlstate != _NOT_SUPPORTED or connection.closed:
                 raise
     if tree is None:
-        tree = rewritten(connection, statement.bare.render(), types, deadline, quiet=book.is_quiet)
+        tree = rewritten(connection, statement.bare.render(), types, deadline, label=label, quiet=book.is_quiet)
     return form, prove(connection, tree, book, deadline, writes=query.access is Access.WRITE)
 
 
