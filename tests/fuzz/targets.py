@@ -19,6 +19,7 @@ from gateway.catalogue.references import Lookup, Shape, plain, read_reference
 from gateway.catalogue.types import Family, Type
 from gateway.catalogue.values import Refused
 from gateway.errors import InvalidArguments, InvalidJSON, InvalidRequest
+from gateway.execution.cursors import Cursors, Position
 from gateway.postgres.marks import Mark, NoMark
 from gateway.postgres.tokens import Token
 from gateway.server.head import BadRequest
@@ -261,6 +262,22 @@ def units(data: bytes, _mutator: Mutator) -> str:
     return "read" if read else "refused"
 
 
+_CONTEXT = b"query, arguments and order"
+_CURSORS = Cursors(b"a secret")
+_CURSOR = _CURSORS.write(Position(["7", None, "2026-01-01"], Token(7_300_000_000_000_000_000, 1, 4711)), _CONTEXT)
+
+
+def cursors(data: bytes, _mutator: Mutator) -> str:
+    """Cursors of pages, of which only what was written with the secret is one."""
+    text = data.decode("latin-1")
+    found = _CURSORS.read(text, _CONTEXT)
+    if (found is not None) != (text == _CURSOR):
+        raise Finding(f"a cursor that was changed is read as {found}")
+    if found is not None and _CURSORS.read(text, b"another context") is not None:
+        raise Finding("a cursor is good in another context")
+    return "refused" if found is None else "read"
+
+
 _TOKEN = str(Token(7_300_000_000_000_000_000, 1, 123_456_789)).encode()
 _MARK = (
     Mark(7_300_000_000_000_000_000, 1, 4711, 123_456_789, 1_700_000_000_000_000, 1_700_000_100_000_000).token().encode()
@@ -276,6 +293,7 @@ TARGETS: Mapping[str, Target] = {
         [b"~", b"~0", b"~1", b"/", b"/-", b"/01", b"//"],
     ),
     "tokens": Target(tokens, [_TOKEN, b"", b"AAAA"], [b"=", b"-", b"_", b"+", b"/"]),
+    "cursors": Target(cursors, [_CURSOR.encode(), b"", b"AAAA"], [b"=", b"-", b"_", b"+", b"/", b"%3D"]),
     "marks": Target(marks, [_MARK, b"", b"AAAA", b"%41"], [b"=", b"-", b"_", b"%2F"]),
     "prefer": Target(
         prefer,
