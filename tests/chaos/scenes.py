@@ -139,7 +139,7 @@ def reloads(stage: Stage) -> Scene:
         file = node.gateway.folder / "gateway.toml"
         time.sleep(_BEFORE + 0.5)
         marks = []
-        for number in range(1, 5):
+        for number in range(1, 3):
             file.write_text(toml(variants[number % len(variants)]))
             marks.append(Mark(time.monotonic(), "gateway reload"))
             if reloading.reload(file).returncode:
@@ -149,7 +149,7 @@ def reloads(stage: Stage) -> Scene:
         time.sleep(_AFTER)
         end = time.monotonic()
     names = [*(server.name for server in cluster.servers), reloading.RENAMED]
-    title = f"Four reloads: {reloading.RATE:g} requests a second, 70 % reads, two or three workers"
+    title = f"Two reloads: {reloading.RATE:g} requests a second, 70 % reads, two or three workers"
     cap = reloading.cap(cluster)
     return Scene(title, marks[0].at - _BEFORE, end, marks, names, (), (), load.records, sampler.counts, cap)
 
