@@ -249,6 +249,16 @@ class TestResults:
         assert (problem["code"], problem["outcome"]) == ("result_too_large", "committed")
         assert value_of(site.agent().call("notes", text=text)) == "1"
 
+    def test_an_agent_reads_page_by_page(self, site: Site) -> None:
+        tool = site.agent().tools()["orders_between"]
+        assert {"cursor", "size", "sort"} <= tool["inputSchema"]["properties"].keys()
+        asked = ARGUMENTS["orders_between"] | {"size": 2, "sort": "newest"}
+        first = site.agent().call("orders_between", **asked)["structuredContent"]
+        second = site.agent().call("orders_between", cursor=first["next"], **asked)["structuredContent"]
+        placed = [row["placed_at"] for page in (first, second) for row in page["rows"]]
+        assert placed == sorted(placed, reverse=True)
+        assert len({row["id"] for page in (first, second) for row in page["rows"]}) == 4
+
     def test_an_answer_that_is_kept_is_no_page_for_a_cache_of_http(self, site: Site) -> None:
         answers = [site.agent().send("tools/call", name="reports_daily_totals") for _ in range(2)]
         assert answers[0].json() == answers[1].json()
