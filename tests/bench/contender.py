@@ -3,6 +3,7 @@
 import http.client
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from gateway.demo.cluster import Cluster
 from tests.bench import processes
 from tests.bench.failures import BenchError
 from tests.bench.load import Load, run_wrk
-from tests.bench.workloads import SAMPLES, Request, Workload
+from tests.bench.workloads import PATH, SAMPLES, Request, Workload
 
 _START_PATIENCE = 20.0  # seconds
 _ANSWER_PATIENCE = 5.0
@@ -44,6 +45,10 @@ class Program:
     port: int
     authorization: str = ""
     """With each request."""
+    path: str = PATH
+    """Where it takes the requests of a query."""
+    unwrap: Callable[[bytes], bytes] = bytes
+    """From its answer to what others answer."""
 
 
 class Contender:
@@ -53,6 +58,8 @@ class Contender:
         self.name = program.name
         self.title = program.title
         self.port = program.port
+        self.path = program.path
+        self._unwrap = program.unwrap
         self._authorization = program.authorization
         self._cluster = cluster
         self._log = cluster.make_directory() / "log"
@@ -75,21 +82,22 @@ class Contender:
 
     def ask(self, request: Request) -> bytes:
         """The body of the answer to one request; BenchError if it is not 200."""
+        path = self.path.format(request.query)
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_PATIENCE)
         try:
             headers = {"Content-Type": "application/json"}
             if self._authorization:
                 headers["Authorization"] = self._authorization
-            connection.request("POST", request.path, request.body, headers)
+            connection.request("POST", path, request.body, headers)
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise BenchError(f"{self.name} does not answer {json.dumps(request.path)}: {error!r}") from None
+            raise BenchError(f"{self.name} does not answer {json.dumps(path)}: {error!r}") from None
         finally:
             connection.close()
         if response.status != http.client.OK:
-            raise BenchError(f"{self.name} answers {json.dumps(request.path)} with {response.status}: {body[:300]!r}")
-        return body
+            raise BenchError(f"{self.name} answers {json.dumps(path)} with {response.status}: {body[:300]!r}")
+        return self._unwrap(body)
 
     def measure(self, workload: Workload, requests: Path, *, seconds: int) -> Round:
         """One round; BenchError if any request failed, for then the figures mean nothing."""

@@ -28,6 +28,7 @@ GATEWAYS: dict[str, Preparation] = {
 PEERS: dict[str, Preparation] = {
     "fastify": others.fastify,
     "go": others.go,
+    "toolbox": others.toolbox,
     "fastapi": others.fastapi,
     "pgdbpool": others.pgdbpool,
 }
@@ -153,12 +154,12 @@ class Contest:
         self, workload: Workload, contenders: list[Contender], *, seconds: int | None = None
     ) -> dict[str, list[Round]]:
         length = seconds or self._seconds
-        requests = workload.write(self._directory)
         measured: dict[str, list[Round]] = {contender.name: [] for contender in contenders}
         for number in range(-1, self._rounds):  # the first one warms up
             for contender in _turned(contenders, number):
                 if contender.name not in measured:
                     continue
+                requests = workload.write(self._directory, contender.path)
                 self._cluster.primary.sql("TRUNCATE orders")
                 try:
                     one = contender.measure(workload, requests, seconds=length if number >= 0 else 1)

@@ -3,10 +3,12 @@
 What they need is kept in ``.bench``; a peer that cannot be had is NotHere.
 """
 
+import json
 import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.demo.cluster import Cluster
@@ -80,6 +82,34 @@ def pgdbpool(cluster: Cluster, sizes: Sizes) -> Program:
     command = (python, "-m", "gunicorn", "falcon_pgdbpool:app", "--chdir", str(_SOURCES), "--worker-class", "sync")
     options = ("--workers", str(sizes.workers), "--log-level", "warning", "--no-control-socket")
     return _peer("pgdbpool", f"{title} sync", command + options, cluster, sizes, os.environ, port_option="--bind")
+
+
+def toolbox(cluster: Cluster, sizes: Sizes) -> Program:
+    """MCP Toolbox for Databases, over its own HTTP interface; one process with as many processors."""
+    npm, home, manifest = find_program("npm", "npm"), STORE / "toolbox", _SOURCES / "toolbox.json"
+
+    def install() -> None:
+        shutil.copy(manifest, home / "package.json")
+        run([npm, "install", "--no-audit", "--no-fund", "--no-package-lock"], directory=home)
+
+    install_once(home, manifest, install)
+    program = home / "node_modules/@toolbox-sdk/server-linux-x64/bin/toolbox"
+    title = f"MCP Toolbox for Databases {run([str(program), '--version']).split()[-1].partition('+')[0]}"
+    tools = (_SOURCES / "toolbox.yaml").read_text()
+    configuration = home / "tools.yaml"
+    configuration.write_text(tools.format(port=cluster.primary.port, pool=sizes.pool))
+    options = ("--config", str(configuration), "--enable-api", "--disable-version-check", "--disable-reload")
+    command = (str(program), *options, "--log-level", "ERROR")
+    made = _peer("toolbox", title, command, cluster, sizes, os.environ, port_option="--port")
+    return replace(made, path="/api/tool/{}/invoke", unwrap=_rows_of_toolbox)
+
+
+def _rows_of_toolbox(answer: bytes) -> bytes:
+    """Its answer is a list of rows, as a string; to a query of one row others answer that."""
+    text = json.loads(answer)["result"]
+    rows = json.loads(text)
+    is_one = len(rows) == 1
+    return (f'{{"row":{text[1:-1]}}}' if is_one else f'{{"rows":{text},"row_count":{len(rows)}}}').encode()
 
 
 def _peer(

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 from tests.bench.contender import Contender
 from tests.bench.failures import BenchError
 from tests.bench.gateways import Sizes
-from tests.bench.workloads import SLOW
+from tests.bench.workloads import PATH, SLOW
 
 TIMES = 3
 """So many times the peak is offered."""
@@ -90,7 +90,9 @@ class Probes:
         try:
             while not self._over.wait(_PROBE_REST):
                 began = time.perf_counter()
-                connection.request("POST", request.path, request.body, {"Content-Type": "application/json"})
+                connection.request(
+                    "POST", PATH.format(request.query), request.body, {"Content-Type": "application/json"}
+                )
                 response = connection.getresponse()
                 response.read()
                 self._seconds.setdefault(response.status, []).append(time.perf_counter() - began)

@@ -11,6 +11,9 @@ ARTICLES = 20_000
 _LENGTH = 2_000
 """Requests of one workload, sent in turn by all connections."""
 
+PATH = "/query/{}"
+"""Where contenders take the requests of a query, but for those that cannot be told to."""
+
 Arguments = dict[str, Any]
 
 
@@ -19,11 +22,6 @@ class Request(NamedTuple):
 
     query: str
     arguments: Arguments
-
-    @property
-    def path(self) -> str:
-        """The same with every contender."""
-        return f"/query/{self.query}"
 
     @property
     def body(self) -> str:
@@ -39,10 +37,10 @@ class Workload(NamedTuple):
     connections: int
     requests: tuple[Request, ...]
 
-    def write(self, directory: Path) -> Path:
-        """The requests as ``load.lua`` reads them."""
-        file = directory / f"{self.name}.requests"
-        file.write_text("".join(f"{request.path}\t{request.body}\n" for request in self.requests))
+    def write(self, directory: Path, path: str = PATH) -> Path:
+        """The requests as ``load.lua`` reads them, to where a contender takes them."""
+        file = directory / f"{self.name}{path.replace('/', '-')}.requests"
+        file.write_text("".join(f"{path.format(request.query)}\t{request.body}\n" for request in self.requests))
         return file
 
 
