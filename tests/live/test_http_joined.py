@@ -38,6 +38,11 @@ SELECT :id AS id, :of / nullif(:id % 50, 0) AS part, 1 / (:id % 50) AS exact;
 -- name: same^
 SELECT pg_backend_pid() AS pid, statement_timestamp()::text AS at;
 
+-- name: long(id)^
+-- @param id int4
+-- @join on
+SELECT :id AS id, pg_backend_pid() AS pid, statement_timestamp()::text AS at FROM pg_sleep(3.0);
+
 -- name: found(id, all_of_them)
 -- @param id int4
 -- @param all_of_them bool = false
@@ -147,6 +152,20 @@ class TestACrowd:
             lambda: crowd(node, "found", each=10) and described(node, "found")["not_joined"] is not None,
             "it is judged",
         )
+
+    def test_callers_of_a_slow_query_and_of_a_fast_one_do_not_wait_for_each_other(self, node: Gateway) -> None:
+        get_joined(node, "own")
+        slow_callers = 6  # of a group with eight connections
+        with ThreadPoolExecutor(slow_callers) as threads:
+            slow = [threads.submit(node.client.post, "/query/long", json={"id": n}) for n in range(slow_callers)]
+            wait_until(
+                lambda: node.health()["groups"]["read"]["leased"] == slow_callers, "all of them have a connection"
+            )
+            fast = crowd(node, "own", each=10)
+            assert not any(call.done() for call in slow), "the fast ones waited for the slow ones"
+            assert {call.result().status_code for call in slow} == {200}
+        assert {reply.status for reply in fast} == {200}
+        assert len({call.result().json()["row"]["pid"] for call in slow}) == slow_callers, "the slow ones were joined"
 
     def test_callers_with_little_time_do_not_end_the_others(self, node: Gateway) -> None:
         get_joined(node, "own")
