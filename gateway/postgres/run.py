@@ -23,6 +23,7 @@ class Run:
         "deadline",
         "is_abandoned",
         "leaves_state",
+        "limit",
         "on_silent",
         "reads",
         "settings",
@@ -45,6 +46,8 @@ class Run:
         """Whether what runs, or ran last, is a read, which may be given up at any moment."""
         self.settings: Mapping[str, str] = {}
         """Settings that hold for this use's statements: they go in front of them, in their transaction."""
+        self.limit = 0
+        """What ``Session.write_limit`` is once the message under way has succeeded; 0: as it is."""
         self.wrote = False
         """Whether anything of this use may have written."""
         self.leaves_state = False

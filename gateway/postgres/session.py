@@ -77,6 +77,8 @@ class Session(psycopg2.extensions.connection):
         self._tells_origin = True
         self._is_oversized = False
         """Whether it holds more memory than one that is idle should."""
+        self.write_limit = 0
+        """Milliseconds after which the server ends a statement, as this session was told; 0: not told, or not known."""
         self.sequences_stale = False
         """Whether ``lastval`` and ``currval`` may show what an earlier lease did; only a query that is not harmless
         can ask for them, so they are discarded in front of the next one."""
@@ -173,7 +175,7 @@ class Session(psycopg2.extensions.connection):
             return False
         if self.prepares:
             if run.leaves_state:
-                self.owes_reset = self.prepared.is_doubtful = True
+                self._owe_reset()
                 is_as_before = tuple(map(self.get_parameter_status, REPORTED)) == self._reported
             else:
                 if run.wrote:
@@ -202,8 +204,12 @@ class Session(psycopg2.extensions.connection):
         The encoding is among them, by which the very message is read that would have the reset in front. One that a
         reset does not restore was changed by the server's configuration: that is for a new connection to take up.
         """
-        self.owes_reset = self.prepared.is_doubtful = True
+        self._owe_reset()
         return self.clean(deadline) and tuple(map(self.get_parameter_status, REPORTED)) == self._reported
+
+    def _owe_reset(self) -> None:
+        self.owes_reset = self.prepared.is_doubtful = True
+        self.write_limit = 0
 
     # -- the conversation ----------------------------------------------------------------------------------------
 

@@ -75,10 +75,67 @@ def test_a_write_that_waits_for_a_lock_gives_up_before_its_deadline(
     assert desk.connection.is_usable()
 
 
-def test_the_time_limits_of_a_write_end_with_it(desk: Desk) -> None:
-    desk.affected(INSERT, '{"id": 1}')
-    shown = "SELECT current_setting('statement_timeout') || current_setting('lock_timeout')"
-    assert desk.connection.ask(shown, soon()) == [("00",)]
+# How long the server works on a write.
+
+LIMITS = """
+SELECT (SELECT setting FROM pg_settings WHERE name = 'statement_timeout'),
+       (SELECT setting FROM pg_settings WHERE name = 'lock_timeout')
+"""
+
+
+INSERT_NEXT = "-- name: q!\nINSERT INTO log SELECT count(*) + 1000, 'x' FROM log"
+
+
+def write(desk: Desk, seconds: float) -> None:
+    desk.learn(INSERT_NEXT)
+    desk.run(INSERT_NEXT, deadline=soon(seconds))
+
+
+def limits(desk: Desk) -> tuple[int, int]:
+    ((statement, lock),) = desk.connection.ask(LIMITS, soon())
+    return int(statement or 0), int(lock or 0)
+
+
+def test_the_limits_of_a_write_hold_on_for_those_that_follow_soon(desk: Desk) -> None:
+    write(desk, 30)
+    told = limits(desk)
+    assert 29_600 < told[0] <= 29_950
+    assert told[1] == told[0] - 10
+    write(desk, 30.05)
+    assert limits(desk) == told
+
+
+@pytest.mark.parametrize("seconds", [20, 40], ids=["it would end too late", "it would end much too early"])
+def test_they_are_set_anew_where_they_do_not_fit(desk: Desk, seconds: float) -> None:
+    write(desk, 30)
+    write(desk, seconds)
+    assert seconds * 1000 - 400 < limits(desk)[0] <= seconds * 1000 - 50
+
+
+def test_those_of_a_write_with_little_time_end_with_it(desk: Desk, oracle: psycopg2.extensions.cursor) -> None:
+    write(desk, 30)
+    told = limits(desk)
+    write(desk, 0.9)
+    assert limits(desk) == told
+    test_a_write_that_waits_for_a_lock_gives_up_before_its_deadline(desk, oracle)
+
+
+def test_those_that_went_with_a_write_that_failed_are_not_believed(desk: Desk) -> None:
+    with pytest.raises(GatewayError):
+        desk.run("-- name: q!\nINSERT INTO log VALUES (:id, 'bad')", '{"id": 1}', deadline=soon(30))
+    assert limits(desk) == (0, 0)
+    write(desk, 0.9)
+    assert limits(desk) == (0, 0)
+    write(desk, 30)
+    assert 29_600 < limits(desk)[0] <= 29_950
+
+
+def test_a_use_that_may_have_changed_them_has_them_set_anew(desk: Desk) -> None:
+    write(desk, 30)
+    desk.run("-- name: q$\n-- @access write\nSELECT set_config('statement_timeout', '1h', false)", "{}")
+    desk.connection.settle(soon())
+    write(desk, 30)
+    assert 29_600 < limits(desk)[0] <= 29_950
 
 
 def test_a_write_that_was_cancelled_in_time_is_not_blamed_on_the_deadline(
