@@ -7,9 +7,10 @@ from ipaddress import IPv6Address
 from typing import NamedTuple
 
 from gateway.catalogue.query import Catalogue, Query
-from gateway.errors import Allowance, Limit, RateLimited
+from gateway.errors import RateLimited
 from gateway.execution.call import Caller
 from gateway.node.cells import Cells
+from gateway.served import Allowance, Limit
 from gateway.settings.units import Rate
 
 _SECOND = 1_000_000_000

@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 from gateway.catalogue.exporting import Format
 from gateway.catalogue.query import Query
-from gateway.errors import Allowance, Served
 from gateway.execution.freshness import Freshness
 from gateway.postgres.idempotency import Claim
 from gateway.postgres.statement import Plan
 from gateway.postgres.work import Work
+from gateway.served import Allowance, Served
 from gateway.settings.units import Rate
 from gateway.waiting import Client
 

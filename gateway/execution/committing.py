@@ -14,7 +14,7 @@ from time import monotonic
 
 from msgspec.structs import replace
 
-from gateway.errors import ConnectionLost, GatewayError, IdempotencyMismatch, Outcome, SerializationFailure, Served
+from gateway.errors import ConnectionLost, GatewayError, IdempotencyMismatch, Outcome, SerializationFailure
 from gateway.execution.call import Answer, Call, TransactionCall, on_primary
 from gateway.execution.outcomes import Outcomes
 from gateway.execution.running import Runner
@@ -23,6 +23,7 @@ from gateway.postgres import transaction
 from gateway.postgres.idempotency import KeyInUse
 from gateway.postgres.session import SAFETY_MARGIN, Session
 from gateway.postgres.work import Done, Unresolved
+from gateway.served import Served
 from gateway.waiting import Waits
 
 MOST_LOSSES = 3

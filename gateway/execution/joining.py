@@ -27,7 +27,7 @@ from time import monotonic
 from msgspec.structs import replace
 
 from gateway.catalogue.query import Query
-from gateway.errors import DeadlineExceeded, GatewayError, PoolTimeout, ResultTooLarge, Served
+from gateway.errors import DeadlineExceeded, GatewayError, PoolTimeout, ResultTooLarge
 from gateway.events import Observer
 from gateway.execution.call import Answer, SingleCall, on_primary
 from gateway.execution.execution import Alone, Share, unshared
@@ -41,6 +41,7 @@ from gateway.metrics import BATCH_SIZE, Metrics
 from gateway.pool.connecting import start_thread
 from gateway.postgres import joined, single
 from gateway.postgres.session import Session
+from gateway.served import Served
 from gateway.settings import ServerSettings
 from gateway.waiting import Client, Loop, Waits
 

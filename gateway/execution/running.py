@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from gateway.errors import ConnectionLost, GatewayError, NoEndpoint, Outcome, Served, TooStale
+from gateway.errors import ConnectionLost, GatewayError, NoEndpoint, Outcome, TooStale
 from gateway.events import CallRepeated, Observer, ignore
 from gateway.execution import freshness
 from gateway.execution.call import Call
@@ -26,6 +26,7 @@ from gateway.postgres.session import Session
 from gateway.postgres.work import Unresolved
 from gateway.rotation.choosing import Candidates
 from gateway.rotation.endpoint import EndpointView, Role
+from gateway.served import Served
 from gateway.waiting import Client, Waits
 
 C = TypeVar("C", bound=Call)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from gateway.errors import Allowance, Served
 from gateway.execution.call import JSON, Answer, Call, Kept, PageCall
+from gateway.served import Allowance, Served
 from gateway.web.messages import Response
 
 

@@ -9,7 +9,7 @@ import falcon
 import msgspec
 
 from gateway.catalogue.query import Access, Catalogue
-from gateway.errors import Cancelled, ClientGone, DeadlineExceeded, GatewayError, Outcome, Served
+from gateway.errors import Cancelled, ClientGone, DeadlineExceeded, GatewayError, Outcome
 from gateway.events import Observer, RequestServed, RequestSlow, WriteAudited
 from gateway.execution.call import Answer, BulkCall, Call, SingleCall, TransactionCall
 from gateway.execution.plans import Plans
@@ -25,6 +25,7 @@ from gateway.metrics import (
     Histogram,
     Metrics,
 )
+from gateway.served import Served
 from gateway.settings import LogSettings
 from gateway.web import tracing
 from gateway.web.routes import QUERY

@@ -33,11 +33,12 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway import __version__
-from gateway.errors import GatewayError, Served
+from gateway.errors import GatewayError
 from gateway.events import Observer, TracesNotExported
 from gateway.execution.call import Answer, Call, TransactionCall
 from gateway.node.fetching import FetchFailed, post
 from gateway.postgres.dsn import APPLICATION
+from gateway.served import Served
 from gateway.settings import TracesSettings
 from gateway.web import tracing
 from gateway.web.reporting import TRANSACTION, call_of

@@ -6,10 +6,11 @@ import pytest
 
 from gateway.auth.limits import Limits
 from gateway.catalogue.query import Access, Catalogue, Kind, Query, Statement, Text, Verb
-from gateway.errors import Allowance, Limit, RateLimited
+from gateway.errors import RateLimited
 from gateway.events import ignore
 from gateway.execution.call import ANONYMOUS, Caller
 from gateway.node.cells import Cells
+from gateway.served import Allowance, Limit
 from gateway.settings.units import rate
 
 HERE = "192.0.2.1"

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from gateway import errors
-from gateway.errors import GatewayError, Outcome, Served
+from gateway.errors import GatewayError, Outcome
 from gateway.execution.call import TransactionCall
 from gateway.execution.committing import Committer
 from gateway.postgres.idempotency import Claim, KeyInUse
 from gateway.postgres.marks import Mark
 from gateway.postgres.work import Done, Step, Unresolved, Work
+from gateway.served import Served
 from gateway.waiting import ThreadWaits
 
 MARK = Mark(system=1, timeline=1, xid=3, position=1, life=0, taken=0)

@@ -8,12 +8,13 @@ from msgspec.structs import replace
 
 from gateway import errors
 from gateway.catalogue.query import Query
-from gateway.errors import GatewayError, Served
+from gateway.errors import GatewayError
 from gateway.execution.call import Answer, Caller, SingleCall
 from gateway.execution.execution import Alone, Execution, Share, unshared
 from gateway.execution.freshness import Freshness
 from gateway.postgres.single import Result
 from gateway.postgres.statement import Plan
+from gateway.served import Served
 from tests.execution.samples import query, single, transaction
 
 READ, WRITE = query(), query("pay", write=True)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from gateway import errors
 from gateway.catalogue.query import Kind
 from gateway.catalogue.types import Form
-from gateway.errors import GatewayError, Served
+from gateway.errors import GatewayError
 from gateway.events import ignore
 from gateway.execution.call import Answer, Caller, SingleCall
 from gateway.execution.execution import unshared
@@ -27,6 +27,7 @@ from gateway.postgres.joinable import Verdict
 from gateway.postgres.looping import LoopWaits
 from gateway.postgres.single import Result
 from gateway.postgres.tokens import Token
+from gateway.served import Served
 from gateway.settings import ServerSettings
 from gateway.waiting import ThreadWaits
 from tests.execution.samples import SIGNATURE, query, single

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.catalogue.query import Cache, Catalogue, Parameter, Query
-from gateway.errors import ClientGone, DeadlineExceeded, GatewayError, InvalidArguments, PoolTimeout, Served
+from gateway.errors import ClientGone, DeadlineExceeded, GatewayError, InvalidArguments, PoolTimeout
 from gateway.execution.call import Answer, Caller, RawCall, SingleCall
 from gateway.execution.freshness import Freshness
 from gateway.execution.keeping import Keeping
@@ -20,6 +20,7 @@ from gateway.execution.plans import Plans
 from gateway.metrics import CACHE, Metrics
 from gateway.postgres.tokens import Token
 from gateway.rotation.endpoint import EndpointState, EndpointView, Role
+from gateway.served import Served
 from gateway.waiting import ThreadWaits
 from tests.execution.samples import SIGNATURE, query, single
 

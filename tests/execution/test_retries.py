@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import errors
-from gateway.errors import GatewayError, Outcome, Served
+from gateway.errors import GatewayError, Outcome
 from gateway.execution.retries import RetryBudget, did_not_execute, may_succeed_elsewhere
+from gateway.served import Served
 
 NOW = 5000.0
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway import errors
-from gateway.errors import GatewayError, Outcome, Served
+from gateway.errors import GatewayError, Outcome
 from gateway.execution.call import Call
 from gateway.execution.freshness import Freshness
 from gateway.execution.retries import MOST_ATTEMPTS
@@ -17,6 +17,7 @@ from gateway.pool.pool import Pool
 from gateway.postgres.tokens import Token
 from gateway.rotation.endpoint import EndpointState, Reason, Role
 from gateway.rotation.moves import Connected, Probed
+from gateway.served import Served
 from gateway.waiting import ThreadWaits
 from tests.pool.fake import FakeConnection, FakeServer, Rig
 

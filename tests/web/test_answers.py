@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from gateway.errors import Served
 from gateway.execution.call import Answer, Call
+from gateway.served import Served
 from gateway.web import answers
 from gateway.web.messages import Response
 

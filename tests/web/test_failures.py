@@ -9,8 +9,9 @@ import falcon.testing
 import pytest
 
 from gateway import errors
-from gateway.errors import Allowance, ArgumentFault, GatewayError, Limit, Outcome
+from gateway.errors import ArgumentFault, GatewayError, Outcome
 from gateway.events import BugFound, Event, RequestFailed
+from gateway.served import Allowance, Limit
 from gateway.server.response import refusal
 from gateway.web.browsers import Browsers
 from gateway.web.failures import Failures

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from gateway.catalogue.query import Catalogue
-from gateway.errors import ClientGone, DeadlineExceeded, InvalidArguments, Outcome, PoolTimeout, Served
+from gateway.errors import ClientGone, DeadlineExceeded, InvalidArguments, Outcome, PoolTimeout
 from gateway.events import Event, RequestServed, RequestSlow, WriteAudited
 from gateway.execution.call import ANONYMOUS, Answer, SingleCall
 from gateway.execution.plans import Plans
 from gateway.metrics import CANCELLED, ERRORS, OUTCOMES, QUEUE_SECONDS, REQUEST_SECONDS, REQUESTS, Metrics
+from gateway.served import Served
 from gateway.settings import LogSettings
 from gateway.web.reporting import Reporting
 from tests.execution.samples import SIGNATURE, query
