@@ -154,3 +154,12 @@ def test_a_case_that_is_answered_otherwise_fails_and_says_how(project: Path) -> 
     result = gateway("test")
     assert result.exit_code == 1
     assert 'q.test.toml: /row/note is "1" instead of "2"' in result.stdout
+
+
+def test_the_sample_shops_cases_pass(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {"catalogue": {"paths": [str(shop.QUERIES)]}, "endpoints.primary": {"dsn": shop.dsn(cluster.primary)}}
+    (tmp_path / "gateway.toml").write_text(toml(settings))
+    result = gateway("test")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "6 tests, 0 failed"
