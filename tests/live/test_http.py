@@ -246,7 +246,7 @@ class TestRoutes:
         assert answer.json()["code"] in ("unknown_query", "not_found")
 
     @pytest.mark.parametrize(
-        "path", ["/", "/nothing", "/query", "/health/", "/health/nothing", "/query/series/x", "/metric"]
+        "path", ["/nothing", "/query", "/health/", "/health/nothing", "/query/series/x", "/metric"]
     )
     def test_an_unknown_route_is_404(self, path: str, node: Gateway) -> None:
         problem(node.client.get(path), 404, "not_found")
