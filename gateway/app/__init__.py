@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.app.application import GatewayApp
 from gateway.app.front import front
 from gateway.app.worker import Worker
+from gateway.app.wsgi import GatewayApp
 from gateway.auth.checking import faults_of
 from gateway.catalogue.query import Catalogue
 from gateway.events import Event, LogLevelChanged, Observer

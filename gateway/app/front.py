@@ -5,8 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ParamSpec
 
-from gateway.app.application import GatewayApp
 from gateway.app.worker import Worker
+from gateway.app.wsgi import GatewayApp
 from gateway.execution.bulking import Bulks
 from gateway.execution.call import BulkCall, PageCall, StreamCall
 from gateway.execution.committing import Committer

@@ -6,6 +6,7 @@ imported by workers that are given a collector, and by no others. All attributes
 SECURITY: a query string holds arguments' values, and is in no span; nor is SQL.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from time import monotonic, time_ns
@@ -71,6 +72,8 @@ class Spans:
         self, settings: TracesSettings, servers: Mapping[str, Address], *, agents: str | None = None, observe: Observer
     ) -> None:
         """Begin to write. ``servers``: where the endpoints are, by name; ``agents``: the path of those, if any."""
+        # The library complains of what clients send, past our log and without a limit; what matters is an event.
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         self._routes = _ROUTES if agents is None else (*_ROUTES, agents)
         self._exporter = _Exporter(settings.endpoint, observe)
         self._provider = TracerProvider(

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import socket
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -64,6 +65,8 @@ _PATHS = {
 }
 _THREADS = 4
 _PIPELINED = 20
+_TRACE = re.compile(r"/\*action='[\w%]+',traceparent='00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]'\*/")
+"""What a sampled trace adds to a statement, in the only form that it may have."""
 _CONSTANTS = frozenset({"SCONST", "ICONST", "FCONST"})
 _NOT_HERE = frozenset({501, 505})
 """What a head is answered with that asks for what HTTP has and this server has not."""
@@ -159,9 +162,8 @@ def words_run(cluster: Cluster) -> set[str]:
         for line in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
             message = json.loads(line).get("message", "")
             if message.startswith("statement: "):
-                found |= {
-                    token.text for token in tokens(message.removeprefix("statement: ")) if token.kind not in _CONSTANTS
-                }
+                text = _TRACE.sub("", message.removeprefix("statement: "))
+                found |= {token.text for token in tokens(text) if token.kind not in _CONSTANTS}
     return found
 
 

@@ -158,7 +158,10 @@ def test_a_case_that_is_answered_otherwise_fails_and_says_how(project: Path) -> 
 
 def test_the_sample_shops_cases_pass(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = {"catalogue": {"paths": [str(shop.QUERIES)]}, "endpoints.primary": {"dsn": shop.dsn(cluster.primary)}}
+    settings: dict[str, dict[str, Any]] = {
+        "catalogue": {"paths": [str(shop.QUERIES)]},
+        "endpoints.primary": {"dsn": shop.dsn(cluster.primary)},
+    }
     (tmp_path / "gateway.toml").write_text(toml(settings))
     result = gateway("test")
     assert result.exit_code == 0, result.output

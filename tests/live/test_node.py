@@ -56,10 +56,13 @@ def node(cluster: Cluster, folder: Path) -> Iterator[Node]:
 
 def test_another_worker_takes_over_from_a_prober_that_is_killed(cluster: Cluster, tmp_path: Path) -> None:
     with node(cluster, tmp_path) as running:
+        prober = 0
         for _ in range(2):
             since = running.view("primary").since
+            wait_until(lambda last=prober: running.prober() != last, "the log tells of the prober")  # type: ignore[misc]
+            prober = running.prober()
             killed = monotonic()
-            os.kill(running.prober(), signal.SIGKILL)
+            os.kill(prober, signal.SIGKILL)
             took = wait_until(running.probed_since(killed), "all probed by another")
             assert took < 2
             assert running.view("primary").since == since  # nothing was forgotten, nobody withdrawn

@@ -150,7 +150,7 @@ def test_requests_in_flight_are_listed_and_a_read_is_ended_at_once(gateway: Gate
     napping = [background.run(f"nap-{number}", "nap", seconds=30) for number in range(6)]
     running = wait_for(gateway, "nap-0", "running")
     assert (running["query"], running["caller"]) == ("nap", "")
-    assert running["endpoint"] in {"replica1", "replica2"}
+    assert running["endpoint"] in gateway.health()["endpoints"]
     wait_until(lambda: len(in_flight(gateway)) == 6, "all are seen")
     assert {each["state"] for each in in_flight(gateway)} == {"running", "waiting"}
     for number in range(6):

@@ -12,7 +12,7 @@ import yaml
 
 from gateway import __version__
 from gateway.app import create_app
-from gateway.app.application import GatewayApp
+from gateway.app.wsgi import GatewayApp
 from gateway.catalogue.compiling import compile_project
 from gateway.settings import load_settings
 from tests.web.description import Description, parse
