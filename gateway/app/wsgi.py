@@ -12,6 +12,8 @@ from gateway.web.messages import Request, Response
 from gateway.web.middleware import RequestIdentity
 from gateway.web.routes import Routes
 
+_JSON_LINE = f"Content-Type: {JSON}\r\n"
+
 
 class GatewayApp(falcon.App[Any, Any]):
     """A Falcon app, with all that it runs beside requests."""
@@ -56,10 +58,13 @@ class GatewayApp(falcon.App[Any, Any]):
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a problem
             self._failures.answer(request, response, error)
         self._identity.process_response(request, response, None, True)
-        headers = response.headers
+        headers, data = response.headers, response.data
+        if not headers and data is not None and "gateway.head" in env:
+            env["gateway.head"] += _JSON_LINE
+            start_response(response.status, [])
+            return [data]
         if "content-type" not in headers:
             headers["content-type"] = JSON
-        data = response.data
         if data is None:
             start_response(response.status, [*headers.items()])
             return cast("Iterable[bytes]", response.stream)
