@@ -177,7 +177,8 @@ def test_a_write_that_is_ended_says_what_became_of_it(gateway: Gateway, backgrou
 def test_a_write_that_waits_is_not_executed(gateway: Gateway, background: Background) -> None:
     holding = [background.run(f"hold-{number}", "enter_slowly", word="held", seconds=30) for number in range(4)]
     # One runs in each worker that was given any of them, and the kernel may have given all of them to one.
-    wait_until(lambda: sum(each["state"] == "waiting" for each in in_flight(gateway)) in (2, 3), "two or three wait")
+    wait_until(lambda: {each["state"] for each in in_flight(gateway)} == {"running", "waiting"}, "some wait")
+    wait_until(lambda: len(in_flight(gateway)) == len(holding), "all are there")
     for waiting in [each for each in in_flight(gateway) if each["state"] == "waiting"]:
         assert gateway.operator.delete(f"/admin/requests/{waiting['id']}").status_code == 204
         assert problem(holding[int(waiting["id"][-1])].result(10), 503, "cancelled")["outcome"] == "not_executed"
