@@ -13,7 +13,8 @@ import pytest
 from gateway.demo.cluster import Cluster
 from gateway.demo.launching import tail
 from gateway.demo.ports import find_port
-from tests.live.gateways import QUERIES, Gateway, serving, wait_until, with_tables, worker_of
+from tests.live.fronts import Two, fitted, two_gateways
+from tests.live.gateways import wait_until, worker_of
 from tests.test_deploy import find_program
 
 pytestmark = pytest.mark.system
@@ -27,33 +28,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def gateways(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Gateway]]:
-    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
-    with (
-        with_tables(cluster),
-        serving(cluster, folders[0], SETTINGS, paths=[QUERIES]) as one,
-        serving(cluster, folders[1], SETTINGS, paths=[QUERIES]) as two,
-    ):
-        yield one, two
+def gateways(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    with two_gateways(cluster, [tmp_path_factory.mktemp(name) for name in ("one", "two")], SETTINGS) as both:
+        yield both
 
 
 @pytest.fixture(scope="module")
-def proxy(
-    cluster: Cluster, gateways: tuple[Gateway, Gateway], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[httpx.Client]:
+def proxy(cluster: Cluster, gateways: Two, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     program = find_program("haproxy", "on Debian and Ubuntu, apt-get install haproxy")
     folder = tmp_path_factory.mktemp("haproxy")
     port = find_port()
-    text = EXAMPLE.read_text()
-    for written, real in (
-        ("127.0.0.1:8000", f"127.0.0.1:{port}"),
-        ("10.0.0.11:8080", f"127.0.0.1:{gateways[0].port}"),
-        ("10.0.0.12:8080", f"127.0.0.1:{gateways[1].port}"),
-    ):
-        assert text.count(written) == 1
-        text = text.replace(written, real)
     file = folder / "haproxy.cfg"
-    file.write_text(text)
+    file.write_text(fitted(EXAMPLE, gateways, {"127.0.0.1:8000": f"127.0.0.1:{port}"}))
     checked = subprocess.run([program, "-c", "-f", file], capture_output=True, text=True, check=False)  # noqa: S603
     assert (checked.returncode, checked.stderr) == (0, "")
     log = folder / "log"
@@ -86,15 +72,13 @@ def asked(client: httpx.Client, times: int = 10) -> Counter[str]:
     return seen
 
 
-def test_both_are_asked(gateways: tuple[Gateway, Gateway], proxy: httpx.Client) -> None:
+def test_both_are_asked(gateways: Two, proxy: httpx.Client) -> None:
     wait_until(lambda: len(asked(proxy)) == 2, "both are in")
     names = {worker_of(each.client.get("/health/live")) for each in gateways}
     assert set(asked(proxy)) == names
 
 
-def test_one_whose_only_server_is_drained_gets_no_requests_until_it_is_back(
-    gateways: tuple[Gateway, Gateway], proxy: httpx.Client
-) -> None:
+def test_one_whose_only_server_is_drained_gets_no_requests_until_it_is_back(gateways: Two, proxy: httpx.Client) -> None:
     one, two = gateways
     mine = worker_of(one.client.get("/health/live"))
     assert one.operator.post("/admin/endpoints/replica1/drain").status_code == 200
@@ -113,7 +97,7 @@ def test_one_whose_only_server_is_drained_gets_no_requests_until_it_is_back(
     assert wait_until(lambda: mine in asked(proxy), "it is back") < SOON
 
 
-def test_administration_is_not_reached_through_it(gateways: tuple[Gateway, Gateway], proxy: httpx.Client) -> None:
+def test_administration_is_not_reached_through_it(gateways: Two, proxy: httpx.Client) -> None:
     for path in (
         "/admin/endpoints/replica1/drain",
         "//admin/endpoints/replica1/drain",
@@ -123,9 +107,7 @@ def test_administration_is_not_reached_through_it(gateways: tuple[Gateway, Gatew
     assert gateways[0].health()["endpoints"]["replica1"]["reason"] is None
 
 
-def test_one_that_is_told_to_end_is_out_before_it_has_ended(
-    gateways: tuple[Gateway, Gateway], proxy: httpx.Client
-) -> None:
+def test_one_that_is_told_to_end_is_out_before_it_has_ended(gateways: Two, proxy: httpx.Client) -> None:
     one, two = gateways
     one.program.terminate()
     for _ in range(100):

@@ -13,7 +13,8 @@ import pytest
 from gateway.demo.cluster import Cluster
 from gateway.demo.launching import tail
 from gateway.demo.ports import find_port
-from tests.live.gateways import QUERIES, Gateway, serving, wait_until, with_tables, worker_of
+from tests.live.fronts import Two, fitted, two_gateways
+from tests.live.gateways import wait_until, worker_of
 from tests.test_deploy import find_program
 
 pytestmark = pytest.mark.system
@@ -24,37 +25,26 @@ SETTINGS: dict[str, dict[str, Any]] = {"server": {"trusted_proxies": ["127.0.0.1
 
 
 @pytest.fixture(scope="module")
-def gateways(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Gateway]]:
-    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
-    with (
-        with_tables(cluster),
-        serving(cluster, folders[0], SETTINGS, paths=[QUERIES]) as one,
-        serving(cluster, folders[1], SETTINGS, paths=[QUERIES]) as two,
-    ):
-        yield one, two
+def gateways(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    with two_gateways(cluster, [tmp_path_factory.mktemp(name) for name in ("one", "two")], SETTINGS) as both:
+        yield both
 
 
 @pytest.fixture(scope="module")
-def front(
-    cluster: Cluster, gateways: tuple[Gateway, Gateway], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def front(cluster: Cluster, gateways: Two, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of nginx."""
     found = Path("/usr/sbin/nginx")
     program = (
         str(found) if found.exists() else find_program("nginx", "on Debian and Ubuntu, apt-get install nginx-light")
     )
     folder, port = tmp_path_factory.mktemp("nginx"), find_port()
-    text = EXAMPLE.read_text()
-    for written, real in (
-        ("127.0.0.1:8443", f"127.0.0.1:{port}"),
-        ("10.0.0.11:8080", f"127.0.0.1:{gateways[0].port}"),
-        ("10.0.0.12:8080", f"127.0.0.1:{gateways[1].port}"),
-        ("/etc/nginx/tls/chain.pem", str(TLS / "certificate.pem")),
-        ("/etc/nginx/tls/key.pem", str(TLS / "key.pem")),
-        ("worker_processes auto", "worker_processes 1"),
-    ):
-        assert text.count(written) == 1, written
-        text = text.replace(written, real)
+    others = {
+        "127.0.0.1:8443": f"127.0.0.1:{port}",
+        "/etc/nginx/tls/chain.pem": str(TLS / "certificate.pem"),
+        "/etc/nginx/tls/key.pem": str(TLS / "key.pem"),
+        "worker_processes auto": "worker_processes 1",
+    }
+    text = fitted(EXAMPLE, gateways, others)
     file, log = folder / "nginx.conf", folder / "log"
     paths = " ".join(
         f"{kind}_temp_path {folder / kind};" for kind in ("client_body", "proxy", "fastcgi", "scgi", "uwsgi")
@@ -101,7 +91,7 @@ def test_clients_speak_http_2_over_tls(front: str) -> None:
     assert json.loads(body)["row_count"] > 0
 
 
-def test_both_are_asked(gateways: tuple[Gateway, Gateway], client: httpx.Client) -> None:
+def test_both_are_asked(gateways: Two, client: httpx.Client) -> None:
     names = {worker_of(each.client.get("/health/live")) for each in gateways}
     wait_until(lambda: {worker_of(client.post("/query/series")) for _ in range(10)} == names, "both are asked")
 
@@ -118,7 +108,7 @@ def test_administration_is_not_reached_through_it(client: httpx.Client) -> None:
         assert client.get(path).status_code == 404
 
 
-def test_while_one_ends_no_request_fails(gateways: tuple[Gateway, Gateway], client: httpx.Client) -> None:
+def test_while_one_ends_no_request_fails(gateways: Two, client: httpx.Client) -> None:
     one, two = gateways
     left = worker_of(two.client.get("/health/live"))
     one.program.terminate()
