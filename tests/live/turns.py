@@ -4,22 +4,21 @@
 sockets since that was asked last. In so much time nobody else was served.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import thread_time
-from typing import Any, NoReturn
+from typing import Any
 
 import gevent
 
 from gateway.catalogue.query import Catalogue
 from gateway.events import Observer
 from gateway.server.application import serve
-from gateway.server.artefact import Compiled, write
-from gateway.server.runtime import Runtime, open_runtime
-from gateway.settings import Settings, load_settings
+from gateway.server.runtime import Runtime
+from gateway.settings import Settings
 from gateway.waiting import Waits
+from tests.bench.bare import become_server
 
 FIRST, LAST = 2, -2
 """Priorities of the loop's watchers: before all others of its phase, and after them."""
@@ -72,19 +71,7 @@ def create_app(
     return Turns(app.create_app(settings, catalogue, directory, is_draining, waits, observe))
 
 
-def become_server(file: Path) -> NoReturn:
-    """As ``gateway serve``: compile, and leave the parser behind by exec."""
-    from gateway.catalogue.compiling import compile_project
-
-    settings = load_settings(file)
-    catalogue = compile_project(settings)
-    runtime = open_runtime(settings.server.runtime_dir)
-    write(runtime.path, Compiled.of(settings, catalogue))
-    words = [sys.executable, "-m", "tests.live.turns", str(runtime.path), str(runtime.lock)]
-    os.execv(sys.executable, words)  # noqa: S606 - our own interpreter
-
-
 if __name__ == "__main__":
     if len(sys.argv) == 2:
-        become_server(Path(sys.argv[1]))
+        become_server(Path(sys.argv[1]), "tests.live.turns")
     serve(Runtime(Path(sys.argv[1]), int(sys.argv[2]), is_private=False), create_app)
