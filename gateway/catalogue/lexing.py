@@ -6,7 +6,7 @@ grammar's own names (``IDENT``, ``SCONST``, ``SelectStmt``), and single characte
 
 import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import postgast
@@ -89,6 +89,14 @@ class Node(NamedTuple):
             elif isinstance(value, list):
                 found.extend(value)
         return found
+
+    def walk(self) -> "Iterator[Node]":
+        """This node and all below, in the order of the grammar; without recursion, as trees may be deep."""
+        waiting = [self]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting.extend(reversed(node.children()))
 
 
 def tokens(sql: str) -> list[Token]:

@@ -21,12 +21,12 @@ def planned_by_arguments(statement: Statement) -> list[str]:
 
 
 def _found(root: Node) -> Iterator[str]:
-    for node in _every(root):
+    for node in root.walk():
         if node.kind == "BoolExpr" and node.fields.get("boolop") == _OR and any(map(_is_left_out, node.nodes("args"))):
             yield "an optional filter (`:x IS NULL OR …`)"
         elif node.kind == "A_Expr" and any(name.string("sval") in _PREFIXES for name in node.nodes("name")):
             pattern = node.node("rexpr")
-            if pattern is not None and any(each.kind == "ParamRef" for each in _every(pattern)):
+            if pattern is not None and any(each.kind == "ParamRef" for each in pattern.walk()):
                 yield "a pattern or prefix that is an argument"
         elif node.kind == "CoalesceExpr":
             first, *others = node.nodes("args")
@@ -45,11 +45,3 @@ def _is_parameter(node: Node) -> bool:
     while node.kind == "TypeCast" and (inner := node.node("arg")) is not None:
         node = inner
     return node.kind == "ParamRef"
-
-
-def _every(root: Node) -> Iterator[Node]:
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting.extend(reversed(node.children()))

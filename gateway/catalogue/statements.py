@@ -84,7 +84,7 @@ def analyse(marked: Marked) -> tuple[Analysis | None, list[FaultAt]]:
     if verb is None or (verb is Verb.ANALYZE and root.fields.get("is_vacuumcmd")):
         word = next((token.text.upper() for token in tokens(marked.body) if token.is_word), "this statement")
         raise Unserved(f"{word} cannot be served; a query is one of {_SERVED}")
-    nodes = list(_every(root))
+    nodes = list(root.walk())
     faults = [FaultAt(0, message) for message in _refused(root, nodes)]
     writes = next((word for kind, word in _WRITES.items() if any(node.kind == kind for node in nodes)), None)
     functions = sorted({_dotted(node, "funcname") for node in nodes if node.kind == "FuncCall"})
@@ -126,15 +126,6 @@ def is_type(text: str) -> bool:
     name = cast.node("type_name") if cast is not None and cast.kind == "TypeCast" else None
     argument = cast.node("arg") if cast is not None else None
     return name is not None and "setof" not in name.fields and argument is not None and argument.kind == "A_Const"
-
-
-def _every(root: Node) -> Iterator[Node]:
-    """All nodes of a tree, without recursion: trees may be deep."""
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting.extend(reversed(node.children()))
 
 
 def _refused(root: Node, nodes: Sequence[Node]) -> Iterator[str]:

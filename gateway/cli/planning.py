@@ -62,9 +62,9 @@ def _capacities(settings: Settings) -> dict[str, "Capacity"]:
     from gateway.errors import GatewayError
     from gateway.pool.driver import ConnectError
     from gateway.postgres.capacity import capacity
-    from gateway.postgres.driver import Driver, addresses
+    from gateway.postgres.checking import reading
 
-    driver = Driver(addresses(settings.endpoints), read_only=True, time_zone=settings.server.time_zone)
+    driver = reading(settings)
     found: dict[str, Capacity] = {}
     for name in settings.endpoints:
         deadline = monotonic() + CONNECT_TIMEOUT
