@@ -45,7 +45,7 @@ class GatewayApp(falcon.App[Any, Any]):
 
         PERF: POST to a query that was called before takes the same steps as every request (identity, responder,
         failures), without what Falcon looks for between them: other middleware, bodies of other kinds, bodiless
-        answers. That is 8 % of a read.
+        answers. That is 6 % of the instructions that the interpreter runs for a read.
         """
         route = self._routes.known_query(env) if self._is_alone and env["REQUEST_METHOD"] == "POST" else None
         if route is None:

@@ -33,6 +33,7 @@ from gateway.execution.plans import Plans
 from gateway.execution.transactions import Transactions
 from gateway.postgres.idempotency import Claim
 from gateway.postgres.statement import Plan
+from gateway.postgres.work import Work
 from gateway.settings import ServerSettings
 from gateway.web import asking, bodies, bulk, links, tracing
 from gateway.web.asking import Asked
@@ -102,11 +103,7 @@ class Calls:
         if variants is not None:
             link = partial(links.of_json, arguments, variants.types)
             return self._of_variant(request, asked, variants, literals, wanted, link)
-        if wanted is not None:
-            return self._of_format(request, query, asked, plan, literals, wanted)
-        return self._made(
-            SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
-        )
+        return self._of_one(request, query, asked, plan, literals, wanted)
 
     def of_query_string(self, request: falcon.Request, name: str) -> AnyCall:
         """The call of a read with the arguments in the query string. Raises a GatewayError, MethodNotAllowed too."""
@@ -121,11 +118,7 @@ class Calls:
         if variants is not None:
             link = partial(links.of_text, arguments)
             return self._of_variant(request, asked, variants, literals, wanted, link)
-        if wanted is not None:
-            return self._of_format(request, query, asked, plan, literals, wanted)
-        return self._made(
-            SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
-        )
+        return self._of_one(request, query, asked, plan, literals, wanted)
 
     def require_read(self, request: falcon.Request, name: str) -> None:
         """Raise MethodNotAllowed for a query that writes, or a GatewayError where the caller may not call it."""
@@ -155,9 +148,7 @@ class Calls:
         literals = binder.bind_json(arguments)
         if variants is not None:
             return self._of_variant(request, asked, variants, literals, None, lambda: None)
-        return self._made(
-            SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
-        )
+        return self._of_one(request, query, asked, plan, literals, None)
 
     def to_explain(self, request: falcon.Request, name: str) -> SingleCall:
         """The call of a query that is to be explained, with the arguments in the body: JSON, or a form."""
@@ -207,18 +198,7 @@ class Calls:
         if len(elements) > self._max_batch:
             raise InvalidRequest(f"{len(elements)} objects in the list, at most {self._max_batch} are run at once")
         work = works.of_list(query, ready, elements, claim)
-        queries = [query] * len(work.steps)
-        work = asking.limited(work, queries, asked)
-        return self._made(
-            TransactionCall,
-            request,
-            asked,
-            query.group,
-            query.timeout,
-            queries=queries,
-            work=work,
-            retries=query.retry_serialization,
-        )
+        return self._of_work(request, query, asked, work)
 
     def _of_transaction_of_one(
         self,
@@ -230,15 +210,21 @@ class Calls:
     ) -> TransactionCall:
         """A write whose COMMIT is a message of its own."""
         ready = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
-        work = asking.limited(works.of_one(query, ready, ready.binder.bind_json(arguments), claim), [query], asked)
+        return self._of_work(
+            request, query, asked, works.of_one(query, ready, ready.binder.bind_json(arguments), claim)
+        )
+
+    def _of_work(self, request: falcon.Request, query: Query, asked: Asked, work: Work) -> TransactionCall:
+        """The call of a query that is run once for each step."""
+        queries = [query] * len(work.steps)
         return self._made(
             TransactionCall,
             request,
             asked,
             query.group,
             query.timeout,
-            queries=[query],
-            work=work,
+            queries=queries,
+            work=asking.limited(work, queries, asked),
             retries=query.retry_serialization,
         )
 
@@ -286,17 +272,19 @@ class Calls:
             request.env["gateway.deadline"] = inf
         return call
 
-    def _of_format(
+    def _of_one(
         self,
         request: falcon.Request,
         query: Query,
         asked: Asked,
         plan: Plan,
         literals: Sequence[str],
-        wanted: Format | str,
-    ) -> StreamCall | RawCall:
-        """The call of a read that is answered as something other than JSON."""
+        wanted: Format | str | None,
+    ) -> SingleCall | StreamCall | RawCall:
+        """The call of a query with one set of arguments; ``wanted``: what is answered, None for JSON."""
         what = {"query": query, "plan": plan, "literals": literals}
+        if wanted is None:
+            return self._made(SingleCall, request, asked, query.group, query.timeout, **what)
         if not isinstance(wanted, Format):
             return self._made(RawCall, request, asked, query.group, query.timeout, **what)
         ends = query.has_timeout or asked.preferences.wait is not None
@@ -317,11 +305,7 @@ class Calls:
         """The call of a read whose caller chooses an order or a page."""
         query, plan, literals, context, after = variants.chosen(literals, self._cursors)
         if context is None:
-            if wanted is not None:
-                return self._of_format(request, query, asked, plan, literals, wanted)
-            return self._made(
-                SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
-            )
+            return self._of_one(request, query, asked, plan, literals, wanted)
         if wanted is not None:
             raise NotAcceptable("a page is answered as application/json")
         if after is not None and after.token is not None:

@@ -21,7 +21,7 @@ UNTRUSTED = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sa
 least of all as a page of the gateway's own origin."""
 
 
-class _Calling:
+class Calling:
     """Runs calls and writes their answers."""
 
     def __init__(
@@ -53,7 +53,7 @@ class _Calling:
             self._compression.apply(request, response)
 
 
-class QueryResource(_Calling):
+class QueryResource(Calling):
     """Runs named queries."""
 
     def on_post(self, request: falcon.Request, response: Response, name: str) -> None:
@@ -104,7 +104,7 @@ class QueryResource(_Calling):
             response.stream = None
 
 
-class TransactionResource(_Calling):
+class TransactionResource(Calling):
     """Runs several queries in one transaction."""
 
     def on_post(self, request: falcon.Request, response: Response) -> None:

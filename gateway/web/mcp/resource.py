@@ -1,6 +1,7 @@
 """The resource that agents speak to: it lists tools and runs them, as the same calls that HTTP makes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import falcon
 import msgspec
@@ -10,18 +11,15 @@ from gateway import __version__
 from gateway.catalogue.query import Access
 from gateway.errors import GatewayError, ResultTooLarge
 from gateway.execution.call import JSON
-from gateway.execution.execution import Execution
 from gateway.settings import Settings
 from gateway.web import answers, asking, bodies
-from gateway.web.calls import Calls
-from gateway.web.compression import LONG, Compression
-from gateway.web.deprecations import Deprecations
-from gateway.web.failures import Failures
+from gateway.web.compression import LONG
 from gateway.web.mcp import messages
 from gateway.web.mcp.messages import INVALID_PARAMS, LEGACY, METHOD_NOT_FOUND, MODERN, SERVER_INFO, Message, Refused
 from gateway.web.mcp.tools import Tools
 from gateway.web.messages import Response
-from gateway.web.reporting import Answered, ending
+from gateway.web.queries import Calling
+from gateway.web.reporting import ending
 
 KEPT_FOR = 60_000
 """Milliseconds for which a client may keep a list of tools, if it does not hear of another one."""
@@ -34,27 +32,12 @@ Method = Callable[[falcon.Request, Response, Message], bytes]
 """Answers a message with the members of its result, as JSON text without the braces around them; raises Refused."""
 
 
-class McpResource:
+class McpResource(Calling):
     """Answers the messages of agents, each with one JSON object."""
 
-    def __init__(
-        self,
-        *,
-        calls: Calls,
-        execution: Execution,
-        answered: Answered,
-        failures: Failures,
-        compression: Compression,
-        deprecations: Deprecations,
-        tools: Tools,
-        settings: Settings,
-    ) -> None:
-        self._calls = calls
-        self._execution = execution
-        self._answered = answered
-        self._failures = failures
-        self._compression = compression
-        self._deprecations = deprecations
+    def __init__(self, *, tools: Tools, settings: Settings, **calling: Any) -> None:
+        """``calling``: what ``Calling`` takes."""
+        super().__init__(**calling)
         self._tools = tools
         self._max_body = settings.server.max_body
         self._max_result = settings.mcp.max_result
