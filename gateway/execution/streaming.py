@@ -55,8 +55,8 @@ class Streams:
         lines = exporting.lines(wanted, source, columns, casts=casts, max_rows=call.query.max_rows)
         look = exporting.look(source)
 
-        def begin(call: StreamCall, connection: Session, guard: str) -> tuple[Rows, list[bytes]]:
-            rows = Rows(connection, call.plan, lines, look)
+        def begin(call: StreamCall, connection: Session, guard: str) -> tuple[Rows, bytes]:
+            rows = Rows(connection, call.plan, lines, look, wanted.line_end)
             first = rows.open(
                 call.literals, deadline=call.deadline, client=call.client, guard=guard, settings=call.settings
             )
@@ -73,17 +73,12 @@ class Streams:
                 on_primary(call) if call.plan.only_primary else call, begin, group
             )
             return Answer(
-                body=wanted.header(columns) + _joined(first, wanted),
-                pieces=(_joined(piece, wanted) for piece in rows.rest(call.deadline if call.ends else inf)),
+                body=wanted.header(columns) + first,
+                pieces=rows.rest(call.deadline if call.ends else inf),
                 media=_media(wanted),
                 served=served,
                 held=stack.pop_all(),
             )
-
-
-def _joined(rows: list[bytes], wanted: Format) -> bytes:
-    end = wanted.line_end
-    return end.join([*rows, b""])
 
 
 def _media(wanted: Format) -> str:

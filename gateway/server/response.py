@@ -94,9 +94,9 @@ def report_of(status: int, detail: str) -> RequestRefused:
     return RequestRefused(status=status, code=error_of(status, detail).code, detail=detail)
 
 
-def chunk(piece: bytes) -> bytes:
-    """A piece of a streamed answer; must not be empty, for that would end it."""
-    return b"%x\r\n%b\r\n" % (len(piece), piece)
+def chunk_frame(size: int) -> tuple[bytes, bytes]:
+    """What stands around a piece of a streamed answer; ``size`` must not be 0, for that would end it."""
+    return b"%x\r\n" % size, b"\r\n"
 
 
 def close(body: Iterable[bytes]) -> None:

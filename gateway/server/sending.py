@@ -7,7 +7,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from gateway.server.response import LAST_CHUNK, chunk, close
+from gateway.server.response import LAST_CHUNK, chunk_frame, close
 from gateway.server.service import Service
 from gateway.server.transport import Gone, Plain
 
@@ -65,9 +65,12 @@ class Sending:
             self._watcher = self._service.watch(self._fd, WRITE)
         self._watcher.start(self._on_writable)
 
-    def put(self, data: bytes) -> None:
-        """Send a piece of a stream; in a green thread, which waits until the client has taken it. Raises Gone."""
-        if self._transport.write(data):
+    def put(self, piece: bytes, *, front: bytes, end: bytes) -> None:
+        """Send a piece of a stream, between what frames it. Raises Gone.
+
+        To be called in a green thread, which waits until the client has taken the piece.
+        """
+        if self._transport.write_framed(front, piece, end):
             return
         self.limit(inf)
         self.start()
@@ -87,7 +90,8 @@ class Sending:
                 if self._is_closed:
                     raise Gone("the connection is closed")
                 if piece:
-                    self.put(head + (chunk(piece) if chunked else piece))
+                    front, end = chunk_frame(len(piece)) if chunked else (b"", b"")
+                    self.put(piece, front=head + front, end=end)
                     head = b""
         finally:
             close(pieces)

@@ -55,6 +55,24 @@ class Plain:
             return False
         return True
 
+    def write_framed(self, front: bytes, data: bytes, end: bytes) -> bool:
+        """Send ``data``, with something short in front of it and behind it, as ``write`` does.
+
+        PERF: the kernel takes the three from where they are; joining them would copy the data.
+        """
+        if self._out:
+            return self.write(front + data + end)
+        try:
+            sent = self._sock.sendmsg((front, data, end))
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            raise Gone(error.strerror or "") from None
+        if sent < len(front) + len(data) + len(end):
+            self._out = memoryview(front + data + end)[sent:]
+            return False
+        return True
+
     def flush(self) -> bool:
         """Send what is left to send; whether all of it is out. Raises Gone."""
         while self._out:
@@ -137,6 +155,10 @@ class Tls(Plain):
         """Encrypt and send ``data``, now or by later calls of ``flush``."""
         self._clear = memoryview(bytes(self._clear) + data) if self._clear else memoryview(data)
         return self.flush()
+
+    def write_framed(self, front: bytes, data: bytes, end: bytes) -> bool:
+        """Encrypt and send all three."""
+        return self.write(front + data + end)
 
     def flush(self) -> bool:
         """Encrypt and send what is left to send, a piece at a time."""

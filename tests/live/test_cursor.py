@@ -21,6 +21,8 @@ from tests.live.families import SAMPLES, SCHEMA, Sample
 
 NDJSON = Format(Layout.NDJSON)
 CSV = Format(Layout.CSV, has_header=False)
+END = b"\0"
+"""Ends each line, and is in no text of PostgreSQL's."""
 each_type = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.type)
 
 
@@ -47,20 +49,22 @@ def oracle(dsn: str) -> Iterator[psycopg2.extensions.cursor]:
 
 def opened(
     desk: Desk, text: str, wanted: Format = NDJSON, literals: Sequence[str] = (), guard: str = ""
-) -> tuple[Rows, list[bytes]]:
+) -> tuple[Rows, bytes]:
     query, _ = desk.learn(text)
     plan = desk.plan(text)
     source = query.statement.source
     assert source is not None
     lines = exporting.lines(wanted, source, plan.columns, max_rows=query.max_rows)
-    rows = Rows(desk.connection, plan, lines, exporting.look(source))
+    rows = Rows(desk.connection, plan, lines, exporting.look(source), END)
     return rows, rows.open(literals, deadline=soon(), client=None, guard=guard, settings={})
 
 
 def streamed(desk: Desk, text: str, wanted: Format = NDJSON) -> list[str]:
     try:
         rows, first = opened(desk, text, wanted)
-        return [line.decode() for piece in (first, *rows.rest(inf)) for line in piece]
+        *lines, behind = b"".join([first, *rows.rest(inf)]).split(END)
+        assert behind == b""
+        return [line.decode() for line in lines]
     finally:
         assert desk.connection.settle(soon())
 
@@ -146,8 +150,8 @@ def test_columns_of_one_name_stay_apart(desk: Desk) -> None:
 def test_pieces_are_of_about_the_same_length_however_long_the_rows_are(desk: Desk) -> None:
     text = "SELECT repeat('x', 10 + i / 50) AS x FROM generate_series(1, 100000) AS i"
     rows, first = opened(desk, text)
-    assert len(first) == FIRST
-    sizes = [sum(map(len, piece)) for piece in rows.rest(inf)]
+    assert first.count(END) == FIRST
+    sizes = [len(piece) for piece in rows.rest(inf)]
     desk.connection.settle(soon())
     assert max(sizes) < 2 * PIECE
     assert sum(sizes) / len(sizes) > PIECE / 2
@@ -175,7 +179,7 @@ def test_more_rows_than_a_query_may_have_end_it(desk: Desk) -> None:
     with pytest.raises(errors.ResultTooLarge, match="more than 150 rows"):
         list(rows.rest(inf))
     desk.connection.settle(soon())
-    assert len(first) == FIRST
+    assert first.count(END) == FIRST
 
 
 def test_its_transaction_reads_and_does_not_outlive_a_process_that_stands_still(desk: Desk) -> None:

@@ -40,6 +40,9 @@ SELECT cardinality(:value);
 -- @param note text
 INSERT INTO worker_notes VALUES (:note) ON CONFLICT DO NOTHING;
 
+-- name: rows(n)
+SELECT i AS id, repeat('x', 100) AS filler FROM (SELECT generate_series(1, :n::int) AS i) AS s;
+
 -- name: number(value)$
 -- @param value int4 minimum=1 maximum=10
 SELECT :value;
@@ -198,3 +201,18 @@ def test_no_slow_sender_holds_the_loop_for_long(node: Node) -> None:
             assert wire.answer().status == 200
 
     measured(node, "a head byte by byte", attack)
+
+
+@pytest.mark.parametrize("accept", ["application/x-ndjson", "text/csv"])
+@pytest.mark.parametrize("coding", ["identity", "gzip", "zstd"])
+def test_no_stream_holds_the_loop_for_long(node: Node, accept: str, coding: str) -> None:
+    def attack() -> None:
+        with node.wire() as wire:
+            wire.send(get("/query/rows?n=100000", f"Accept: {accept}", f"Accept-Encoding: {coding}"))
+            end = b""
+            while not end.endswith(b"0\r\n\r\n"):
+                piece = wire.sock.recv(1 << 20)
+                assert piece, "it broke off"
+                end = (end + piece)[-5:]
+
+    measured(node, f"a stream of 100,000 rows, {accept}, {coding}", attack)

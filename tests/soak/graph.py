@@ -27,8 +27,9 @@ def draw(title: str, panels: Sequence[Series], marks: Sequence[Mark], seconds: f
     for number, series in enumerate(panels):
         lines += _panel(series, _TOP + number * (_HEIGHT + _GAP) + 14, marks, seconds)
     lines += _axis(height - 34, seconds)
-    for number, (what, hue) in enumerate(_HUES.items()):
-        x = _LEFT + 120 * number
+    done = {what.partition(":")[0] for _, what in marks}
+    for number, what in enumerate(what for what in _HUES if what in done):
+        x, hue = _LEFT + 120 * number, _HUES[what]
         lines += [
             f'<line x1="{x}" y1="{height - 12}" x2="{x + 20}" y2="{height - 12}" stroke="{hue}"/>',
             _text(x + 26, height - 8, what),
