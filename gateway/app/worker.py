@@ -26,6 +26,7 @@ from gateway.node.cells import Cells
 from gateway.node.connects import ReportingDriver
 from gateway.node.discovery import Discovery
 from gateway.node.election import Election
+from gateway.node.files import remove_left_behind
 from gateway.node.learner import Learner
 from gateway.node.ledger import Ledger
 from gateway.node.metering import Metering
@@ -112,6 +113,7 @@ class Worker:
         self._addresses = addresses(settings.endpoints)
         self.ledger = None
         if directory is not None:
+            remove_left_behind(directory)
             self.ledger = Ledger(
                 directory,
                 workers=settings.server.workers,

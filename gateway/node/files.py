@@ -3,15 +3,20 @@
 import fcntl
 import mmap
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from gateway.node.processes import is_alive, start_of
+
 REST = 0.0002
 """Seconds between two attempts to take a lock."""
 
+_OF_PROCESS = re.compile(r"answer-(\d+)-(\d+)|.+\.(\d+)\.draft")
+"""Names of files that are of no use without the process in them."""
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -30,6 +35,17 @@ def replace(path: Path, content: bytes) -> None:
     except OSError:
         draft.unlink(missing_ok=True)
         raise
+
+
+def remove_left_behind(directory: Path) -> None:
+    """Remove the drafts that dead processes have not finished, and their answers that nobody came for."""
+    with suppress(OSError):
+        for path in directory.iterdir():
+            if match := _OF_PROCESS.fullmatch(path.name):
+                pid, started, drafting = match.groups()
+                is_in_use = is_alive(int(pid), int(started)) if pid else start_of(int(drafting)) is not None
+                if not is_in_use:
+                    path.unlink(missing_ok=True)
 
 
 class FileLock:

@@ -21,6 +21,7 @@ from gateway.errors import GatewayError
 from gateway.events import NodeNotShared, Observer
 from gateway.node.counting import C, Count, CountedDriver, Quota
 from gateway.node.places import Places
+from gateway.node.rows import remove_unused
 from gateway.node.sessions import Sessions
 from gateway.pool.driver import Driver
 from gateway.postgres.backends import Asking, alive
@@ -30,6 +31,11 @@ SWEEP_EVERY = 0.5
 ASK_EVERY = 0.25
 """Seconds between two questions about sessions that still exist."""
 ASK_TIMEOUT = 1.0
+KEPT = 3600.0
+"""Seconds for which the file of a group or an endpoint is kept that no process has any more: it may come back, and
+sessions that are counted there may exist still."""
+_PLACES, _SESSIONS = "places", "sessions"
+"""What files are about, as their names begin."""
 
 
 class Lender(Protocol):
@@ -113,6 +119,8 @@ class Ledger:
                 quotas[name] = [Quota(own, None), *self._quotas[name]]
         except OSError as error:
             return self._uncounted("probe", driver, error)
+        for kind in (_PLACES, _SESSIONS):
+            remove_unused(self._directory, f"{kind}-*", after=KEPT)
         return CountedDriver(
             driver,
             purpose="probe",
@@ -233,10 +241,10 @@ class Ledger:
     # --- files ---------------------------------------------------------------------------------------------------
 
     def _places(self, purpose: str, *, size: int, share: int) -> Places:
-        return Places(self._file("places", purpose), size=size, share=share, tell=self._tell, clock=self._clock)
+        return Places(self._file(_PLACES, purpose), size=size, share=share, tell=self._tell, clock=self._clock)
 
     def _sessions(self, group: str, endpoint: str, size: int) -> Sessions:
-        return Sessions(self._file("sessions", f"{group}\n{endpoint}"), size=size, tell=self._tell, clock=self._clock)
+        return Sessions(self._file(_SESSIONS, f"{group}\n{endpoint}"), size=size, tell=self._tell, clock=self._clock)
 
     def _file(self, kind: str, purpose: str) -> Path:
         name = hashlib.blake2b(purpose.encode(), digest_size=8).hexdigest()  # names may hold anything

@@ -9,13 +9,23 @@ keeps nobody from the others.
 import errno
 import fcntl
 import os
+import signal
 import struct
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 HEADER = 64
 """Bytes in front of the rows."""
+_IN_USE = 0
+"""The byte with a lock of each process that has the file open."""
+_TRIES = 100
+"""Attempts to open a file that is just being removed, which takes microseconds unless that process is stopped."""
+_REST = 0.0002
+"""Seconds between two of them."""
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = struct.Struct("hhqqi")
 """``struct flock``: type, whence, start, length, pid (0 for these locks)."""
 
@@ -40,7 +50,7 @@ class Rows:
         A file system that becomes full later does not matter, because nothing is written beyond that space.
         """
         self._form = form
-        self._file = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._file = _open(file)
         try:
             os.posix_fallocate(self._file, 0, HEADER + count * form.size)
         except OSError:
@@ -98,7 +108,39 @@ class Rows:
         return self._file < 0
 
     def _lock(self, kind: int, number: int) -> None:
-        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _LOCK.pack(kind, os.SEEK_SET, self._start(number), 1, 0))
+        _set_lock(self._file, kind, self._start(number))
 
     def _start(self, number: int) -> int:
         return HEADER + number * self._form.size
+
+
+def remove_unused(directory: Path, pattern: str, *, after: float) -> None:
+    """Remove files of rows that no process has open, and that nobody has written to for so many seconds."""
+    for file in directory.glob(pattern):
+        with suppress(OSError):
+            descriptor = os.open(file, _OPEN)
+            try:
+                _set_lock(descriptor, fcntl.F_WRLCK, _IN_USE)
+                status = os.fstat(descriptor)
+                # A file that another process has removed since it was opened: one in use may have its name by now.
+                if status.st_nlink and time.time() - status.st_mtime >= after:
+                    file.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _open(file: Path) -> int:
+    """Open the file, made if it is missing, and lock it as one that is in use; returns its descriptor."""
+    for _ in range(_TRIES):
+        descriptor = os.open(file, _OPEN | os.O_CREAT, 0o600)
+        with suppress(BlockingIOError):
+            _set_lock(descriptor, fcntl.F_RDLCK, _IN_USE)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        os.close(descriptor)  # it is being removed, or was removed since it was opened
+        signal.sigtimedwait((), _REST)  # in the kernel: a cooperative sleep would let other green threads in here
+    raise OSError(errno.EBUSY, "another process is removing it", str(file))
+
+
+def _set_lock(descriptor: int, kind: int, at: int) -> None:
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _LOCK.pack(kind, os.SEEK_SET, at, 1, 0))
