@@ -36,7 +36,7 @@ test: $(VENV)/.installed-test ## the tests, but for those that need programs pip
 	@exec $(BIN)/python -m pytest -m "not system and not chaos" $(PARALLEL) $(ARGS)
 
 .PHONY: test-system
-test-system: $(VENV)/.installed-test ## the tests that need such a program (Debian's packages chromium, curl, haproxy, npm, systemd)
+test-system: $(VENV)/.installed-test ## the tests that need such a program (Debian's packages caddy, chromium, curl, haproxy, npm, systemd)
 	@exec $(BIN)/python -m pytest -m system $(PARALLEL) $(ARGS)
 
 .PHONY: test-poolers

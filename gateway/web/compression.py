@@ -1,9 +1,10 @@
 """Answers are compressed for whoever takes that (RFC 9110 section 12.5.3), a part at a time: others get their turn.
 
-zstd comes from ``backports.zstd`` and gzip from ``isal``, which is several times as fast as zlib; both are in the extra
-``compress``. Where neither is installed nothing is compressed.
+zstd comes from Python itself since 3.14, before that from ``backports.zstd``; gzip comes from ``isal``, which is much
+faster than zlib. Both packages are in the extra ``compress``. Where there is neither nothing is compressed.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, cast
 
@@ -67,14 +68,12 @@ def codings() -> dict[str, Callable[[], Compressor]]:
     """What makes compressors, by the coding's name, for the codings whose packages are installed."""
     found: dict[str, Callable[[], Compressor]] = {}
     try:
-        from backports import zstd  # noqa: F401 -- a look whether it is there
-
+        _Zstd()
         found["zstd"] = _Zstd
     except ImportError:
         pass
     try:
-        import isal  # noqa: F401 -- likewise
-
+        _Gzip()
         found["gzip"] = _Gzip
     except ImportError:
         pass
@@ -83,7 +82,10 @@ def codings() -> dict[str, Callable[[], Compressor]]:
 
 class _Zstd:
     def __init__(self) -> None:
-        from backports.zstd import ZstdCompressor
+        if sys.version_info >= (3, 14):
+            from compression.zstd import ZstdCompressor
+        else:
+            from backports.zstd import ZstdCompressor
 
         self._compressor = ZstdCompressor(level=_LEVEL)
 

@@ -23,9 +23,14 @@ def two_gateways(cluster: Cluster, folders: list[Path], settings: Mapping[str, M
 
 def fitted(example: Path, gateways: Two, others: Mapping[str, str]) -> str:
     """The example's text with the gateways' addresses and ``others``, each of which must stand in it once."""
-    text = example.read_text()
     addresses = {"10.0.0.11:8080": f"127.0.0.1:{gateways[0].port}", "10.0.0.12:8080": f"127.0.0.1:{gateways[1].port}"}
-    for written, real in {**addresses, **others}.items():
+    return changed(example, {**addresses, **others})
+
+
+def changed(example: Path, others: Mapping[str, str]) -> str:
+    """The example's text with these changes; what is changed must stand in it once."""
+    text = example.read_text()
+    for written, real in others.items():
         assert text.count(written) == 1, written
         text = text.replace(written, real)
     return text

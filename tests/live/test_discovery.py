@@ -32,16 +32,19 @@ def addresses(cluster: Cluster) -> Iterator[tuple[str, ...]]:
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory, addresses: tuple[str, ...]) -> Names:
-    made = Names(tmp_path_factory.mktemp("names"))
-    made.set(NAME, addresses[:2])
-    return made
+def names(tmp_path_factory: pytest.TempPathFactory) -> Names:
+    return Names(tmp_path_factory.mktemp("names"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["gateway", "gthread", "sync"])
 def node(
-    cluster: Cluster, names: Names, addresses: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    cluster: Cluster,
+    names: Names,
+    addresses: tuple[str, ...],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
+    names.set(NAME, addresses[:2])
     folder = tmp_path_factory.mktemp("node")
     (folder / "queries").mkdir()
     (folder / "queries" / "steady.sql").write_text(QUERIES)
@@ -49,7 +52,7 @@ def node(
     settings: dict[str, dict[str, Any]] = {
         "endpoints.pg": {"dsn": dsn, "discover": "dns", "allow_insecure": True},
         "probe": {"discovery": "300ms"},
-        "server": {"workers": 2},
+        "server": {"workers": 2, "worker": request.param},
     }
     cluster.primary.sql(TABLE, shop.DATABASE)
     cluster.wait_until_caught_up()
@@ -74,6 +77,7 @@ def called(*addresses: str) -> set[str]:
     return {f"pg-{address.replace('.', '-')}" for address in addresses}
 
 
+@pytest.mark.parametrize("node", ["gateway"], indirect=True)
 def test_every_address_is_a_server(node: Gateway, addresses: tuple[str, ...]) -> None:
     wait_until(lambda: in_rotation(node) == called(*addresses[:2]), "both serve")
     assert asked(node)["endpoints"]["pg-127-0-0-2"]["role"] == "primary"
@@ -94,6 +98,7 @@ def test_an_address_that_comes_serves_and_one_that_goes_leaves_and_no_request_fa
     assert set(load.outcomes.values()) == {"committed"}
 
 
+@pytest.mark.parametrize("node", ["gateway"], indirect=True)
 @pytest.mark.parametrize(("position", "told"), [(None, "cannot be looked up"), (3, "is not served yet")])
 def test_answers_that_fail_or_lead_nowhere_change_nothing(
     node: Gateway, names: Names, addresses: tuple[str, ...], position: int | None, told: str
@@ -106,7 +111,7 @@ def test_answers_that_fail_or_lead_nowhere_change_nothing(
         wait_until(lambda: told in node.log, told)
         until = time.monotonic() + LOOKS
         wait_until(lambda: time.monotonic() > until, "it was asked often enough to forget them")
-    assert in_rotation(node) == called(addresses[0], addresses[2])
+    wait_until(lambda: in_rotation(node) == called(addresses[0], addresses[2]), "both serve still")
     assert node.log.count("stands for") == changes
     assert load.failed_reads == []
     assert set(load.outcomes.values()) == {"committed"}

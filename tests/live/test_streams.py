@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
@@ -11,12 +12,16 @@ from typing import Any
 
 import httpx
 import pytest
-from backports import zstd
 
 from gateway.demo.cluster import Cluster
 from tests.live.gateways import Gateway, problem, serving_queries, wait_until
 from tests.live.memory import forget_most, most_held
 from tests.live.workers import Wire, get
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 QUERIES = """
 -- name: numbers(n)

@@ -1,136 +1,149 @@
 """``python -m tests.soak [--seconds 600]``: load with random faults and reloads, and whether anything of it stays.
 
+After a while to get warm the node rests, and what it holds is noted. Then come two halves. In the first all that can
+happen does: workers are killed and replaced, settings are reloaded with other endpoints and queries. In the second
+only the servers and the network fail, so that the same workers serve to its end. After each half the node rests again.
+
 Exit status: 0 nothing has grown, every gauge is back at rest and every answer was true; else 1.
 """
 
 import argparse
-import random
-import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from os import kill
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos import servers
-from tests.chaos.load import Kind, Load
-from tests.chaos.proxy import Mode
-from tests.chaos.rig import WORKERS, Node, Stage
+from tests.chaos.load import Kind, Record
+from tests.chaos.rig import QUERIES, WORKERS, Node, Stage
 from tests.live.gateways import wait_until
 from tests.measured import PAGE, today, write_part
+from tests.soak.faults import Faults
 from tests.soak.graph import Mark, draw
 from tests.soak.sampling import Sampling, Series
 
 PICTURE = PAGE.parent / "soak.svg"
 RATE = 200.0
 WARM = 3.0
-REST = (1.0, 4.0)
-"""Seconds between two faults, at least and at most."""
+SIZES = 24
+"""Of both groups together, by default."""
+PATIENCE = 240.0
+"""Seconds for a reload, or for rest, on a machine that does other work."""
 AT_REST = ("gateway_waiting", "gateway_streams", 'state="leased"', 'state="connecting"')
 """Gauges, or a label of theirs, that are 0 when nobody asks anything."""
 
 
-class Faults:
-    """What can be done to the node and its servers, which all of them survive."""
+@dataclass
+class Soak:
+    """One run, and what is found in it."""
 
-    def __init__(self, stage: Stage, node: Node, seed: int) -> None:
-        self._cluster = stage.cluster
-        self._node = node
-        self._random = random.Random(seed)  # noqa: S311 -- the same faults each time
-        self._all: Mapping[str, Callable[[], None]] = {
-            "reload: SIGHUP": lambda: kill(node.gateway.program.pid, signal.SIGHUP),
-            "worker: SIGKILL": lambda: kill(self._worker(), signal.SIGKILL),
-            "worker: SIGTERM": lambda: kill(self._worker(), signal.SIGTERM),
-            "server: sessions ended": self._end_sessions,
-            "server: replica killed": self._kill_replica,
-            "server: replica frozen": self._freeze_replica,
-            "network: stands still": lambda: self._break(Mode.STOP),
-            "network: resets": lambda: self._break(Mode.RESET),
-        }
+    stage: Stage
+    node: Node
+    faults: Faults
+    sampling: Sampling
+    rate: float
+    marks: list[Mark] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
 
-    def pause(self) -> float:
-        """Seconds until the next one."""
-        return self._random.uniform(*REST)
+    def warm_up(self) -> None:
+        """Reload, so that there are as many files as there will be."""
+        with self.node.load(rate=self.rate) as load:
+            time.sleep(WARM)
+            self._reload()
+        self._rest(load.records)
 
-    def strike(self) -> str:
-        """Do one of them; its name."""
-        name = self._random.choice(list(self._all))
-        self._all[name]()
-        return name
+    def first_half(self, seconds: float) -> None:
+        """All that can happen; at its end there are new workers with the first settings."""
+        ends = self.sampling.now + seconds
+        with self.node.load(rate=self.rate) as load:
+            while self.sampling.now < ends:
+                self.marks.append((self.sampling.now, self.faults.strike(self.faults.all)))
+                self.faults.pause()
+            self._reload()
+        self._rest(load.records)
 
-    def _worker(self) -> int:
-        return self._random.choice(self._node.gateway.workers())
+    def second_half(self, seconds: float) -> tuple[float, float]:
+        """What workers live through; when it began and ended."""
+        began, workers = self.sampling.now, self.node.gateway.workers()
+        with self.node.load(rate=self.rate) as load:
+            while self.sampling.now < began + seconds:
+                self.marks.append((self.sampling.now, self.faults.strike(self.faults.outside)))
+                self.faults.pause()
+            ended = self.sampling.now
+            time.sleep(WARM)
+        if self.node.gateway.workers() != workers:
+            self.wrong.append("a worker did not live through the second half")
+        self._rest(load.records)
+        return began, ended
 
-    def _end_sessions(self) -> None:
-        servers.terminate_backends(self._cluster.servers)
+    def _reload(self) -> None:
+        """There and back, so that the same is there after each time. One that is under way comes first."""
+        for is_other in (True, False):
+            wait_until(lambda other=is_other: self.faults.reload(is_other=other), "it is reloaded", PATIENCE)  # type: ignore[misc]
+            self.marks.append((self.sampling.now, "reload: there and back"))
 
-    def _kill_replica(self) -> None:
-        replica = self._random.choice(self._cluster.replicas)
-        replica.kill()
-        time.sleep(self.pause())
-        replica.start()
+    def _rest(self, records: Sequence[Record]) -> None:
+        """Wait until there is one generation of workers and no request, and note what they hold."""
+        self.records += records
+        try:
+            wait_until(lambda: not self._busy(), "gauges are at rest", PATIENCE)
+        except AssertionError:
+            self.wrong += [f"not at rest: {line}" for line in self._busy()]
+        self.marks.append((self.sampling.now, "rest"))
+        self.sampling.rest()
 
-    def _freeze_replica(self) -> None:
-        replica = self._random.choice(self._cluster.replicas)
-        replica.freeze()
-        time.sleep(self.pause())
-        replica.thaw()
+    def _busy(self) -> list[str]:
+        lines = self.node.gateway.client.get("/metrics").text.splitlines()
+        gauges = [line for line in lines if line.startswith("gateway_") and any(name in line for name in AT_REST)]
+        busy = [line for line in gauges if float(line.rpartition(" ")[2]) != 0]
+        workers = len(self.node.gateway.workers())
+        sessions = sum(len(servers.sessions(server)) for server in self.stage.cluster.servers)
+        connections = self.sampling.descriptors()["connection to a server"]
+        if workers != WORKERS:
+            busy.append(f"{workers} workers")
+        if sessions > connections:
+            busy.append(f"{sessions} sessions on the servers, and {connections} connections to them")
+        return busy
 
-    def _break(self, mode: Mode) -> None:
-        with self._random.choice(list(self._node.proxies.values())).being(mode):
-            time.sleep(0.5)
+    def judge(self, began: float, ended: float) -> None:
+        """What has grown, and what clients were told that is not so; the second half was between these times."""
+        self.wrong += [fault for series in self.sampling.series.values() for fault in series.faults(began, ended)]
+        if (slots := self.sampling.slots()) > self.sampling.most_workers:
+            self.wrong.append(f"files of {slots} workers, where there were {self.sampling.most_workers} at once")
+        there = {int(str(tag)) for (tag,) in servers.ask(self.stage.cluster.primary, "SELECT id FROM audit")}
+        self.wrong += _untrue(self.records, there)
 
 
 def run(seconds: float, rate: float, seed: int, picture: Path | None) -> tuple[list[str], str]:
     """Soak; what is wrong, and a sentence on what was done."""
-    stage, marks = Stage(rate=rate), list[Mark]()
+    stage = Stage(rate=rate)
     try:
         cluster = stage.cluster
-        with stage.serve(cluster, proxied=[server.name for server in cluster.servers]) as node:
-            faults, sampling = Faults(stage, node, seed), Sampling(node.gateway, cluster.servers)
-            _at_rest(node)
-            for name, value in sampling.look().items():
-                sampling.series[name].before = value
-            with sampling, node.load(rate=rate) as load:
-                time.sleep(WARM)
-                while sampling.now < seconds - WARM:
-                    marks.append((sampling.now, faults.strike()))
-                    time.sleep(faults.pause())
-                time.sleep(WARM)
-            lasted, wrong = sampling.now, _at_rest(node)
-            for name, value in sampling.look().items():
-                sampling.series[name].after = value
-            panels = list(sampling.series.values())
-            wrong += [fault for series in panels for fault in series.faults]
-            there = {int(str(tag)) for (tag,) in servers.ask(cluster.primary, "SELECT id FROM audit")}
-            wrong += _untrue(load, there)
+        queries = cluster.make_directory()
+        settings = {"catalogue": {"paths": [str(QUERIES), str(queries)]}}
+        with stage.serve(cluster, proxied=[server.name for server in cluster.servers], settings=settings) as node:
+            faults = Faults(cluster, node, queries, seed)
+            ports = frozenset(proxy.port for proxy in node.proxies.values())
+            # A probe of each endpoint beside the groups' own.
+            with Sampling(node.gateway, ports, most_connections=SIZES + len(cluster.servers)) as sampling:
+                soak = Soak(stage, node, faults, sampling, rate)
+                soak.warm_up()
+                soak.first_half(seconds / 2)
+                second = soak.second_half(seconds / 2)
+            soak.judge(*second)
             if picture:
-                picture.write_text(draw(f"{seconds:.0f} s of load and faults", panels, marks, lasted))
-            return wrong, _said(seconds, rate, load, marks, panels)
+                title = f"{seconds:.0f} s of load and faults"
+                picture.write_text(draw(title, list(sampling.series.values()), soak.marks, sampling.now))
+            return soak.wrong, _said(seconds, soak, second)
     finally:
         stage.close()
 
 
-def _at_rest(node: Node) -> list[str]:
-    """Wait until there is one generation of workers and no request; gauges that do not come back to 0."""
-
-    def busy() -> list[str]:
-        lines = node.gateway.client.get("/metrics").text.splitlines()
-        gauges = [line for line in lines if line.startswith("gateway_") and any(name in line for name in AT_REST)]
-        workers = len(node.gateway.workers())
-        more = [f"{workers} workers"] if workers != WORKERS else []
-        return [*more, *(line for line in gauges if float(line.rpartition(" ")[2]) != 0)]
-
-    try:
-        wait_until(lambda: not busy(), "gauges are at rest", 30)
-    except AssertionError:
-        return [f"not at rest: {line}" for line in busy()]
-    return []
-
-
-def _untrue(load: Load, there: set[int]) -> list[str]:
-    writes = load.of(Kind.WRITE)
+def _untrue(records: Sequence[Record], there: set[int]) -> list[str]:
+    writes = [record for record in records if record.kind is Kind.WRITE]
     lost = [record.tag for record in writes if record.outcome == "committed" and record.tag not in there]
     not_so = [record.tag for record in writes if record.outcome == "not_executed" and record.tag in there]
     return [
@@ -138,24 +151,32 @@ def _untrue(load: Load, there: set[int]) -> list[str]:
     ]
 
 
-def _said(seconds: float, rate: float, load: Load, marks: Sequence[Mark], panels: Sequence[Series]) -> str:
-    counts = Counter(what for _, what in marks)
+def _said(seconds: float, soak: Soak, second: tuple[float, float]) -> str:
+    counts = Counter(what for _, what in soak.marks if what != "rest")
     done = ", ".join(f"{what} ({count})" for what, count in sorted(counts.items()))
-    lines = [f"{seconds:.0f} s at {rate:.0f} requests a second ({today()}), with {len(marks)} faults: {done}.", ""]
+    faults = f"{counts.total()} faults and reloads: {done}"
+    lines = [f"{seconds:.0f} s at {soak.rate:.0f} requests a second ({today()}), with {faults}.", ""]
     for kind in Kind:
-        records = load.of(kind)
+        records = [record for record in soak.records if record.kind is kind]
         codes = Counter(record.code or "no answer" for record in records if not record.good)
         failed = ", ".join(f"{code} ({count})" for code, count in sorted(codes.items()))
-        lines.append(
-            f"* {len(records)} {kind}s, {codes.total()} of them without success{f': {failed}' if failed else ''}."
-        )
-    lines.append("* No write was told wrongly.")
+        without = f"{codes.total()} of them without success{f': {failed}' if failed else ''}"
+        lines.append(f"* {len(records)} {kind}s, {without}.")
     lines += [
-        f"* {series.name[0].upper()}{series.name[1:]}: {series.before:.0f} at rest before, {series.after:.0f} after;"
-        f" {series.between(0.25, 0.5):.0f} in the second quarter, {series.between(0.75, 1.0):.0f} in the last."
-        for series in panels
+        "* No write was told wrongly.",
+        "",
+        "| | first rest | after the first half | after the second half | third, last quarter of the second half |",
+        "|---|---:|---:|---:|---:|",
+        *(_row(series, *second) for series in soak.sampling.series.values()),
     ]
     return "\n".join(lines)
+
+
+def _row(series: Series, began: float, ended: float) -> str:
+    name = f"{series.name}{f', {series.unit}' if series.unit else ''}"
+    form = ".1f" if series.unit else ".0f"
+    rests = " | ".join(f"{value:{form}}" for value in series.rests)
+    return f"| {name} | {rests} | {', '.join(f'{value:{form}}' for value in series.quarters(began, ended))} |"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -172,7 +193,7 @@ def main(arguments: Sequence[str]) -> int:
     print(said)
     print(*(wrong or ["nothing has grown, and all gauges are at rest"]), sep="\n")
     if options.save and not wrong:
-        write_part(PAGE, "soak", f"{said}\n\n![Memory, descriptors, sessions and files during it](soak.svg)")
+        write_part(PAGE, "soak", f"{said}\n\n![Memory, descriptors, connections and files during it](soak.svg)")
     return 1 if wrong else 0
 
 

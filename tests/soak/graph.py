@@ -12,7 +12,7 @@ Mark = tuple[float, str]
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP = 1000, 120, 60, 24, 40
 _GAP = 36
 _INK = "#24292f"
-_HUES = {"reload": "#009e73", "worker": "#e69f00", "server": "#c1121f", "network": "#5e4fa2"}
+_HUES = {"reload": "#009e73", "worker": "#e69f00", "server": "#c1121f", "network": "#5e4fa2", "rest": "#0072b2"}
 
 
 def draw(title: str, panels: Sequence[Series], marks: Sequence[Mark], seconds: float) -> str:

@@ -1,17 +1,22 @@
 """Which answers are compressed, and by what."""
 
 import gzip
+import sys
 from collections.abc import Callable, Iterator
 
 import falcon
 import falcon.testing
 import pytest
-from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.catalogue.values import no_pause
 from gateway.web.compression import PART, Compression, codings
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 READ: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "zstd": zstd.decompress}
 
