@@ -14,7 +14,7 @@ import psycopg2
 from gateway import errors
 from gateway.catalogue.wrapping import TOTAL
 from gateway.errors import GatewayError, Outcome
-from gateway.postgres import idempotency
+from gateway.postgres import guarding, idempotency
 from gateway.postgres.failures import Stage
 from gateway.postgres.idempotency import Claim
 from gateway.postgres.marks import FACTS, FACTS_AND_ORIGIN, mark_of
@@ -129,7 +129,7 @@ class _Attempt:
                 f"SET LOCAL lock_timeout = {max(1, floor(self._patience * 1000))}",
                 idempotency.claiming(bulk.claim),
             ]
-        own += [*self._limits(), *session.guards([bulk.plan])]
+        own += [*self._limits(), *guarding.in_front([bulk.plan], prepared=session.prepares)]
         front = ["BEGIN READ WRITE", *session.preface([bulk.plan], *own)]
         session.run.stage = Stage.OPEN
         try:

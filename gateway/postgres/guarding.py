@@ -8,11 +8,12 @@ that no error of the query itself, nor one a caller provokes, is taken for it.
 """
 
 import secrets
+from collections.abc import Iterable
 
 import psycopg2
 
 from gateway.postgres.positions import RECOVERS, TIMELINE
-from gateway.postgres.statement import STALE
+from gateway.postgres.statement import STALE, Plan
 from gateway.postgres.tokens import Token
 
 READ_COMMITTED = "SET LOCAL transaction_isolation = 'read committed'; "
@@ -54,6 +55,15 @@ def is_no_longer_than(most: int, setting: str) -> str:
 def was_too_long(error: psycopg2.Error) -> bool:
     """Whether it was ``is_no_longer_than`` that failed."""
     return error.pgcode == "22P02" and _TOO_LONG in (error.diag.message_primary or "")
+
+
+def in_front(plans: Iterable[Plan], *, prepared: bool) -> list[str]:
+    """Return the statements that run these plans' guards, each once; ``prepared`` says whether those are.
+
+    They wait for whoever migrates, so the limits to that must be set in front of them.
+    """
+    guards = {plan.guard.name: plan.guard for plan in plans if plan.guard is not None}
+    return [f"EXECUTE {guard.name}" if prepared else guard.text for guard in guards.values()]
 
 
 def found_stale(error: psycopg2.Error) -> bool:

@@ -47,7 +47,7 @@ class Run:
         self.settings: Mapping[str, str] = {}
         """Settings that hold for this use's statements: they go in front of them, in their transaction."""
         self.limit = 0
-        """What ``Session.write_limit`` is once the message under way has succeeded; 0: as it is."""
+        """What ``Leftovers.write_limit`` is once the message under way has succeeded; 0: as it is."""
         self.wrote = False
         """Whether anything of this use may have written."""
         self.leaves_state = False

@@ -18,7 +18,7 @@ from gateway.postgres.failures import Stage
 from gateway.postgres.marks import ORIGIN, POSITION, Origin
 from gateway.postgres.positions import RECOVERS
 from gateway.postgres.prepared import FINGERPRINTS, Preparable, Prepared
-from gateway.postgres.resetting import REPORTED, RESET
+from gateway.postgres.resetting import Leftovers
 from gateway.postgres.run import Run
 from gateway.postgres.statement import Plan
 from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn, Watcher
@@ -59,8 +59,7 @@ class Session(psycopg2.extensions.connection):
         self.prepared = Prepared(prepared_limit)
         self.kept_cursor: Any = None
         """PERF: used again, since making one costs as much as a look at a small result. It keeps the last result."""
-        self.owes_reset = False
-        """Whether session state of an earlier use may still be there."""
+        self.left = Leftovers()
         self.address = ""
         """The IP address it is connected to; empty for a Unix socket."""
         self.server_version_text = ""
@@ -77,15 +76,6 @@ class Session(psycopg2.extensions.connection):
         self._tells_origin = True
         self._is_oversized = False
         """Whether it holds more memory than one that is idle should."""
-        self.write_limit = 0
-        """Milliseconds after which the server ends a statement, as this session was told; 0: not told, or not known."""
-        self.sequences_stale = False
-        """Whether ``lastval`` and ``currval`` may show what an earlier lease did; only a query that is not harmless
-        can ask for them, so they are discarded in front of the next one."""
-        self._reported: tuple[str | None, ...] = ()
-        """What ``REPORTED`` was when the session was established."""
-        self._pinned: dict[str, str] = {}
-        self._standby_at_connect = False
         self._role = Role.REPLICA
         self._peek: select.poll | None = None
         for oid in psycopg2.extensions.string_types:
@@ -100,11 +90,15 @@ class Session(psycopg2.extensions.connection):
         A closed connection stays what it was when it was last asked.
         """
         # PERF: of a server that is a primary nothing else can come over the same connection.
-        if self._role is not Role.PRIMARY and not self.closed:
-            standby = self.get_parameter_status("in_hot_standby") if self.prepares else None
-            is_standby = self._standby_at_connect if standby is None else standby == "on"
-            self._role = Role.REPLICA if is_standby else Role.PRIMARY
+        is_open = self._role is not Role.PRIMARY and self.prepares and not self.closed
+        if is_open and self.get_parameter_status("in_hot_standby") == "off":
+            self._role = Role.PRIMARY
         return self._role
+
+    @property
+    def owes_reset(self) -> bool:
+        """Whether session state of an earlier use may still be there."""
+        return self.left.needs_reset
 
     @property
     def on_silent(self) -> Callable[[], None] | None:
@@ -174,14 +168,15 @@ class Session(psycopg2.extensions.connection):
         if status != TRANSACTION_STATUS_IDLE and not self._rolls_back(status, deadline):
             return False
         if self.prepares:
+            left, told = self.left, self.get_parameter_status
             if run.leaves_state:
                 self._owe_reset()
-                is_as_before = tuple(map(self.get_parameter_status, REPORTED)) == self._reported
+                is_as_before = left.is_as_before(told)
             else:
                 if run.wrote:
-                    self.sequences_stale = True
+                    left.sequences_stale = True
                 # PERF: the two that a wrong proof would do most harm with; looking at each costs 0.3 µs.
-                told, before = self.get_parameter_status, self._reported
+                before = left.reported
                 is_as_before = told("TimeZone") == before[0] and told("default_transaction_read_only") == before[1]
             if not is_as_before and not self._restores(deadline):
                 return False
@@ -205,11 +200,11 @@ class Session(psycopg2.extensions.connection):
         reset does not restore was changed by the server's configuration: that is for a new connection to take up.
         """
         self._owe_reset()
-        return self.clean(deadline) and tuple(map(self.get_parameter_status, REPORTED)) == self._reported
+        return self.clean(deadline) and self.left.is_as_before(self.get_parameter_status)
 
     def _owe_reset(self) -> None:
-        self.owes_reset = self.prepared.is_doubtful = True
-        self.write_limit = 0
+        self.left.needs_reset = self.prepared.is_doubtful = True
+        self.left.write_limit = 0
 
     # -- the conversation ----------------------------------------------------------------------------------------
 
@@ -226,14 +221,14 @@ class Session(psycopg2.extensions.connection):
             f" n, pg_catalog.current_setting(n) FROM pg_catalog.unnest(ARRAY[{names}]::pg_catalog.text[]) AS n",
             deadline,
         )
-        self._standby_at_connect = rows[0][0] == "true"
-        self._role = Role.REPLICA if self._standby_at_connect else Role.PRIMARY
+        self._role = Role.REPLICA if rows[0][0] == "true" else Role.PRIMARY
         self.server_version_text = str(rows[0][1]).partition(" ")[0]
         self.is_pooled = not self.prepares or rows[0][2] != str(self.get_backend_pid())
-        self._pinned = {str(name): settings[str(name)] for *_, name, value in rows if value != settings[str(name)]}
-        if self._pinned and self.prepares:
-            self.ask("; ".join(self._pins("SET")), deadline)
-        self._reported = tuple(map(self.get_parameter_status, REPORTED))
+        left = self.left
+        left.pinned = {str(name): settings[str(name)] for *_, name, value in rows if value != settings[str(name)]}
+        if left.pinned and self.prepares:
+            self.ask("; ".join(left.pins("SET")), deadline)
+        left.note(self.get_parameter_status)
 
     def ask(self, sql: str, deadline: float) -> list[tuple[str | None, ...]]:
         """Run SQL of our own and give its rows as text. Raises a GatewayError."""
@@ -253,18 +248,16 @@ class Session(psycopg2.extensions.connection):
         cursor = self.cursor()
         cursor.execute(front + message)
         if front:
-            self.owes_reset = False
+            self.left.needs_reset = False
         return cursor
 
     def owed_reset(self) -> str:
         """Return the reset that is owed, to go in front of a message: a transaction of its own, or nothing.
 
-        NOTE: an explicit one, else a query that fails behind it would undo it. Inside of a transaction there is none:
-        whoever opened it has sent it, or is about to roll back.
+        Inside of a transaction there is none: whoever opened it has sent it, or is about to roll back.
         """
-        if not self.owes_reset or self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
-            return ""
-        return f"BEGIN ISOLATION LEVEL READ COMMITTED; {'; '.join([RESET, *self._pins('SET')])}; COMMIT; "
+        is_due = self.left.needs_reset and self.get_transaction_status() == TRANSACTION_STATUS_IDLE
+        return self.left.reset() if is_due else ""
 
     def explained(self, error: Exception, *, write: bool = False, reads: bool = False) -> GatewayError:
         """Turn what psycopg2 or the wait raised into an error of ours; a connection that broke is closed.
@@ -321,7 +314,7 @@ class Session(psycopg2.extensions.connection):
 
     def was_reset(self) -> None:
         """Note that a message with ``front`` succeeded."""
-        self.owes_reset = self.prepared.is_doubtful = False
+        self.left.needs_reset = self.prepared.is_doubtful = False
 
     def preface(self, plans: Iterable[Plan], *own: str) -> list[str]:
         """Return the statements that must come first in a transaction of these plans.
@@ -329,19 +322,8 @@ class Session(psycopg2.extensions.connection):
         ``own`` are further ones of the gateway's. SECURITY: what is set for the caller comes last and is never to be
         left out: by it the database judges what the caller may see.
         """
-        parts = [] if self.prepares else self._pins("SET LOCAL")
-        if self.sequences_stale and self.prepares and not all(plan.harmless for plan in plans):
-            parts.append("DISCARD SEQUENCES")
-            self.sequences_stale = False
+        parts = self.left.discards(plans) if self.prepares else self.left.pins("SET LOCAL")
         return [*parts, *own, *self.run.as_caller()]
-
-    def guards(self, plans: Iterable[Plan]) -> list[str]:
-        """Return the statements that run these plans' guards, each once, which are prepared already.
-
-        They wait for whoever migrates, so the limits to that must be set in front of them.
-        """
-        guards = {plan.guard.name: plan.guard for plan in plans if plan.guard is not None}
-        return [f"EXECUTE {guard.name}" if self.prepares else guard.text for guard in guards.values()]
 
     def make_ready(self, statement: Preparable) -> None:
         """Have a statement prepared."""
@@ -372,14 +354,10 @@ class Session(psycopg2.extensions.connection):
         if self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
             self.send("ROLLBACK")
         self.run.stage = Stage.PREPARING
-        if self.is_pooled:
-            self._stop_preparing()
-        else:
+        if not self.is_pooled:
             self.forget_prepared()
-
-    def _stop_preparing(self) -> None:
-        """Run everything without prepared statements from now on, and report that once."""
-        self.prepares = self.owes_reset = False
+            return
+        self.prepares = self.left.needs_reset = False
         self.prepared.clear()
         report, self.on_unprepared = self.on_unprepared, None
         if report is not None:
@@ -406,17 +384,13 @@ class Session(psycopg2.extensions.connection):
             return False
         return True
 
-    def _pins(self, verb: str) -> list[str]:
-        return [f"{verb} {name} = {literal(value)}" for name, value in self._pinned.items()]
-
     def _look_at_role(self) -> None:
         """Ask for what answers do not tell through a pooler: whether the server has become a replica."""
         try:
             ((standby,),) = self.ask(f"ROLLBACK; SELECT {RECOVERS}::pg_catalog.text", self.run.deadline)
         except GatewayError:
             return
-        self._standby_at_connect = standby == "true"
-        self._role = Role.REPLICA if self._standby_at_connect else Role.PRIMARY
+        self._role = Role.REPLICA if standby == "true" else Role.PRIMARY
 
 
 def text_of(value: Any) -> str | None:

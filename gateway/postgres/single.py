@@ -103,7 +103,7 @@ def run(
         became = Outcome.COMMITTED if is_over else Outcome.ROLLED_BACK
         raise error.but(outcome=became if plan.write else None) from error
     if use.limit:
-        session.write_limit, use.limit = use.limit, 0
+        session.left.write_limit, use.limit = use.limit, 0
     size = len(result.text)
     if size > KEPT:
         session.outgrow(size)
@@ -317,9 +317,9 @@ def _limits(session: Session, plan: Plan, most: int) -> str:
     """
     if most < LONG or not session.prepares or not plan.harmless:
         return f"SET LOCAL statement_timeout = {most}; SET LOCAL lock_timeout = {max(1, most - 10)}; "
-    if most - EARLY <= session.write_limit <= most:
+    if most - EARLY <= session.left.write_limit <= most:
         return ""
-    session.write_limit, session.run.limit = 0, most - EARLY // 2
+    session.left.write_limit, session.run.limit = 0, most - EARLY // 2
     return f"SET statement_timeout = {session.run.limit}; SET lock_timeout = {session.run.limit - 10}; "
 
 
@@ -336,7 +336,7 @@ def _head(session: Session, plan: Plan) -> str:
     elif not plan.harmless and session.role is Role.PRIMARY:
         # SECURITY: a read-only session can be switched off by a plain SELECT of an earlier use.
         own = "SET LOCAL transaction_read_only = on; "
-    if prepares and not session.run.settings and (plan.harmless or not session.sequences_stale):
+    if prepares and not session.run.settings and (plan.harmless or not session.left.sequences_stale):
         return own  # PERF: there is nothing else
     parts = session.preface([plan], *([own.removesuffix("; ")] if own else []))
     return "".join([f"{part}; " for part in parts])

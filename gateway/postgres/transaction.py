@@ -169,7 +169,8 @@ class _Attempt:
             # Through a pooler another message may reach another session. A transaction of its own, as the snapshot of
             # a repeatable read must not be older than what the guard sees.
             guard = ["BEGIN ISOLATION LEVEL READ COMMITTED", self._guard.rstrip("; "), "COMMIT"]
-        own = [*self._limits(), abandoned, *self._claiming(), *self._session.guards(plans)]
+        guards = guarding.in_front(plans, prepared=self._session.prepares)
+        own = [*self._limits(), abandoned, *self._claiming(), *guards]
         return [*guard, work.begin, *self._session.preface(plans, *own)]
 
     def _claiming(self) -> list[str]:

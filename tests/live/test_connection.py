@@ -231,7 +231,7 @@ def test_the_longest_timeout_of_a_read_group_is_a_net_on_the_server(dsn: str) ->
     reader = connect(dsn, read_only=True, longest=1.5)
     assert reader.ask("SELECT current_setting('statement_timeout')", soon()) == [("2500ms",)]
     assert reader.ask("SELECT current_setting('transaction_read_only')", soon()) == [("on",)]
-    assert not reader._pinned
+    assert not reader.left.pinned
     reader.close()
 
 

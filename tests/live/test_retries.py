@@ -276,7 +276,7 @@ def test_a_primary_on_which_writes_are_switched_off_is_not_asked_again(running: 
 def test_a_replica_behind_a_pooler_is_known_by_its_refusal(fragile: Cluster, tmp_path: Path) -> None:
     """Answers do not tell the role there, so the one of the connect is all there is until a write is refused."""
     connection = connect(shop.dsn(fragile.replicas[0]), prepare=False)
-    connection._standby_at_connect, connection._role = False, Role.PRIMARY
+    connection._role = Role.PRIMARY
     plan = Desk(connection, tmp_path / "queries").plan("-- name: q()!\nINSERT INTO things VALUES ('x')")
     with closing(connection), pytest.raises(NoEndpoint) as caught:
         single.run(connection, plan, [], deadline=soon())
