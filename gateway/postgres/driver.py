@@ -160,20 +160,20 @@ class Driver:
         run again at once, and what it prints is tried.
         """
         address = self._addresses[endpoint]
+        password = self._password(address, deadline)
         try:
-            return self._connect(address, deadline)
+            return self._connect(address, password, deadline)
         except ConnectError as error:
             command = address.password_command
             if error.reason is not Reason.AUTH or not command:
                 raise
-            if not self._passwords.refused(command, address.password_ttl):
+            if not self._passwords.refused(command, address.password_ttl, password or ""):
                 raise
-        return self._connect(address, deadline)
+        return self._connect(address, self._password(address, deadline), deadline)
 
-    def _connect(self, address: Address, deadline: float) -> Session:
+    def _connect(self, address: Address, password: str | None, deadline: float) -> Session:
         connection = None
         try:
-            password = self._password(address, deadline)
             parameters = dsns.complete(
                 address.dsn, password=password, settings=self._settings, application=self._application
             )
@@ -202,10 +202,13 @@ class Driver:
         return connection
 
     def _password(self, address: Address, deadline: float) -> str | None:
-        """Raises OSError, UnicodeDecodeError."""
-        if address.password_command:
-            return self._passwords.get(address.password_command, address.password_ttl, deadline)
-        return read_secret(address.password_file) if address.password_file else address.password or None
+        """Raises ConnectError."""
+        try:
+            if address.password_command:
+                return self._passwords.get(address.password_command, address.password_ttl, deadline)
+            return read_secret(address.password_file) if address.password_file else address.password or None
+        except (OSError, UnicodeDecodeError) as error:
+            raise explained(error) from error
 
     def resolve(self, endpoint: str, deadline: float) -> tuple[str, ...] | None:
         """What the host names of an endpoint stand for now, in no order; empty where there is nothing to look up.

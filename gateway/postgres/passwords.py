@@ -13,8 +13,8 @@ RENEW_AT = 0.8
 """Share of its time after which a password is replaced."""
 COMMAND_TIMEOUT = 30.0
 """Seconds for the command, whoever waits for it."""
-FRESH = 1.0
-"""Seconds for which a password that the server refused is not asked for again."""
+REST = 1.0
+"""Seconds for which a command is not run again that has printed a password which the server had refused before."""
 LONGEST = 65_536
 
 
@@ -33,6 +33,10 @@ class _Password:
         self._value: str | None = None
         self._since = 0.0
         self._is_renewing = False
+        self._refused: str | None = None
+        """What a server refused last."""
+        self._refused_at = 0.0
+        self._rests_until = 0.0
 
     def get(self, deadline: float) -> str:
         value, age = self._value, monotonic() - self._since
@@ -44,16 +48,19 @@ class _Password:
         if not self._lock.acquire(timeout=max(0.0, deadline - monotonic())):
             raise CommandFailed("password_command has not answered in time")
         try:
-            if self._value is None or monotonic() - self._since >= self._ttl:
-                self._run(max(0.1, min(COMMAND_TIMEOUT, deadline - monotonic())))
-            return self._value or ""
+            value = self._value
+            if value is None or monotonic() - self._since >= self._ttl:
+                value = self._run(max(0.1, min(COMMAND_TIMEOUT, deadline - monotonic())))
+            return value
         finally:
             self._lock.release()
 
-    def refused(self) -> bool:
-        if monotonic() - self._since < FRESH:
+    def refused(self, value: str) -> bool:
+        if value != self._value:
+            return True  # it has been replaced since, or is about to be, after another connect was refused
+        if monotonic() < self._rests_until:
             return False
-        self._value = None
+        self._value, self._refused, self._refused_at = None, value, monotonic()
         return True
 
     def _renew(self) -> None:
@@ -65,7 +72,7 @@ class _Password:
         finally:
             self._is_renewing = False
 
-    def _run(self, timeout: float) -> None:
+    def _run(self, timeout: float) -> str:
         began = monotonic()
         try:
             done = subprocess.run(  # noqa: S603 -- the operator's own command, without a shell
@@ -83,7 +90,12 @@ class _Password:
             raise CommandFailed("password_command has printed something that is not UTF-8 text") from None
         if not value or len(value) > LONGEST or "\0" in value:
             raise CommandFailed("password_command has printed no password")
+        if value == self._refused:
+            if began < self._refused_at:
+                return value  # not kept: it was printed for a run before the refusal, and may have been replaced since
+            self._rests_until = monotonic() + REST
         self._value, self._since = value, began
+        return value
 
 
 class Passwords:
@@ -96,9 +108,12 @@ class Passwords:
         """Return what the command gave within the last ``ttl`` seconds, or run it. Raises CommandFailed."""
         return self._of(command, ttl).get(deadline)
 
-    def refused(self, command: Sequence[str], ttl: float) -> bool:
-        """Have it run again for the next connect, as a server has refused what it gave; False: it was run just now."""
-        return self._of(command, ttl).refused()
+    def refused(self, command: Sequence[str], ttl: float, value: str) -> bool:
+        """Have it run again for the next connect, as a server has refused this password.
+
+        False: it has printed the same one again a moment ago, and there is nothing else to try.
+        """
+        return self._of(command, ttl).refused(value)
 
     def _of(self, command: Sequence[str], ttl: float) -> _Password:
         return self._known.setdefault((command, ttl), _Password(command, ttl))

@@ -56,16 +56,65 @@ def test_towards_the_end_of_its_time_another_is_fetched_and_nobody_waits(
     assert given >= "password 2"
 
 
-def test_one_that_the_server_refused_is_not_used_again(
-    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_the_server_refused_is_not_used_again(command: tuple[str, ...]) -> None:
+    known = Passwords()
+    for number in range(1, 4):  # however soon it has been replaced again
+        assert known.get(command, 60.0, soon()) == f"password {number}"
+        assert known.refused(command, 60.0, f"password {number}")
+
+
+def test_whoever_was_refused_with_one_that_has_been_replaced_since_tries_the_new_one(command: tuple[str, ...]) -> None:
     known = Passwords()
     known.get(command, 60.0, soon())
-    assert not known.refused(command, 60.0)
-    assert known.get(command, 60.0, soon()) == "password 1"  # it had only just been printed
-    monkeypatch.setattr(passwords, "FRESH", 0.0)
-    assert known.refused(command, 60.0)
-    assert known.get(command, 60.0, soon()) == "password 2"
+    for _ in range(3):  # connections that were opened at the same time
+        assert known.refused(command, 60.0, "password 1")
+        assert known.get(command, 60.0, soon()) == "password 2"
+
+
+def test_a_command_that_prints_what_was_refused_is_not_run_for_each_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs"
+    command = (sys.executable, "-S", "-c", f"open({str(runs)!r}, 'a').write('x'); print('wrong')")
+    known = Passwords()
+    known.get(command, 60.0, soon())
+    assert known.refused(command, 60.0, "wrong")
+    for _ in range(5):
+        assert known.get(command, 60.0, soon()) == "wrong"
+        assert not known.refused(command, 60.0, "wrong")
+    assert runs.read_text() == "xx"
+    monkeypatch.setattr(passwords, "REST", 0.0)
+    known = Passwords()
+    known.get(command, 60.0, soon())
+    assert known.refused(command, 60.0, "wrong")
+    known.get(command, 60.0, soon())
+    assert known.refused(command, 60.0, "wrong")
+
+
+def test_what_was_asked_for_before_a_refusal_is_not_taken_for_the_answer_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed, asked, may_end = (tmp_path / name for name in ("printed", "asked", "may-end"))
+    printed.write_text("old")
+    may_end.touch()
+    program = (
+        f"import os, time\nsaid = open({str(printed)!r}).read()\nopen({str(asked)!r}, 'w').close()\n"
+        f"while not os.path.exists({str(may_end)!r}):\n    time.sleep(0.005)\nprint(said)\n"
+    )
+    command = (sys.executable, "-S", "-c", program)
+    known = Passwords()
+    known.get(command, 60.0, soon())
+    monkeypatch.setattr(passwords, "RENEW_AT", 0.0)
+    may_end.unlink()
+    asked.unlink()
+    known.get(command, 60.0, soon())  # begins to renew it
+    ends = soon()
+    while not asked.exists():
+        assert time.monotonic() < ends
+    printed.write_text("new")
+    assert known.refused(command, 60.0, "old")
+    may_end.touch()
+    assert known.get(command, 60.0, soon()) == "new"
 
 
 @pytest.mark.parametrize(
