@@ -164,7 +164,7 @@ class Connectors(Generic[C]):
         if me.order is not None:
             return None
         where = self._where(queue, now, without=me)
-        if me.written_off or where is None or not self._slots.free:
+        if me.written_off or where is None or not self._slots.has_free:
             self._connectors.discard(me)
             return None
         if me.pause:

@@ -307,11 +307,12 @@ class Exchange(Generic[C]):
         """Join the queue, at the end or where the ticket belongs."""
         if self._is_hopeless(request, now):
             raise NoEndpoint(self._explain_endpoints())
-        places = self._config.queue_limit + self.slots.free + self.connectors.opening
-        if not ticket and len(self.queue) >= places:
-            raise QueueFull(self.explain())
-        if not ticket and not self.queue.has_chance(deadline - now, self._config.size - len(self.slots.empty), now):
-            raise QueueFull(f"{self.explain()}; at their recent pace its turn would come too late")
+        if not ticket:
+            beyond = len(self.queue.waiters) - self._config.queue_limit
+            if beyond >= 0 and beyond >= self.slots.free + self.connectors.opening:
+                raise QueueFull(self.explain())
+            if not self.queue.has_chance(deadline - now, self._config.size - len(self.slots.empty), now):
+                raise QueueFull(f"{self.explain()}; at their recent pace its turn would come too late")
         waiter = self.queue.join(ticket or self.queue.draw(), now, request)
         self._grow(now)
         return waiter
@@ -357,7 +358,7 @@ class Exchange(Generic[C]):
 
     def _grow(self, now: float) -> None:
         """See that connections are opened for waiters; no idle one may satisfy any of them."""
-        if self.queue.waiters and self.slots.free:
+        if self.queue.waiters and self.slots.has_free:
             self._enlist(self.connectors.grow(self.queue, now))
 
     def _enlist(self, connectors: Iterable[Connector[C]]) -> None:

@@ -54,6 +54,8 @@ class GroupSlots(Generic[C]):
 
     def is_promising(self, request: LeaseRequest) -> bool:
         """Whether an endpoint that the request allows may be used, now or after a probe."""
+        if request is ANY and self.balancer.serving:
+            return True  # PERF: read whenever a request has to wait
         return any(
             (endpoint.standing is SUSPECT or self._is_open(endpoint, request)) and request.allows(endpoint.name)
             for endpoint in self._all()
@@ -235,6 +237,16 @@ class GroupSlots(Generic[C]):
     def free(self) -> int:
         """How many slots are empty or idle."""
         return len(self.empty) + sum(len(endpoint.idle) for endpoint in self._all())
+
+    @property
+    def has_free(self) -> bool:
+        """Whether there is one."""
+        if self.empty:
+            return True
+        for endpoint in self._endpoints.values():  # noqa: SIM110 -- PERF: a generator costs as much as all the rest
+            if endpoint.idle:
+                return True
+        return False
 
     def make_room(self) -> bool:
         """See that a slot is empty, if need be by closing the oldest idle connection of the endpoint with the most.
