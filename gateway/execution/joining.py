@@ -146,8 +146,10 @@ class Joining:
         try:
             if not lane.enter():
                 return self._wait(together, lane, call)
+            if lane.is_crowded:
+                return self._lead(together, lane, call)
             try:
-                return self._lead(together, lane, call) if lane.is_crowded else self._alone(call)
+                return self._alone(call)
             finally:
                 lane.ended()
         finally:
@@ -163,13 +165,15 @@ class Joining:
         member = lane.wait(call, size)
         try:
             member.gate.wait(left, call.client)
-            if member.leads:
-                return self._lead(together, lane, call, monotonic() - member.arrived)
-        finally:
+        except BaseException:
             if member.leads:
                 lane.ended()
             else:
                 lane.leave(member)
+            raise
+        if member.leads:
+            return self._lead(together, lane, call, monotonic() - member.arrived)
+        lane.leave(member)
         if member.answer is not None:
             return member.answer
         if member.error is not None:
@@ -180,10 +184,10 @@ class Joining:
 
     def _lead(self, together: Together, lane: Lane, call: SingleCall, waited: float = 0.0) -> Answer:
         """Run a statement for a call and for all that wait once there is a connection."""
-        self._judging.look(together, call)
         statement = _Statement(together, lane, call, self._run, self._runner)
         lane.starts()
         try:
+            self._judging.look(together, call)
             body, served = self._runner.read(on_primary(call) if call.plan.only_primary else call, statement.work)
         except BaseException as error:
             statement.fail(error)
@@ -218,6 +222,7 @@ class _Statement:
         self.members: list[Member] | None = None
         """Who joined; None while there is no connection."""
         self._results: Sequence[single.Result | None] = []
+        self._has_ended = False
 
     def work(self, asked: SingleCall, session: Session, guard: str) -> bytes:
         """Run it on a connection; for one call, or several that are all the same, the answer's body comes back."""
@@ -227,8 +232,11 @@ class _Statement:
             most = self._together.most - 1 if session.prepares else 0  # through a pooler nothing can be prepared
             members = self.members = self._lane.take(most, asked)
             self._runner.note_reads(asked.group, len(members))
-        if not members:
-            return self._run(asked, session, guard)
+        body = self._run(asked, session, guard) if not members else self._run_all(members, asked, session, guard)
+        self._end()
+        return body
+
+    def _run_all(self, members: Sequence[Member], asked: SingleCall, session: Session, guard: str) -> bytes:
         calls = [self._call, *[member.call for member in members]]
         deadline = min([call.deadline for call in calls])
         client = Everybody([call.client for call in calls])
@@ -245,10 +253,17 @@ class _Statement:
         )
         return b""
 
+    def _end(self) -> None:
+        """Have the lane know that it is not in flight any more: the next one is sent before its answers are written."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._lane.ended()
+
     def fail(self, error: BaseException) -> None:
         """Have all that joined know that it failed."""
         if self.members is None:
             self._lane.gives_up()
+        self._end()
         for member in self.members or ():
             member.error = error
             member.gate.open()

@@ -1,15 +1,19 @@
 """How many statements of one query are in flight at a time: found out, again and again, by what calls take.
 
 A call that goes at once on a connection of its own is answered soonest where servers and processors have time to
-spare. Where they have not, or the way to the server is what takes long, it is answered sooner with others: each
-statement costs both sides far more than one more call in it. Which of the two holds cannot be seen from here: it
-depends on the load, on other processes, and on the network. But the mean time from a call's coming to its answer
-shows it.
+spare. Where they have not, it is answered sooner with others: each statement costs both sides far more than one more
+call in it. Which of the two holds cannot be seen from here: it depends on the load, on other processes, and on the
+network. But the mean time from a call's coming to its answer shows it.
 
-So there are levels: 1, 2, 4 or 8 statements in flight, or any number. For a while one level is kept; then the next
-lower or higher one is tried for a moment, and the mean times before, meanwhile and after are compared. If calls took
-less time meanwhile, that level is kept from then on. The times before and after are both looked at because a load that
-rises or falls changes all of them.
+So there are levels: 1, 2, 4 or 8 statements in flight, or any number. A few callers start with any number, more of them
+with one. A level is kept for a while; then another one is tried for a moment, and the mean times before, meanwhile and
+after are compared. The times before and after are both looked at because a load that rises or falls changes all of
+them. Single comparisons are worth little on a machine that has other work, so a level is given up when its comparisons
+with another one say so on average, the newest counting most.
+
+More statements in flight make a process's own calls faster at the expense of others on the same machine, other
+workers of the node included: more server processes work for it. So it leaves its first level for a clear gain only, and
+comes back to it if it loses nothing by that.
 """
 
 from collections.abc import Sequence
@@ -24,11 +28,18 @@ WINDOW = 0.04
 LEAST = 64
 SETTLING = 0.004
 """Seconds after a change that are left out: what came before it is answered then."""
-GAIN = 0.95
-"""What the mean time must fall to for a level to be better."""
+MANY = 6.0
+"""Calls at a time from which on one statement in flight is where it starts; with fewer it is any number."""
+CHANGED = 1.6
+"""Times as many calls, or as few, with which it starts anew: what was found out of another load says little."""
+AWAY, BETWEEN, BACK = 0.9, 0.95, 0.98
+"""What the mean time must fall to, on average of comparisons: to leave the first level, to go on to another one from
+there, and to return to the first."""
+PROMISING = 0.97
+"""What it must fall to in one comparison for others to be tried soon."""
 MOST_TIMES = 4.0
 """Times the mean before that one call's time counts as at most: a few that were held up say nothing of a level."""
-SHORTEST, LONGEST = 3, 48
+SHORTEST, LONGEST = 3, 24
 """Windows for which a level is kept, at first and when trying has not helped for long."""
 CROWD = 16
 """Calls at a time from which on they never go each by itself: there are not so many connections."""
@@ -40,12 +51,14 @@ class Pace:
     __slots__ = (
         "_before",
         "_count",
-        "_downwards",
+        "_crowd",
+        "_first",
         "_hold",
         "_left",
         "_level",
         "_most",
         "_other",
+        "_ratios",
         "_settles",
         "_sum",
         "_tried",
@@ -54,11 +67,6 @@ class Pace:
     )
 
     def __init__(self) -> None:
-        self._level = len(LEVELS) - 1
-        self._other = self._level
-        """The one that is tried."""
-        self.limit = LEVELS[self._level]
-        """How many there may be."""
         self._sum = 0.0
         self._count = 0
         self._most = inf
@@ -69,12 +77,11 @@ class Pace:
         """Whether this is the time after a change."""
         self._hold = self._left = SHORTEST
         """For how many windows a level is kept, and for how many this one still is."""
-        self._downwards = True
-        """Whether the next lower level is tried next."""
         self._before = 0.0
         """The mean before a level was tried; 0.0 where none is."""
         self._tried = 0.0
         """The mean meanwhile; 0.0 before it is known."""
+        self._start(0.0)
 
     def note(self, seconds: float, now: float, crowd: float) -> None:
         """Take note of a call that was answered, so long after it came; ``crowd``: how many are there at a time."""
@@ -83,55 +90,65 @@ class Pace:
         if now >= self._until and (self._settles or self._count >= LEAST):
             self._end_window(now, crowd)
 
+    def _start(self, crowd: float) -> None:
+        """Begin with a load of which nothing is known."""
+        self._crowd = crowd
+        self._first = self._other = 0 if crowd > MANY else len(LEVELS) - 1
+        self._keep(self._first)
+
+    def _keep(self, level: int) -> None:
+        """Have a level from now on."""
+        self._level = level
+        self.limit = LEVELS[level]
+        """How many there may be."""
+        self._ratios = [1.0] * len(LEVELS)
+        """Of each level, how long calls take with it, relative to this one."""
+        self._hold = self._left = SHORTEST
+
     def _end_window(self, now: float, crowd: float) -> None:
         mean = self._sum / self._count
         self._most = mean * MOST_TIMES
         self._sum, self._count = 0.0, 0
         self._until = now + WINDOW
-        if self._settles:
+        if not self._crowd / CHANGED <= crowd <= self._crowd * CHANGED:
+            self._before = self._tried = 0.0
+            self._start(crowd)
+            self._settle(now)
+        elif self._settles:
             self._settles = False
         elif self._tried:
             self._compare(mean)
         elif self._before:
             self._tried = mean
-            self._change(self._level, now)
-        elif crowd > CROWD and self._level == len(LEVELS) - 1:
-            self._level -= 1
-            self._change(self._level, now)
+            self.limit = LEVELS[self._level]
+            self._settle(now)
         else:
             self._left -= 1
             if self._left <= 0:
                 self._before = mean
                 self._other = self._next(crowd)
-                self._change(self._other, now)
+                self.limit = LEVELS[self._other]
+                self._settle(now)
 
     def _compare(self, after: float) -> None:
         """Keep the level that was tried, or not."""
-        is_better = self._tried < GAIN * (self._before + after) / 2
+        ratio = self._tried / ((self._before + after) / 2)
         self._before = self._tried = 0.0
-        if is_better:
-            self._level = self._other
-            self.limit = LEVELS[self._level]
-            self._hold = SHORTEST
+        average = self._ratios[self._other] = (self._ratios[self._other] + ratio) / 2
+        gain = BACK if self._other == self._first else AWAY if self._level == self._first else BETWEEN
+        if average < gain:
+            self._keep(self._other)
         else:
-            self._downwards = not self._downwards
-            self._hold = min(self._hold * 2, LONGEST)
-        self._left = self._hold
+            self._hold = SHORTEST if ratio < PROMISING else min(self._hold * 2, LONGEST)
+            self._left = self._hold
 
     def _next(self, crowd: float) -> int:
-        """The level to be tried: a neighbour, or the next one that would make a difference."""
-        highest = len(LEVELS) - (2 if crowd > CROWD else 1)
-        if self._level == 0:
-            self._downwards = False
-        elif self._level >= highest:
-            self._downwards = True
-        if not self._downwards:
-            return self._level + 1
-        level = self._level - 1
-        while level > 0 and LEVELS[level] >= crowd:
-            level -= 1
-        return level
+        """The level to be tried: each in its turn, but those that would make no difference."""
+        other = self._other
+        while True:
+            other = (other + 1) % len(LEVELS)
+            if other != self._level and (LEVELS[other] < crowd or (LEVELS[other] == ANY and crowd <= CROWD)):
+                return other
 
-    def _change(self, level: int, now: float) -> None:
-        self.limit = LEVELS[level]
+    def _settle(self, now: float) -> None:
         self._settles, self._until = True, now + SETTLING
