@@ -1,5 +1,6 @@
 """Who takes part, and the rounds: contenders take turns, for a ratio within one run says more than any figure."""
 
+import itertools
 import os
 import platform
 import sys
@@ -60,15 +61,20 @@ class Contest:
         self.results = Results(today(), _describe(cluster, rounds, seconds))
 
     def run(self, contenders: Iterable[str], workloads: Sequence[Workload], sizes: Sizes) -> None:
-        """All rounds of all workloads; a contender that fails in one is left out of that one."""
-        running = self._start(contenders, _CONTENDERS, sizes)
-        running = self._agreeing(running)
-        for workload in workloads:
-            self._say(f"{workload.title}: {', '.join(contender.name for contender in running)}")
-            self.results.rounds[workload.name] = self._measure(workload, running)
-        self.results.memory = {contender.name: contender.memory() for contender in running}
-        for contender in running:
-            contender.end()
+        """All rounds of all workloads; a contender that fails in one is left out of that one.
+
+        All are started anew where a gateway's connections are to be divided otherwise between reads and writes.
+        """
+        names = list(contenders)
+        for writing, same in itertools.groupby(workloads, lambda workload: workload.writing):
+            running = self._agreeing(self._start(names, _CONTENDERS, sizes._replace(writing=writing)))
+            for workload in same:
+                self._say(f"{workload.title}: {', '.join(contender.name for contender in running)}")
+                self.results.rounds[workload.name] = self._measure(workload, running)
+            for contender in running:
+                memory = contender.memory()
+                self.results.memory[contender.name] = max(memory, self.results.memory.get(contender.name, memory))
+                contender.end()
 
     def run_overload(self, contenders: Iterable[str], workers: int) -> None:
         """The rounds under overload, of gateways only: others have no queue with an end."""

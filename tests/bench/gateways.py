@@ -38,8 +38,6 @@ access = "write"
 size = {writers}
 queue = {queue}
 """
-_WRITERS = 4
-"""One connection in so many is for writes; a gateway has no more connections than any other contender."""
 
 
 class Setup(NamedTuple):
@@ -61,6 +59,13 @@ class Sizes(NamedTuple):
     """Requests that may wait for a connection, where there is such a limit."""
     join: bool = True
     """Whether gateways answer reads of different callers together."""
+    writing: float = 0.25
+    """The part of a gateway's connections that are for writes: it has no more than any other contender."""
+
+    @property
+    def writers(self) -> int:
+        """Connections for writes, of all processes together: each has one for writes and one for reads at least."""
+        return min(max(self.workers, round(self.pool * self.writing)), max(self.workers, self.pool - self.workers))
 
     @property
     def pool_of_each(self) -> int:
@@ -87,7 +92,6 @@ def serving(
         runtime = directory / "runtime"
         runtime.mkdir(mode=0o700)
         port = find_port()
-        writers = max(sizes.workers, sizes.pool // _WRITERS)
         settings = directory / "gateway.toml"
         settings.write_text(
             _SETTINGS.format(
@@ -98,8 +102,8 @@ def serving(
                 runtime=runtime,
                 queries=QUERIES,
                 dsn=cluster.primary.dsn(),
-                readers=max(sizes.workers, sizes.pool - writers),
-                writers=writers,
+                readers=max(sizes.workers, sizes.pool - sizes.writers),
+                writers=sizes.writers,
                 queue=sizes.queue,
             )
         )

@@ -18,7 +18,7 @@ def page(results: Results) -> str:
     ]
     parts = [readme(results), _costs(results)]
     if memory:
-        parts.append("\n".join(["Memory after all rounds:", "", *memory]))
+        parts.append("\n".join(["Memory after the rounds, the most of any start:", "", *memory]))
     return "\n\n".join([*parts, *results.remarks])
 
 

@@ -36,6 +36,8 @@ class Workload(NamedTuple):
     title: str
     connections: int
     requests: tuple[Request, ...]
+    writing: float = 0.0
+    """The part of a gateway's connections that it uses for writes."""
 
     def write(self, directory: Path, path: str = PATH) -> Path:
         """The requests as ``load.lua`` reads them, to where a contender takes them."""
@@ -66,8 +68,8 @@ def _mixed() -> Iterator[Request]:
         yield _one_row(number) if kind < 16 else _rows(number, 100) if kind < 19 else _write(number)
 
 
-def _many(name: str, title: str, connections: int, requests: Iterator[Request]) -> Workload:
-    return Workload(name, title, connections, tuple(requests))
+def _many(name: str, title: str, connections: int, requests: Iterator[Request], writing: float = 0.0) -> Workload:
+    return Workload(name, title, connections, tuple(requests), writing)
 
 
 WORKLOADS = (
@@ -78,8 +80,8 @@ WORKLOADS = (
     _many("one-row-256", "one row by key, 256 connections", 256, map(_one_row, range(_LENGTH))),
     _many("rows-100", "100 rows of 12 mixed columns, 16 connections", 16, (_rows(n, 100) for n in range(_LENGTH))),
     _many("rows-1000", "1000 rows of 12 mixed columns, 16 connections", 16, (_rows(n, 1000) for n in range(_LENGTH))),
-    _many("write", "INSERT ... RETURNING, 16 connections", 16, map(_write, range(_LENGTH))),
-    _many("mix", "80 % one row, 15 % 100 rows, 5 % writes, 64 connections", 64, _mixed()),
+    _many("write", "INSERT ... RETURNING, 16 connections", 16, map(_write, range(_LENGTH)), 1.0),
+    _many("mix", "80 % one row, 15 % 100 rows, 5 % writes, 64 connections", 64, _mixed(), 0.25),
 )
 """In the order in which they are run and shown."""
 
