@@ -33,6 +33,7 @@ from gateway.execution.call import Answer, SingleCall, on_primary
 from gateway.execution.execution import Alone, Share, unshared
 from gateway.execution.judging import Joined, Judging, Together
 from gateway.execution.lanes import FEW, Lane, Member
+from gateway.execution.pace import Pace, Processors
 from gateway.execution.plans import Plans
 from gateway.execution.results import encode
 from gateway.execution.retries import may_succeed_elsewhere
@@ -109,6 +110,7 @@ class Joining:
         self._judging = judging
         self._waits = waits
         self._max_result_bytes = max_result_bytes
+        self._processors = Processors()
 
     def share(self, alone: Alone, run: ReadWork[SingleCall, bytes]) -> Alone:
         """Return what answers calls, together or alone."""
@@ -140,7 +142,9 @@ class Joining:
         key = _key(call, by_caller=by_caller) if by_caller or call.freshness is not None else None
         lane = together.lanes.get(key)
         if lane is None:
-            lane = together.lanes[key] = Lane(self._waits, is_by_token=_has_token(call))
+            lane = together.lanes[key] = Lane(
+                self._waits, pace=Pace(self._processors.idle), is_by_token=_has_token(call)
+            )
         together.samples.append(call.literals)
         came = monotonic()
         try:

@@ -29,7 +29,8 @@ from gateway.postgres.statement import Plan
 MOST_BYTES = 1 << 18
 """Of the results that one statement gives, as far as can be told from results of late."""
 AGAIN_AFTER = 60.0
-"""Seconds after which a query is judged anew."""
+"""Seconds after which a query is judged anew; sooner at first if its calls are not joined: what was measured may have
+been a server with other work."""
 SOON_AFTER = 1.0
 """Seconds after which it is where it could not be judged, or where something is odd."""
 LONG = 0.025
@@ -64,6 +65,7 @@ class Together:
         "next_at",
         "plan",
         "present",
+        "rest",
         "samples",
         "verdict",
     )
@@ -77,6 +79,8 @@ class Together:
         """What runs for several calls; None where they are all the same, having no arguments."""
         self.next_at = inf if verdict.why else 0.0
         """When it may be judged next, by ``time.monotonic``."""
+        self.rest = SOON_AFTER
+        """Seconds after which it is judged anew if its calls may not be joined."""
         self.samples: deque[Sequence[str]] = deque(maxlen=SAMPLES)
         """Arguments of the last calls."""
         self.present = 0
@@ -154,16 +158,19 @@ class Judging:
         return "" if known.signature is None else joinable.objection(query, known.signature)
 
     def _judge(self, together: Together, call: SingleCall) -> None:
-        again = AGAIN_AFTER
+        again = SOON_AFTER  # if that fails because of one of the samples, or the server
         try:
             asked = replace(call, deadline=monotonic() + TIMEOUT, client=None, freshness=None)
             self._runner.read(
                 on_primary(asked) if call.plan.only_primary else asked,
                 lambda asked, session, _guard: self._ask(together, asked, session),
             )
+            together.rest = SOON_AFTER if together.verdict.joins else min(together.rest * 2, AGAIN_AFTER)
+            again = AGAIN_AFTER if together.verdict.joins else together.rest
         except GatewayError:
-            again = SOON_AFTER  # one of the samples, or the server
+            pass
         except Exception as error:  # noqa: BLE001 -- a bug of ours must not end what judges
+            again = AGAIN_AFTER
             self._observe(BugFound(where=f"judging whether calls of {call.query.name} may be joined", error=error))
         finally:
             together.next_at = monotonic() + again

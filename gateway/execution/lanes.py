@@ -50,7 +50,14 @@ class Member:
 class Lane:
     """The calls that may be answered together, and the statements in flight for them."""
 
-    def __init__(self, waits: Loop, clock: Callable[[], float] = monotonic, *, is_by_token: bool = False) -> None:
+    def __init__(
+        self,
+        waits: Loop,
+        clock: Callable[[], float] = monotonic,
+        *,
+        pace: Pace | None = None,
+        is_by_token: bool = False,
+    ) -> None:
         """``is_by_token``: all calls have consistency tokens of one timeline, and the newest one leads."""
         self._waits = waits
         self._clock = clock
@@ -67,7 +74,7 @@ class Lane:
         """Leaders that wait for a connection."""
         self._is_timed = False
         self._limit = ANY
-        self._pace = Pace()
+        self._pace = pace or Pace()
         self._usual = PATIENCE
         """Seconds that a statement takes, on average of late."""
 

@@ -12,12 +12,14 @@ them. Single comparisons are worth little on a machine that has other work, so a
 with another one say so on average, the newest counting most.
 
 More statements in flight make a process's own calls faster at the expense of others on the same machine, other
-workers of the node included: more server processes work for it. So it leaves its first level for a clear gain only, and
-comes back to it if it loses nothing by that.
+workers of the node included: more server processes work for it. Each of several workers would find that it gains, and
+all together would lose. So a process leaves the one statement in flight only while processors have nothing to do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from math import inf
+from pathlib import Path
 from typing import Final
 
 ANY: Final = 1 << 30
@@ -32,9 +34,10 @@ MANY = 6.0
 """Calls at a time from which on one statement in flight is where it starts; with fewer it is any number."""
 CHANGED = 1.6
 """Times as many calls, or as few, with which it starts anew: what was found out of another load says little."""
-AWAY, BETWEEN, BACK = 0.9, 0.95, 0.98
-"""What the mean time must fall to, on average of comparisons: to leave the first level, to go on to another one from
-there, and to return to the first."""
+GAIN, BACK = 0.95, 0.98
+"""What the mean time must fall to, on average of comparisons, for a level to be better; and to return to the first."""
+IDLE = 0.06
+"""Part of the machine's processors that must have nothing to do for more than one statement to be tried."""
 PROMISING = 0.97
 """What it must fall to in one comparison for others to be tried soon."""
 MOST_TIMES = 4.0
@@ -43,6 +46,32 @@ SHORTEST, LONGEST = 3, 24
 """Windows for which a level is kept, at first and when trying has not helped for long."""
 CROWD = 16
 """Calls at a time from which on they never go each by itself: there are not so many connections."""
+
+
+class Processors:
+    """How busy the machine's processors are. One for all queries of a process."""
+
+    LOOK = 0.2
+    """Seconds between two looks. PERF: where there are many processors, each look takes a millisecond."""
+
+    def __init__(self, stat: Path = Path("/proc/stat")) -> None:
+        self._stat = stat
+        self._looked_at = -inf
+        self._idle = self._all = 0
+        self._part = 1.0
+
+    def idle(self, now: float) -> float:
+        """Return which part of them had nothing to do since the last look, 1.0 where that is not to be known."""
+        if now - self._looked_at >= self.LOOK:
+            self._looked_at = now
+            with suppress(OSError, ValueError, IndexError):
+                with self._stat.open(encoding="ascii") as file:
+                    times = [int(field) for field in file.readline().split()[1:9]]
+                idle, all_ = times[3] + times[4], sum(times)
+                if all_ > self._all:
+                    self._part = (idle - self._idle) / (all_ - self._all)
+                self._idle, self._all = idle, all_
+        return self._part
 
 
 class Pace:
@@ -54,6 +83,7 @@ class Pace:
         "_crowd",
         "_first",
         "_hold",
+        "_idle",
         "_left",
         "_level",
         "_most",
@@ -66,7 +96,9 @@ class Pace:
         "limit",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, idle: Callable[[float], float] = lambda _: 1.0) -> None:
+        """``idle``: as of ``Processors``."""
+        self._idle = idle
         self._sum = 0.0
         self._count = 0
         self._most = inf
@@ -124,7 +156,7 @@ class Pace:
             self._settle(now)
         else:
             self._left -= 1
-            if self._left <= 0:
+            if self._left <= 0 and (self._level or self._first or self._idle(now) >= IDLE):
                 self._before = mean
                 self._other = self._next(crowd)
                 self.limit = LEVELS[self._other]
@@ -135,20 +167,19 @@ class Pace:
         ratio = self._tried / ((self._before + after) / 2)
         self._before = self._tried = 0.0
         average = self._ratios[self._other] = (self._ratios[self._other] + ratio) / 2
-        gain = BACK if self._other == self._first else AWAY if self._level == self._first else BETWEEN
-        if average < gain:
+        if average < (BACK if self._other == self._first else GAIN):
             self._keep(self._other)
         else:
             self._hold = SHORTEST if ratio < PROMISING else min(self._hold * 2, LONGEST)
             self._left = self._hold
 
     def _next(self, crowd: float) -> int:
-        """The level to be tried: each in its turn, but those that would make no difference."""
-        other = self._other
-        while True:
-            other = (other + 1) % len(LEVELS)
-            if other != self._level and (LEVELS[other] < crowd or (LEVELS[other] == ANY and crowd <= CROWD)):
+        """The level to be tried: each in its turn, but those that would make little difference."""
+        for step in range(1, len(LEVELS)):
+            other = (self._other + step) % len(LEVELS)
+            if other != self._level and (LEVELS[other] * 2 <= crowd or (LEVELS[other] == ANY and crowd <= CROWD)):
                 return other
+        return self._level
 
     def _settle(self, now: float) -> None:
         self._settles, self._until = True, now + SETTLING

@@ -4,12 +4,13 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.execution.lanes import Lane, Member
-from gateway.execution.pace import ANY, LEVELS, Pace
+from gateway.execution.pace import ANY, LEVELS, Pace, Processors
 from tests.execution.samples import query, single
 
 CALL = single(query())
@@ -186,7 +187,7 @@ class TestPace:
         return {limit: count / seen.total() for limit, count in seen.items()}
 
     @pytest.mark.parametrize(
-        ("best", "crowd"), [*((level, 12.0) for level in LEVELS), *((level, 5.0) for level in (1, 2, 4, ANY))]
+        ("best", "crowd"), [*((level, 16.0) for level in LEVELS), *((level, 5.0) for level in (1, 2, ANY))]
     )
     def test_it_finds_the_level_at_which_calls_take_least(self, best: int, crowd: float) -> None:
         place = LEVELS.index(best)
@@ -197,11 +198,14 @@ class TestPace:
     def test_it_stays_where_nothing_makes_a_difference(self, crowd: float, first: int) -> None:
         assert self.run(Pace(), lambda _: 0.001, crowd=crowd)[first] > 0.9
 
-    def test_it_leaves_its_first_level_for_a_clear_gain_only_and_comes_back_for_a_small_one(self) -> None:
+    def test_it_leaves_its_first_level_for_a_gain_and_comes_back_where_it_loses_nothing(self) -> None:
         pace = Pace()
-        assert self.run(pace, lambda limit: 0.001 if limit == 1 else 0.00094)[1] > 0.5
+        assert self.run(pace, lambda limit: 0.001 if limit == 1 else 0.00098)[1] > 0.9
         assert self.run(pace, lambda limit: 0.001 if limit == 1 else 0.0008).get(1, 0.0) < 0.1
-        assert self.run(pace, lambda limit: 0.001 if limit == 1 else 0.00108, 60.0)[1] > 0.9
+        assert self.run(pace, lambda limit: 0.001 if limit == 1 else 0.00104, 60.0)[1] > 0.9
+
+    def test_where_no_processor_is_idle_more_than_one_is_not_tried(self) -> None:
+        assert self.run(Pace(lambda _: 0.0), lambda limit: 0.001 if limit == 1 else 0.0008) == {1: 1.0}
 
     def test_a_load_that_rises_is_not_taken_for_an_effect(self) -> None:
         pace, times = Pace(), itertools.count(1)
@@ -224,3 +228,22 @@ class TestPace:
 
     def test_a_large_crowd_never_goes_each_by_itself(self) -> None:
         assert ANY not in self.run(Pace(), lambda limit: 0.001 if limit == ANY else 0.01, crowd=40.0)
+
+
+class TestProcessors:
+    def test_it_looks_now_and_then_and_tells_the_part_that_was_idle_meanwhile(self, tmp_path: Path) -> None:
+        stat = tmp_path / "stat"
+        processors = Processors(stat)
+        stat.write_text("cpu  10 0 10 70 10 0 0 0 0 0\ncpu0 1 2 3\n")
+        assert processors.idle(5.0) == pytest.approx(0.8)
+        stat.write_text("cpu  60 0 50 75 15 0 0 0 0 0\n")
+        assert processors.idle(5.1) == pytest.approx(0.8)
+        assert processors.idle(5.3) == pytest.approx(0.1)
+        assert processors.idle(9.0) == pytest.approx(0.1)  # nothing was counted since
+
+    @pytest.mark.parametrize("text", [None, "", "cpu", "cpu  a b c d e f g h", "cpu  1 2 3"])
+    def test_where_that_is_not_to_be_known_they_count_as_idle(self, tmp_path: Path, text: str | None) -> None:
+        stat = tmp_path / "stat"
+        if text is not None:
+            stat.write_text(text)
+        assert Processors(stat).idle(5.0) == 1.0
