@@ -13,7 +13,7 @@ ARGS ?=
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # What clients see, whatever is between the gateway and its servers.
-HTTP_TESTS := tests/live/test_http.py $(patsubst %,tests/live/test_http_%.py,input works joined crowd)
+HTTP_TESTS := tests/live/test_http.py $(patsubst %,tests/live/test_http_%.py,routes input works outcomes joined crowd)
 ONE_WORKER := -k "not gthread and not sync"
 
 .DEFAULT_GOAL := help

@@ -1,14 +1,11 @@
 """Bodies of records: all or nothing in constant memory, the first bad record named, and the truth told of every cut."""
 
-import json
 import random
-import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from gateway.demo import shop
@@ -17,51 +14,12 @@ from gateway.postgres import idempotency
 from tests.live import cutting
 from tests.live.cutting import Cut
 from tests.live.gateways import Gateway, problem, serving_queries, wait_until
+from tests.live.loading import NDJSON, QUERIES, SETTINGS, TABLES, head, items, lines, send
 from tests.live.memory import forget_most, most_held
 from tests.live.workers import Wire
 
-TABLES = """
-DROP SCHEMA IF EXISTS bulk CASCADE;
-CREATE SCHEMA bulk;
-CREATE TABLE bulk.items (id int PRIMARY KEY CHECK (id <> 13), word text, at timestamptz, tags text[], doc jsonb);
-CREATE TABLE bulk.ruled (id int);
-CREATE RULE also AS ON INSERT TO bulk.ruled DO ALSO INSERT INTO bulk.items (id) VALUES (NEW.id);
-GRANT USAGE ON SCHEMA bulk TO gateway;
-GRANT SELECT, INSERT, UPDATE, DELETE ON bulk.items, bulk.ruled TO gateway;
-"""
-QUERIES = """
--- name: add(id, word)!
--- @param word = null
-INSERT INTO bulk.items (id, word) VALUES (:id, :word);
-
--- name: add_one(id)^
-INSERT INTO bulk.items (id) VALUES (:id) RETURNING id;
-
--- name: add_all(id, word, at, tags, doc)!
-INSERT INTO bulk.items VALUES (:id, :word, :at, :tags, :doc);
-
--- name: add_ruled(id)!
-INSERT INTO bulk.ruled VALUES (:id);
-
--- name: change(id, word)!
-UPDATE bulk.items SET word = :word WHERE id <= :id;
-
--- name: add_in_time(id)!
--- @timeout 1s
-INSERT INTO bulk.items (id) VALUES (:id);
-
--- name: items()
-SELECT * FROM bulk.items ORDER BY id;
-
--- name: note(word)!
-UPDATE bulk.items SET word = :word;
-"""
-SETTINGS: dict[str, dict[str, Any]] = {
-    "server": {"body_timeout": "2s", "max_body": "64kB", "max_bulk": "200MB", "max_bulk_rows": 2_000_000},
-    "groups.read": {"access": "read", "size": 4},
-    "groups.write": {"access": "write", "size": 4},
-}
-NDJSON = "application/x-ndjson"
+if TYPE_CHECKING:
+    import httpx
 
 
 @pytest.fixture(scope="module")
@@ -83,38 +41,6 @@ def shared(loaded: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def node(shared: Gateway, loaded: Cluster) -> Gateway:
     loaded.primary.sql("TRUNCATE bulk.items, bulk.ruled", shop.DATABASE)
     return shared
-
-
-@pytest.fixture(params=["gthread", "sync"])
-def plain_node(request: pytest.FixtureRequest, loaded: Cluster, tmp_path: Any) -> Iterator[Gateway]:
-    loaded.primary.sql("TRUNCATE bulk.items, bulk.ruled", shop.DATABASE)
-    settings = SETTINGS | {"server": SETTINGS["server"] | {"worker": request.param}}
-    with serving_queries(QUERIES, loaded, tmp_path, settings) as node:
-        yield node
-
-
-def send(
-    node: Gateway, query: str, body: str | bytes | Iterable[bytes], media: str = NDJSON, **headers: str
-) -> httpx.Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    content = body.encode() if isinstance(body, str) else body
-    return node.client.post(f"/query/{query}", content=content, headers={"Content-Type": media, **named})
-
-
-def head(length: int, query: str = "add", *, expect: bool = False) -> bytes:
-    """The head of a request with a body of NDJSON."""
-    more = "Expect: 100-continue\r\n" if expect else ""
-    return (
-        f"POST /query/{query} HTTP/1.1\r\nHost: h\r\nContent-Type: {NDJSON}\r\nContent-Length: {length}\r\n{more}\r\n"
-    ).encode()
-
-
-def lines(ids: Iterable[int]) -> str:
-    return "".join(f'{{"id": {i}, "word": "w{i}"}}\n' for i in ids)
-
-
-def items(cluster: Cluster) -> list[int]:
-    return [int(line) for line in cluster.primary.sql("SELECT id FROM bulk.items ORDER BY id", shop.DATABASE).split()]
 
 
 class TestWhole:
@@ -438,16 +364,3 @@ class TestMaxAffected:
         problem(node.run("add_one", {"Prefer": "max-affected=1"}, id=1), 400, "invalid_request")
         problem(node.run("add", {"Prefer": "max-affected=many"}, id=1), 400, "invalid_request")
         assert items(loaded) == []
-
-
-class TestOtherWorkers:
-    def test_they_read_it_as_it_arrives_too(self, plain_node: Gateway, loaded: Cluster) -> None:
-        assert send(plain_node, "add", lines(range(100, 3000))).json()["affected"] == 2900
-        assert problem(send(plain_node, "add", lines([1, 1])), 409, "conflict")["step"] == 1
-        body = lines(range(5000, 9000)).encode()
-        with plain_node.connect() as client:
-            client.sendall(head(len(body)) + body[:-1000])
-            client.shutdown(socket.SHUT_WR)
-            client.recv(1000)
-        assert len(items(loaded)) == 2900
-        assert json.loads(send(plain_node, "add", iter([b'{"id": 1}\n'])).text)["affected"] == 1
