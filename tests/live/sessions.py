@@ -58,7 +58,7 @@ def is_alive(cursor: psycopg2.extensions.cursor, pid: int) -> bool:
     return bool(cursor.fetchall()[0][0])
 
 
-def wait_until(seen: Callable[[], bool], seconds: float = 10.0) -> float:
+def wait_until(seen: Callable[[], bool], seconds: float = 60.0) -> float:
     """Look until it is so; the seconds it took."""
     began = monotonic()
     look = threading.Event()
