@@ -25,6 +25,13 @@ class Change(NamedTuple):
     headers: Mapping[str, str] = {}
     first: str | None = None
     """Arguments of a call before the migration; None: the same."""
+    name: str = "moved"
+    """Of its query, and of the schema that all of it is in."""
+
+    def under(self, name: str) -> "Change":
+        """The same under another name."""
+        placed = (text.replace(f"{self.name}.", f"{name}.") if isinstance(text, str) else text for text in self)
+        return Change(*placed)._replace(name=name)
 
 
 def column(what: str, before: str, after: str, value: str, read: str, right: str) -> Change:

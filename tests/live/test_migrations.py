@@ -16,20 +16,43 @@ import pytest
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from tests.live.changes import READS, WRITES, Change
+from tests.live.databases import plain
 from tests.live.gateways import Gateway, problem, serving_queries, wait_until, worker_of
 
 NOTICED = 2.0
 """Seconds after a migration in which every worker has noticed it."""
 
 
+WRITING = [change.under(f"written_{number}") for number, change in enumerate(WRITES)]
+READING = [change.under(f"read_{number}") for number, change in enumerate(READS)]
+
+
+@contextmanager
+def with_schema(cluster: Cluster, name: str) -> Iterator[None]:
+    """For a while an empty schema for what is migrated."""
+    sql(cluster, f"DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}; GRANT USAGE ON SCHEMA {name} TO PUBLIC")
+    sql(cluster, f"ALTER DEFAULT PRIVILEGES IN SCHEMA {name} GRANT ALL ON TABLES TO PUBLIC")
+    sql(cluster, f"ALTER DEFAULT PRIVILEGES IN SCHEMA {name} GRANT ALL ON SEQUENCES TO PUBLIC")
+    yield
+    sql(cluster, f"DROP SCHEMA {name} CASCADE")
+
+
 @pytest.fixture
 def schema(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster, with an empty schema for what is migrated."""
-    sql(cluster, "DROP SCHEMA IF EXISTS moved CASCADE; CREATE SCHEMA moved; GRANT USAGE ON SCHEMA moved TO PUBLIC")
-    sql(cluster, "ALTER DEFAULT PRIVILEGES IN SCHEMA moved GRANT ALL ON TABLES TO PUBLIC")
-    sql(cluster, "ALTER DEFAULT PRIVILEGES IN SCHEMA moved GRANT ALL ON SEQUENCES TO PUBLIC")
-    yield cluster
-    sql(cluster, "DROP SCHEMA moved CASCADE")
+    with with_schema(cluster, "moved"):
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Serves the query of every change that is about one call."""
+    with ExitStack() as stack:
+        for change in (*WRITING, *READING):
+            stack.enter_context(with_schema(cluster, change.name))
+            sql(cluster, change.before)
+        text = "\n".join(f"-- name: {change.name}{change.kind}\n{change.query}\n" for change in (*WRITING, *READING))
+        folder = tmp_path_factory.mktemp("changes")
+        yield stack.enter_context(serving_queries(text, cluster, folder, {"server": {"workers": 2}}))
 
 
 def sql(cluster: Cluster, text: str) -> str:
@@ -56,34 +79,32 @@ def each_worker(node: Gateway) -> Iterator[list[httpx.Client]]:
 
 def call(client: httpx.Client, change: Change, arguments: str) -> httpx.Response:
     headers = {"Content-Type": "application/json", **change.headers}
-    return client.post("/query/q0", content=arguments, headers=headers)
+    return client.post(f"/query/{change.name}", content=arguments, headers=headers)
 
 
-@pytest.mark.parametrize("change", WRITES, ids=lambda change: change.what)
+@pytest.mark.parametrize("change", WRITING, ids=lambda change: change.what)
 def test_no_write_stores_what_is_wrong_and_soon_all_are_accepted(
-    change: Change, schema: Cluster, tmp_path: Path
+    change: Change, node: Gateway, cluster: Cluster
 ) -> None:
-    sql(schema, change.before)
-    with serving(schema, tmp_path, change) as node, each_worker(node) as clients:
+    with each_worker(node) as clients:
         for client in clients:
             assert call(client, change, change.first or change.arguments).status_code == 200
-        sql(schema, change.migration)
+        sql(cluster, change.migration)
         migrated_at = time.monotonic()
         for client in clients:
             while (answer := call(client, change, change.arguments)).status_code != 200:
                 assert answer.json()["code"] in ("catalogue_stale", "invalid_arguments"), answer.text
                 assert time.monotonic() - migrated_at < NOTICED, answer.text
                 time.sleep(0.02)
-            assert sql(schema, change.stored) == change.answer
+            assert sql(cluster, change.stored) == change.answer
 
 
-@pytest.mark.parametrize("change", READS, ids=lambda change: change.what)
-def test_soon_every_worker_answers_what_is_right(change: Change, schema: Cluster, tmp_path: Path) -> None:
-    sql(schema, change.before)
-    with serving(schema, tmp_path, change) as node, each_worker(node) as clients:
+@pytest.mark.parametrize("change", READING, ids=lambda change: change.what)
+def test_soon_every_worker_answers_what_is_right(change: Change, node: Gateway, cluster: Cluster) -> None:
+    with each_worker(node) as clients:
         for client in clients:
             assert call(client, change, change.first or change.arguments).status_code == 200
-        sql(schema, change.migration)
+        sql(cluster, change.migration)
         migrated_at = time.monotonic()
         for client in clients:
 
@@ -219,13 +240,18 @@ def test_a_migration_breaks_the_queries_that_it_contradicts_and_no_others(schema
 
 
 def test_a_migration_is_noticed_while_every_connection_for_writes_is_in_use(schema: Cluster, tmp_path: Path) -> None:
-    hold = Change("", "", "-- @timeout 20s\n-- @access write\nSELECT pg_sleep(:seconds::float8)", "", "", None, "!")
+    hold = Change("", "", "-- @timeout 60s\n-- @access write\nSELECT pg_advisory_xact_lock(4711)", "", "", None, "!")
     read = Change("", "", "SELECT * FROM moved.t", "{}", "", None, "^")
     sql(schema, "CREATE TABLE moved.t (a int); INSERT INTO moved.t VALUES (1)")
     groups = {"groups.read": {"access": "read", "size": 2}, "groups.write": {"access": "write", "size": 1}}
     text = "\n".join(f"-- name: q{number}{each.kind}\n{each.query}\n" for number, each in enumerate((hold, read)))
-    with serving_queries(text, schema, tmp_path, groups) as node, node.new_client() as client:
-        holding = threading.Thread(target=client.post, args=["/query/q0"], kwargs={"json": {"seconds": 8}})
+    with (
+        serving_queries(text, schema, tmp_path, groups) as node,
+        node.new_client() as client,
+        plain(schema.primary.dsn(shop.DATABASE)) as cursor,
+    ):
+        cursor.execute("SELECT pg_advisory_lock(4711)")
+        holding = threading.Thread(target=client.post, args=["/query/q0"], kwargs={"json": {}})
         holding.start()
         wait_until(lambda: node.health()["groups"]["write"]["leased"] == 1, "the connection is in use")
         sql(schema, "ALTER TABLE moved.t ADD b int")
@@ -235,6 +261,7 @@ def test_a_migration_is_noticed_while_every_connection_for_writes_is_in_use(sche
 
         wait_until(lambda: columns() == ["a", "b"], "noticed", NOTICED + 1)
         assert holding.is_alive()
+        cursor.execute("SELECT pg_advisory_unlock(4711)")
         holding.join()
 
 
