@@ -1,4 +1,4 @@
-"""For all tests: temporary folders whose paths are short, and no time limits that depend on the machine."""
+"""For all tests: their order, temporary folders with short paths, and no time limits that depend on the machine."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +9,11 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests of servers: where processes share the tests, short ones fill the gaps at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in ("image", "live"))
 
 
 @pytest.fixture
