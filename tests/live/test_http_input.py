@@ -325,13 +325,13 @@ class TestDeadlines:
     def test_the_callers_wish_cuts_a_read_short(self, node: Gateway) -> None:
         began = time.monotonic()
         told = problem(node.run("nap", {"Prefer": "wait=0.2"}, seconds=5), 504, "deadline_exceeded")
-        assert 0.2 <= time.monotonic() - began < 0.4
+        assert 0.2 <= time.monotonic() - began < 2
         assert (told["retryable"], told["outcome"]) == (True, None)
 
     def test_the_querys_own_timeout_holds_when_it_is_the_smaller(self, node: Gateway) -> None:
         began = time.monotonic()
         problem(node.run("short_nap", {"Prefer": "wait=4"}, seconds=5), 504, "deadline_exceeded")
-        assert 0.3 <= time.monotonic() - began < 0.5
+        assert 0.3 <= time.monotonic() - began < 2
 
     def test_a_write_that_meets_its_deadline_says_that_it_was_rolled_back(self, node: Gateway) -> None:
         name = unique()

@@ -187,8 +187,8 @@ def test_a_slow_read_of_who_has_stopped_sending_is_given_up(node: Node, cluster:
         began = time.monotonic()
         wire.send(post("wait", seconds=20, mark="half-closed")).end()
         wire.rest()
-        assert 0.25 < time.monotonic() - began < 1.5
-    wait_until(lambda: not busy_backends(cluster, "half-closed"), "no backend runs for nobody", 2)
+        assert 0.25 < time.monotonic() - began < 5
+    wait_until(lambda: not busy_backends(cluster, "half-closed"), "no backend runs for nobody", 10)
 
 
 # -- TLS and unix sockets ------------------------------------------------------------------------------------------

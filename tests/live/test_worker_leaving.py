@@ -37,8 +37,8 @@ def test_who_hangs_up_ends_its_read(node: Node, cluster: Cluster, how: str) -> N
     wait_until(lambda: busy_backends(cluster, f"left-{how}") == POOL, "all connections read")
     for wire in wires:
         wire.reset() if how == "reset" else wire.sock.close()
-    took = wait_until(lambda: busy_backends(cluster, f"left-{how}") == 0, "no read runs", 2)
-    assert took < 1.2
+    took = wait_until(lambda: busy_backends(cluster, f"left-{how}") == 0, "no read runs")
+    assert took < 5
     wait_until(lambda: node.group()["leased"] == 0, "the connections are back")
 
 
@@ -47,7 +47,7 @@ def test_a_write_runs_to_its_end_though_nobody_waits(node: Node, cluster: Cluste
     wait_until(lambda: busy_backends(cluster, "left alone"), "the write runs")
     wire.reset()
     wait_until(
-        lambda: cluster.primary.sql("SELECT note FROM worker_notes WHERE note = 'left alone'"), "it is written", 3
+        lambda: cluster.primary.sql("SELECT note FROM worker_notes WHERE note = 'left alone'"), "it is written", 10
     )
 
 
@@ -61,7 +61,7 @@ def test_who_hangs_up_in_the_queue_costs_no_connection(node: Node, cluster: Clus
     for wire in busy:
         assert wire.answer().status == 200
         wire.sock.close()
-    wait_until(lambda: node.group()["waiting"] == 0, "nobody waits", 1)
+    wait_until(lambda: node.group()["waiting"] == 0, "nobody waits", 10)
     assert busy_backends(cluster, "queued") == 0
     assert node.run("one").status == 200
 
@@ -75,10 +75,10 @@ def test_two_hundred_that_hang_up_end_two_hundred_reads(node: Node, cluster: Clu
         began = time.monotonic()
         for number, wire in enumerate(wires):
             wire.reset() if number % 2 else wire.sock.close()
-        wait_until(lambda: node.group()["leased"] == 0, "given up", 2)
+        wait_until(lambda: node.group()["leased"] == 0, "given up", 10)
         slowest = max(slowest, time.monotonic() - began)
-    assert slowest < 1.0
-    wait_until(lambda: busy_backends(cluster, "batch-") == 0, "no backend is left", 1.5)
+    assert slowest < 5
+    wait_until(lambda: busy_backends(cluster, "batch-") == 0, "no backend is left", 10)
 
 
 # -- deadlines -------------------------------------------------------------------------------------------------------

@@ -210,10 +210,10 @@ def test_sigquit_ends_at_once(cluster: Cluster, tmp_path: Path) -> None:
         wait_until(lambda: busy_backends(cluster, "quit"), "it runs")
         began = time.monotonic()
         node.signal(signal.SIGQUIT)
-        node.program.wait(5)
-        assert time.monotonic() - began < 1
-        assert wire.is_closed(within=1)
-    wait_until(lambda: busy_backends(cluster, "quit") == 0, "no backend is left", 2)
+        node.program.wait(10)
+        assert time.monotonic() - began < 5
+        assert wire.is_closed(within=5)
+    wait_until(lambda: busy_backends(cluster, "quit") == 0, "no backend is left", 10)
 
 
 def test_a_killed_worker_is_replaced_and_its_backends_end(cluster: Cluster, tmp_path: Path) -> None:
@@ -222,8 +222,8 @@ def test_a_killed_worker_is_replaced_and_its_backends_end(cluster: Cluster, tmp_
         wire.send(post("wait", seconds=20, mark="killed"))
         wait_until(lambda: busy_backends(cluster, "killed"), "it runs")
         os.kill(pid, signal.SIGKILL)
-        assert wire.is_closed(within=1)
-        assert wait_until(lambda: busy_backends(cluster, "killed") == 0, "no backend is left", 2) < 1.2
+        assert wire.is_closed(within=5)
+        assert wait_until(lambda: busy_backends(cluster, "killed") == 0, "no backend is left") < 5
         wait_until(lambda: node.workers() not in ([], [pid]), "another one")
         wait_until(node.is_ready, "it serves")
 

@@ -33,6 +33,13 @@ def desk(dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     connection.close()
 
 
+@pytest.fixture
+def log(oracle: psycopg2.extensions.cursor) -> Iterator[psycopg2.extensions.cursor]:
+    """Cursor over tables whose changes are undone after the test."""
+    yield oracle
+    oracle.execute("TRUNCATE log, ruled, redirected; DELETE FROM item WHERE id > 3")
+
+
 # Prefer: bigint=string.
 
 
