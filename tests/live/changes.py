@@ -30,8 +30,12 @@ class Change(NamedTuple):
 
     def under(self, name: str) -> "Change":
         """The same under another name."""
-        placed = (text.replace(f"{self.name}.", f"{name}.") if isinstance(text, str) else text for text in self)
-        return Change(*placed)._replace(name=name)
+
+        def put(text: str) -> str:
+            return text.replace(f"{self.name}.", f"{name}.")
+
+        before, query, migration, stored = map(put, (self.before, self.query, self.migration, self.stored))
+        return self._replace(name=name, before=before, query=query, migration=migration, stored=stored)
 
 
 def column(what: str, before: str, after: str, value: str, read: str, right: str) -> Change:
