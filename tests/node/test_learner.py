@@ -16,6 +16,7 @@ from gateway.execution.plans import Plans
 from gateway.node.learner import Learner
 from gateway.node.learning import LOOK_EVERY
 from gateway.node.snapshots import Snapshot, Snapshots
+from gateway.node.tasks import Task, every
 from gateway.pool.configuration import GroupConfig
 from gateway.pool.group import Group
 from gateway.pool.pool import Pool
@@ -80,6 +81,7 @@ class Worker:
         self.catalogue = catalogue
         self.plans = Plans(catalogue)
         self.rotation = Rotation(views=LocalViews(["primary"]))
+        self._probes = Task("the probe", every(0.1, self._find_well), observe=self.events.append)
         if probed:
             self.probe()
         group = Group(
@@ -118,6 +120,11 @@ class Worker:
         return [worker.snapshots.take() for worker in (self, *self.neighbours)]
 
     def probe(self) -> None:
+        """From now on the server is found well: again and again, as a connection that is lost casts a doubt on it."""
+        self._find_well()
+        self._probes.start()
+
+    def _find_well(self) -> None:
         self.rotation.apply("primary", Probed(role=Role.PRIMARY, ping_ms=0.1))
 
     def signature(self, name: str) -> Signature | None:
@@ -136,6 +143,7 @@ class Worker:
         return self.plans.complete and not any(known.waits for known in self.plans.all())
 
     def close(self) -> None:
+        self._probes.close()
         self.learner.close()
         self.pool.close()
 
