@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import main
@@ -27,6 +28,13 @@ if sys.argv[1].isdigit():  # a listening socket, passed on as systemd does
 sys.argv[0] = "gateway"
 main()
 """
+
+
+def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go there, with nothing of ours in the environment."""
+    monkeypatch.chdir(folder)
+    for name in [name for name in os.environ if name.startswith("GATEWAY_") or name == "DATABASE_URL"]:
+        monkeypatch.delenv(name)
 
 
 def gateway(*arguments: str, **environ: str) -> Result:

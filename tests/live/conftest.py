@@ -3,6 +3,7 @@
 ``oracle`` and ``desk`` are over the database whose DSN the module's own fixture ``dsn`` gives.
 """
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
+from tests.cli.starting import Serve, Served, settle
 from tests.live.databases import Desk, connect
 from tests.live.sessions import watching
 
@@ -44,3 +46,26 @@ def desk(dsn: str, tmp_path: Path) -> Iterator[Desk]:
     connection = connect(dsn)
     yield Desk(connection, tmp_path / "queries")
     connection.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the test is, with nothing of ours in the environment."""
+    settle(tmp_path, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Serve]:  # noqa: ARG001 -- where they write
+    """Start gateways over a server that is down; they are stopped at the end of the test."""
+    started: list[Served] = []
+
+    def start(*arguments: str, inherited: socket.socket | None = None, **environ: str) -> Served:
+        served = Served(*arguments, inherited=inherited, **environ)
+        started.append(served)
+        served.wait_until(served.answers)
+        return served
+
+    yield start
+    for served in started:
+        served.stop()

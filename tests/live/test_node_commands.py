@@ -1,12 +1,10 @@
 """Commands for a running node: how it is found, and what it is told."""
 
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from gateway.server.control import SPARE, NotDone, NotDoneYet, Target, ask
 from gateway.server.registry import NodeNotFound, find
 from tests.cli.starting import Serve, gateway, write_project
 
@@ -71,28 +69,3 @@ def test_a_running_node_is_found_and_does_what_it_is_told(worker: str, serve: Se
     assert gateway("explain", "hello", "name", *pid).exit_code == 2
     strange = gateway("drain", "a/b?wait=1h#c", *pid)
     assert (strange.exit_code, strange.output) == (1, "Not found\n")
-
-
-def test_a_node_that_is_not_there_is_a_sentence() -> None:
-    ended = subprocess.Popen(["/bin/true"])
-    ended.wait()
-    lost = gateway("drain", "primary", "--pid", str(ended.pid))
-    assert (lost.exit_code, lost.output) == (1, f"no running gateway with process {ended.pid} was found\n")
-    lost = gateway("resume", "primary", "-c", "nowhere.toml")
-    assert (lost.exit_code, lost.output) == (1, "no running gateway with settings from nowhere.toml was found\n")
-    wrong = gateway("drain", "primary", "--wait", "5")
-    assert wrong.exit_code == 2
-    assert 'must be a duration such as "250ms", "5s"' in wrong.output
-
-
-def test_a_node_that_does_not_answer_is_a_sentence(folder: Path) -> None:
-    node = Target(f"unix:{folder / 'admin.sock'}", "process 4711")
-    with pytest.raises(NotDone, match=r"process 4711 cannot be asked at unix:/.*: No such file or directory"):
-        ask(node, "POST", "/admin/learn", wait=0)
-    with socket.socket(socket.AF_UNIX) as deaf:
-        deaf.bind(str(folder / "admin.sock"))
-        with pytest.raises(NotDone, match="Connection refused"):
-            ask(node, "POST", "/admin/learn", wait=0)
-        deaf.listen()
-        with pytest.raises(NotDoneYet, match=r"has not answered for 0\.1 s"):
-            ask(node, "POST", "/admin/learn", wait=0.1 - SPARE)
