@@ -61,12 +61,12 @@ lint: $(VENV)/.installed-test ## format, lint, types, import contracts, openapi.
 	$(BIN)/lint-imports
 	$(BIN)/openapi-spec-validator openapi.yaml
 
-# What breaks servers mostly waits; beside it is done, as far as it leaves time, what only works and has no time limits.
+# Two parts at a time, as each of them waits a lot. Beside what breaks servers, and has limits for how long they may be
+# missed, goes what has none, as far as that leaves it time.
 .PHONY: check
 check: $(VENV)/.installed-test ## all that CI runs
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target chaos-short apart
-	@$(MAKE) --no-print-directory test-system ARGS=--ignore=tests/image
-	@$(MAKE) --no-print-directory test-poolers-short
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target PROCESSES=2 test-system test-poolers-short ARGS=--ignore=tests/image
 	@$(MAKE) --no-print-directory test
 
 .PHONY: apart

@@ -87,10 +87,10 @@ def test_a_sweep_ends_when_all_is_forgotten_and_not_before(
         rounds.release()
         return True
 
-    sweeper = Sweeper(pool=pool, retention=3600, is_wanted=wanted, every=1.5, observe=ignore)
+    sweeper = Sweeper(pool=pool, retention=3600, is_wanted=wanted, every=60, observe=ignore)
     sweeper.start()
     assert rounds.acquire(timeout=30)
-    assert rounds.acquire(timeout=1.4)  # not only when it is time again
+    assert rounds.acquire(timeout=30)  # not only when it is time again
     wait_until(lambda: keys(table) == 0)
     sweeper.close()
 
