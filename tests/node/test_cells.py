@@ -107,8 +107,8 @@ def test_a_file_that_cannot_be_used_leaves_the_process_its_own_buckets(tmp_path:
 
 
 def test_processes_together_take_as_much_as_flows_in(tmp_path: Path) -> None:
-    """Each asks as often as a worker under full load does, which is much more than may be taken."""
-    rate, burst, seconds = 2_000, 200, 2
+    """Each asks as often as a worker under full load does: much more than may be taken, on a busy machine too."""
+    rate, burst, seconds = 200, 100, 2
     begins = monotonic_ns() + SECOND // 2
     ends = begins + seconds * SECOND
     readers = [_ask(tmp_path, SECOND // rate, burst, begins, ends) for _ in range(4)]
