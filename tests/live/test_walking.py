@@ -1,6 +1,7 @@
 """Pages of rows and orders of them, on real servers: walked while rows come and go, and on replicas that lag."""
 
 import itertools
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -70,6 +71,8 @@ INSERT INTO walked.items VALUES (:id, :rank, :word) ON CONFLICT (id) DO UPDATE S
 DELETE FROM walked.items WHERE id = :id;
 """
 HEADER = "Gateway-Consistency-Token"
+WALKS = int(os.environ.get("WALKS", "12"))
+"""Walks from the first page to the last while rows come and go; with ``-s`` the figures are printed."""
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,15 @@ def tables(cluster: Cluster) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def node(tables: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with serving_queries(QUERIES, tables, tmp_path_factory.mktemp("walked"), {"server": {"workers": 2}}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["gthread", "sync"])
+def plain_node(
+    request: pytest.FixtureRequest, tables: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    server = {"workers": 2, "worker": request.param}
+    with serving_queries(QUERIES, tables, tmp_path_factory.mktemp(request.param), {"server": server}) as running:
         yield running
 
 
@@ -269,24 +281,31 @@ class TestWhileRowsComeAndGo:
         stays = set(range(1000, 1401, 2))
         done = threading.Event()
 
-        def change(seed: int) -> None:
+        def change(seed: int) -> int:
             choice = random.Random(seed)  # noqa: S311 -- the same mix each time
             with node.new_client() as client:
-                while not done.is_set():
+                for written in itertools.count(0, 2):
+                    if done.is_set():
+                        return written
                     id_ = choice.randrange(1001, 1401, 2)
                     client.post("/query/put", json={"id": id_, "rank": id_ % 7, "word": ""})
                     client.post("/query/take", json={"id": choice.randrange(1001, 1401, 2)})
+            raise AssertionError("counting has no end")
 
+        seen = 0
         with ThreadPoolExecutor(2) as pool:
             changing = [pool.submit(change, seed) for seed in range(2)]
-            for walked in range(12):
-                rows = walk(node, "items" if walked % 2 else "items_down", size=5)
-                ids = [row["id"] for row in rows]
-                assert len(ids) == len(set(ids))
-                assert stays <= set(ids)
-            done.set()
-            for each in changing:
-                each.result()
+            try:
+                for walked in range(WALKS):
+                    rows = walk(node, "items" if walked % 2 else "items_down", size=5)
+                    ids = [row["id"] for row in rows]
+                    assert len(ids) == len(set(ids))
+                    assert stays <= set(ids)
+                    seen += len(ids)
+            finally:
+                done.set()
+            writes = sum(each.result() for each in changing)
+        print(f"{WALKS} walks over {seen} rows in pages of 5, with {writes} writes meanwhile")
         tables.primary.sql("DELETE FROM walked.items WHERE id >= 1000", shop.DATABASE)
 
 
@@ -317,3 +336,20 @@ class TestReplicas:
             held.sql("SELECT pg_wal_replay_resume()")
             tables.primary.sql("DELETE FROM walked.items WHERE id >= 1000", shop.DATABASE)
             tables.wait_until_caught_up()
+
+
+class TestOtherWorkers:
+    """Threads, and one request at a time: another process may answer the next page."""
+
+    def test_all_rows_come_once_and_in_order(self, plain_node: Gateway) -> None:
+        rows = walk(plain_node, "items", size=7)
+        assert [row["id"] for row in rows] == sorted(range(1, 61), key=lambda n: (n % 5 == 0, n % 5, n))
+        rows = walk(plain_node, "items_down", size=13)
+        assert [row["id"] for row in rows] == sorted(range(1, 61), key=lambda n: (n % 5 != 0, -(n % 5), n))
+
+    def test_a_cursor_is_good_for_what_it_was_given_for_only(self, plain_node: Gateway) -> None:
+        cursor = plain_node.run("items_down", least=3).json()["next"]
+        with plain_node.new_client() as client:  # sometimes another worker
+            assert client.post("/query/items_down", json={"least": 3, "cursor": cursor}).status_code == 200
+        problem(plain_node.run("items_down", least=4, cursor=cursor), 422, "invalid_arguments")
+        problem(plain_node.run("items", cursor=cursor[:-1]), 422, "invalid_arguments")

@@ -259,6 +259,29 @@ def test_a_method_that_is_not_for_a_route_gets_those_that_are(client: falcon.tes
     assert client.simulate_post("/health/live").headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+
+
+@pytest.mark.parametrize("path", sorted(yaml.safe_load(OPENAPI.read_text())["paths"]))
+def test_every_route_tells_its_methods_refuses_all_others_and_answers_head_as_get(
+    path: str, client: falcon.testing.TestClient
+) -> None:
+    path = path.replace("{name}", "orders").replace("{file}", "x").replace("{id}", "x").replace("{mark}", "x")
+    options = client.simulate_options(path)
+    if options.status_code == 404:  # not switched on
+        return
+    allowed = set(options.headers["Allow"].split(", "))
+    assert (options.status_code, options.content) == (200, b"")
+    assert ("HEAD" in allowed) is ("GET" in allowed)
+    for method in METHODS - allowed:
+        refused = client.simulate_request(method, path)
+        assert (refused.status_code, set(refused.headers["Allow"].split(", "))) == (405, allowed | {"OPTIONS"})
+    if "GET" in allowed:
+        told, body = client.simulate_head(path), client.simulate_get(path)
+        assert (told.status_code, told.content) == (body.status_code, b"")
+        assert told.headers["Content-Type"] == body.headers["Content-Type"]
+
+
 def test_nothing_is_offered_to_agents_that_is_not_switched_on(client: falcon.testing.TestClient) -> None:
     assert client.simulate_post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "ping"}).status_code == 404
     assert client.simulate_get("/.well-known/oauth-protected-resource").status_code == 404
