@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from tests.live.gateways import Gateway
 EVERY = 1.0
 LOOKS = 5
 """At rest: the least of so many counts, as a file may be open for the moment in which it is written."""
+_LISTENS = "0A"
 _ANONYMOUS = re.compile(r"^Anonymous:\s+(\d+) kB", re.MULTILINE)
 _PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 _OF_WORKERS = re.compile(r"(metrics|events)-\d+|(worker|news|answer)-\d+-\d+|.*\.draft")
@@ -128,12 +129,13 @@ class Sampling:
         processes = self._processes()
         self.most_workers = max(self.most_workers, len(processes) - 1)
         kinds = self.descriptors()
-        connections = kinds["connection to a server"]
+        own = kinds.total() - kinds["connection to a server"] - kinds["connection of a client"]
         return {
             "memory": sum(_memory(pid, _PSS) for pid in processes),
             "master": _memory(processes[0], _ANONYMOUS),
-            "descriptors": kinds.total() - connections - kinds["connection of a client"],
-            "connections": connections,
+            "descriptors": own,
+            # Counted at one moment, as one may be closed in a process and opened in another between two.
+            "connections": list(_sockets(self._node.port, self._ports).values()).count("connection to a server"),
             "files": sum(1 for path in self._node.runtime.iterdir() if not _OF_WORKERS.fullmatch(path.name)),
         }
 
@@ -153,22 +155,24 @@ def _memory(pid: int, kind: re.Pattern[str]) -> float:
 def _kinds(pid: int, listening: int, servers: frozenset[int]) -> Counter[str]:
     """What the descriptors of a process are; connections that nobody reads any more are some, too."""
     found = Counter[str]()
-    sockets = _sockets(listening, servers)
+    kind_of = _sockets(listening, servers).get
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
             target = str(descriptor.readlink())
-            found[sockets(target) or re.sub(r"[0-9a-f]{6,}|\d+", "*", target.rpartition("/")[2])] += 1
+            found[kind_of(target) or re.sub(r"[0-9a-f]{6,}|\d+", "*", target.rpartition("/")[2])] += 1
     return found
 
 
-def _sockets(listening: int, servers: frozenset[int]) -> Callable[[str], str | None]:
-    """Tell by the link of a descriptor which kind of connection it is, if it is one."""
+def _sockets(listening: int, servers: frozenset[int]) -> dict[str, str]:
+    """Of each connection that a process has, by the link of its descriptor: which kind it is."""
     kinds = {}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, state, *_ = words = line.split()
-        here, there = (int(address.rpartition(":")[2], 16) for address in (local, remote))
+        words = line.split()
+        here, there = (int(address.rpartition(":")[2], 16) for address in words[1:3])
+        if words[9] == "0" or words[3] == _LISTENS:  # nobody's any more, or the listener
+            continue
         if there in servers:
             kinds[f"socket:[{words[9]}]"] = "connection to a server"
-        elif here == listening and state != "0A":
+        elif here == listening:
             kinds[f"socket:[{words[9]}]"] = "connection of a client"
-    return kinds.get
+    return kinds
