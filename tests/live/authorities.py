@@ -29,6 +29,14 @@ class Issued(NamedTuple):
             draft.replace(target)
 
 
+_USES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
+_SIGNS = {use: use in {"key_cert_sign", "crl_sign"} for use in _USES}
+"""What Python asks of an authority since 3.13."""
+
+
 class Authority:
     """Signs what it is asked to; ``roots`` is the file for whoever trusts it."""
 
@@ -39,6 +47,7 @@ class Authority:
         self.roots = folder / f"{name}.pem"
         constraints = x509.BasicConstraints(ca=True, path_length=None)
         own = self._builder(self._name, self._key).add_extension(constraints, critical=True)
+        own = own.add_extension(x509.KeyUsage(**_SIGNS), critical=True)
         self.roots.write_bytes(own.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
 
     def issue(self, name: str, *, expired: bool = False) -> Issued:
@@ -71,7 +80,7 @@ class Authority:
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, expired: bool = False
     ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
-        return x509.CertificateBuilder(
+        made = x509.CertificateBuilder(
             self._name,
             subject,
             key.public_key(),
@@ -79,3 +88,6 @@ class Authority:
             now - 2 * _DAY,
             now - _DAY if expired else now + _DAY,
         )
+        own, signing = key.public_key(), self._key.public_key()
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(own), critical=False)
+        return made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing), critical=False)
