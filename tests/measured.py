@@ -10,8 +10,9 @@ README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "measured.md"
 BENCH = ROOT / "docs" / "bench.json"
 COSTS = ROOT / "docs" / "costs.json"
+JOINED = ROOT / "docs" / "joined.json"
 CHAOS = ROOT / "docs" / "chaos.json"
-"""What the parts called ``bench``, ``costs`` and ``chaos`` are made from."""
+"""What the parts called ``bench``, ``costs``, ``joined`` and ``chaos`` are made from."""
 
 
 def today() -> str:

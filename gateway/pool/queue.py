@@ -15,6 +15,10 @@ from gateway.waiting import Gate
 
 SMOOTHING = 1 / 32
 """Part that each use of a connection has in the average of how long they take."""
+MOST_TIMES = 5.0
+"""Times the average, and SHORT, that one use counts as at most: a process that stood still makes a few look long."""
+SHORT = 0.001
+"""Seconds."""
 RECENT = 10.0
 """Seconds for which the average says something of the uses to come."""
 SPARE = 0.3
@@ -106,10 +110,11 @@ class Queue(Generic[C]):
         """
         if since < self._busy_since:
             return
+        used = now - since
         if now - self._measured_at > RECENT:
-            self._use = now - since
+            self._use = used
         else:
-            self._use += (now - since - self._use) * SMOOTHING
+            self._use += (min(used, self._use * MOST_TIMES + SHORT) - self._use) * SMOOTHING
         self._measured_at = now
 
     def has_chance(self, seconds: float, slots: int, now: float) -> bool:

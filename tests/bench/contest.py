@@ -58,7 +58,7 @@ class Contest:
         self._seconds = seconds
         self._say = say
         self._directory = cluster.make_directory()
-        self.results = Results(today(), _describe(cluster, rounds, seconds))
+        self.results = Results(today(), describe(cluster, rounds, seconds))
 
     def run(self, contenders: Iterable[str], workloads: Sequence[Workload], sizes: Sizes) -> None:
         """All rounds of all workloads; a contender that fails in one is left out of that one.
@@ -199,7 +199,8 @@ def _turned(contenders: list[Contender], number: int) -> list[Contender]:
     return contenders[start:] + contenders[:start]
 
 
-def _describe(cluster: Cluster, rounds: int, seconds: int) -> str:
+def describe(cluster: Cluster, rounds: int, seconds: int) -> str:
+    """Where and how something was measured."""
     return (
         f"PostgreSQL {cluster.version} and wrk on the same machine, {os.cpu_count()} processors, "
         f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}; "

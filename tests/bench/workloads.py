@@ -46,7 +46,8 @@ class Workload(NamedTuple):
         return file
 
 
-def _one_row(number: int) -> Request:
+def one_row(number: int) -> Request:
+    """One row by its key."""
     # A stride of a prime number visits all rows in no order.
     return Request("product", {"id": number * 7919 % PRODUCTS + 1})
 
@@ -65,7 +66,7 @@ def _mixed() -> Iterator[Request]:
     random.Random(1).shuffle(numbers)  # noqa: S311 -- no secret
     for number in numbers:
         kind = number % 20
-        yield _one_row(number) if kind < 16 else _rows(number, 100) if kind < 19 else _write(number)
+        yield one_row(number) if kind < 16 else _rows(number, 100) if kind < 19 else _write(number)
 
 
 def _many(name: str, title: str, connections: int, requests: Iterator[Request], writing: float = 0.0) -> Workload:
@@ -73,11 +74,11 @@ def _many(name: str, title: str, connections: int, requests: Iterator[Request], 
 
 
 WORKLOADS = (
-    _many("one-row-1", "one row by key, 1 connection", 1, map(_one_row, range(_LENGTH))),
-    _many("one-row-8", "one row by key, 8 connections", 8, map(_one_row, range(_LENGTH))),
-    _many("one-row-16", "one row by key, 16 connections", 16, map(_one_row, range(_LENGTH))),
-    _many("one-row-64", "one row by key, 64 connections", 64, map(_one_row, range(_LENGTH))),
-    _many("one-row-256", "one row by key, 256 connections", 256, map(_one_row, range(_LENGTH))),
+    _many("one-row-1", "one row by key, 1 connection", 1, map(one_row, range(_LENGTH))),
+    _many("one-row-8", "one row by key, 8 connections", 8, map(one_row, range(_LENGTH))),
+    _many("one-row-16", "one row by key, 16 connections", 16, map(one_row, range(_LENGTH))),
+    _many("one-row-64", "one row by key, 64 connections", 64, map(one_row, range(_LENGTH))),
+    _many("one-row-256", "one row by key, 256 connections", 256, map(one_row, range(_LENGTH))),
     _many("rows-100", "100 rows of 12 mixed columns, 16 connections", 16, (_rows(n, 100) for n in range(_LENGTH))),
     _many("rows-1000", "1000 rows of 12 mixed columns, 16 connections", 16, (_rows(n, 1000) for n in range(_LENGTH))),
     _many("write", "INSERT ... RETURNING, 16 connections", 16, map(_write, range(_LENGTH)), 1.0),
@@ -88,5 +89,5 @@ WORKLOADS = (
 SLOW = Workload("slow", "5 ms in the database", 0, (Request("slow", {}),))
 """For overload: what limits it is the pool, and wrk has processor to spare."""
 
-SAMPLES = (_one_row(1), _one_row(2), _rows(0, 100), _rows(100, 1000), _write(3))
+SAMPLES = (one_row(1), one_row(2), _rows(0, 100), _rows(100, 1000), _write(3))
 """One of each, which all contenders must answer alike before anything is measured."""

@@ -3,6 +3,9 @@
 import pytest
 
 from gateway.errors import QueueFull
+from gateway.pool.queue import Queue
+from gateway.waiting import ThreadWaits
+from tests.pool.fake import FakeConnection
 from tests.pool.simulation import Town
 
 
@@ -41,3 +44,17 @@ def test_the_pace_of_slow_uses_is_forgotten_when_they_are_quick_again() -> None:
     town.errors.clear()
     town.run(5)
     assert not town.errors
+
+
+def test_a_moment_in_which_everything_stood_still_refuses_nobody() -> None:
+    queue = Queue[FakeConnection](gate=ThreadWaits().gate)
+    queue.join(queue.draw(), 0.0)
+    now = 0.0
+    for _ in range(100):
+        queue.note_use(now, now + 0.005)
+        now += 0.005
+    for _ in range(14):  # all that were in use then
+        queue.note_use(now, now + 2.0)
+    for _ in range(999):
+        queue.join(queue.draw(), now)
+    assert queue.has_chance(5.0, 14, now)
