@@ -26,7 +26,7 @@ def mode_of(file: Path) -> int:
     return file.stat().st_mode & 0o7777
 
 
-@pytest.mark.parametrize(("umask", "mode"), [(0o000, None), (0o777, None), (0o022, "600"), (0o077, "0666")])
+@pytest.mark.parametrize(("umask", "mode"), [(0o000, None), (0o177, None), (0o022, "600"), (0o077, "0666")])
 def test_the_file_of_a_unix_socket_has_its_mode_whatever_the_umask(
     tmp_path: Path, umask: int, mode: str | None
 ) -> None:
