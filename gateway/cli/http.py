@@ -52,7 +52,7 @@ class Site:
                 text = answer.read()
             return Answer(text, json.loads(text, parse_float=Decimal))
         except HTTPError as error:
-            raise _told(error) from None
+            raise _told(error, outcome) from None
         except ConnectionRefusedError as error:
             raise Refused(f"no gateway answers at {self._url}: {error.strerror}") from None
         except (OSError, HTTPException, ValueError) as error:
@@ -61,7 +61,8 @@ class Site:
             raise Refused(f"the gateway at {self._url} cannot be asked: {said}", None if refused else outcome) from None
 
 
-def _told(error: HTTPError) -> Refused:
+def _told(error: HTTPError, outcome: str | None) -> Refused:
+    """Return what a problem says; ``outcome``: of a write, where the answer breaks off before it tells that."""
     try:
         problem = json.loads(error.read())
         faults = [f"{fault['parameter'] or ''}: {fault['message']}".lstrip(": ") for fault in problem["errors"]]
@@ -69,5 +70,7 @@ def _told(error: HTTPError) -> Refused:
         if problem["transaction"]:
             lines.append(f"GET /outcome/{problem['transaction']} may tell what became of it")
         return Refused("\n".join(line for line in lines if line), problem["outcome"])
+    except (OSError, HTTPException) as broken:
+        return Refused(f"{error.code} {error.reason}: the answer broke off: {broken or type(broken).__name__}", outcome)
     except (ValueError, KeyError, TypeError):
         return Refused(f"{error.code} {error.reason}: not an answer of the gateway")

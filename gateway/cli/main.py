@@ -1,4 +1,10 @@
-"""The group of all commands."""
+"""The group of all commands, and how each of them ends where the machine does not let it go on."""
+
+import errno
+import os
+import sys
+from contextlib import suppress
+from typing import Any
 
 import click
 
@@ -8,7 +14,7 @@ from gateway.cli.checking import check
 from gateway.cli.demo import demo
 from gateway.cli.describing import openapi
 from gateway.cli.keys import key
-from gateway.cli.operating import drain, explain, learn, reload, requests, resume
+from gateway.cli.operating import drain, explain, learn, log, reload, requests, resume
 from gateway.cli.planning import plan
 from gateway.cli.preparing import init, init_db
 from gateway.cli.recompiling import recompile
@@ -16,7 +22,37 @@ from gateway.cli.serving import serve
 from gateway.cli.testing import test
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Commands(click.Group):
+    """Commands that end with a sentence, and never with a traceback, where a file or a stream fails them."""
+
+    def main(self, *given: Any, **more: Any) -> Any:
+        """Run what the command line says: status 1, and a line that says why, where it cannot be done.
+
+        Ctrl-C is click's own to end.
+        """
+        try:
+            try:
+                return super().main(*given, **more)
+            finally:
+                for stream in filter(None, (sys.stdout,)):
+                    stream.flush()
+        except OSError as error:
+            _keep_silent()
+            if error.errno != errno.EPIPE:  # whoever closed a pipe has read enough
+                where = "the command cannot go on" if error.filename is None else os.fsdecode(error.filename)
+                click.secho(f"{where}: {error.strerror or error}", fg="red", err=True)
+            sys.exit(1)
+
+
+def _keep_silent() -> None:
+    """Have nothing fail once more when Python flushes standard output at its end."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 -- no path of a user's
+        for stream in filter(None, (sys.stdout,)):  # None: it was closed from the start
+            with suppress(OSError):  # it is none of the system's
+                os.dup2(nowhere.fileno(), stream.fileno())
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="gateway")
 def main() -> None:
     """Named PostgreSQL queries over JSON HTTP, with a connection pool in between.
@@ -29,7 +65,7 @@ def main() -> None:
 
 for command in (serve, check, init, init_db, demo, key, openapi, plan, recompile, test):
     main.add_command(command)
-for command in (drain, resume, learn, reload, requests, explain):
+for command in (drain, resume, learn, reload, requests, explain, log):
     main.add_command(command)
 for command in (status, queries, call):
     main.add_command(command)

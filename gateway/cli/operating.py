@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -182,18 +182,43 @@ def explain(name: str, arguments: tuple[str, ...], analyze: bool, node: Wanted) 
     click.echo(json.dumps(found["plan"], indent=2))
 
 
+@click.command()
+@click.argument("level", type=click.Choice(("debug", "info", "warning", "error")))
+@of_node
+def log(level: str, node: Wanted) -> None:
+    """Have a running node leave out of its log what is less urgent than LEVEL.
+
+    It holds on all workers, until the node ends or is reloaded with another [log] level.
+
+    It is the gateway of this user on this machine; where there is more than one, -c or --pid says which. --url speaks
+    to another one, with the key or token in GATEWAY_KEY.
+    Exit status: 0 changed, 1 not done.
+
+    \b
+    gateway log debug && sleep 60 && gateway log info
+    """  # noqa: D301 - click must see the control character \b: it keeps the lines below as they are
+    ask_node(node, "POST", "/admin/log", told={"level": level})
+    click.echo(f"what is less urgent than {level} is not logged")
+
+
 def _post(node: Wanted, what: str, wait: float) -> dict[str, Any]:
     return ask_node(node, "POST", f"/admin/{what}?wait={wait * 1000:.0f}ms", wait=wait)
 
 
 def ask_node(
-    node: Wanted, method: str, path: str, *, form: Sequence[tuple[str, str]] = (), wait: float = 0.0
+    node: Wanted,
+    method: str,
+    path: str,
+    *,
+    form: Sequence[tuple[str, str]] = (),
+    told: Mapping[str, str] | None = None,
+    wait: float = 0.0,
 ) -> dict[str, Any]:
     """Ask the node for what an operator may ask for, or end the command: status 1, or 3 where it goes on there."""
     from gateway.server import control, registry
 
     try:
-        return control.ask(found(node), method, path, form=form, wait=wait)
+        return control.ask(found(node), method, path, form=form, told=told, wait=wait)
     except registry.NodeNotFound as error:
         is_vague = node.config is None and node.pid is None
         click.secho(f"{error}{'; --url speaks to one elsewhere' if is_vague else ''}", fg="red", err=True)

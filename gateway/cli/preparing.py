@@ -60,14 +60,14 @@ def _catalogue_over(source: Path, directory: Path) -> dict[str, Any]:
 def _write(files: Mapping[Path, str]) -> None:
     if existing := [file for file in files if file.exists() or file.is_symlink()]:
         fail([Fault(str(file), 0, "is there already; nothing was written") for file in existing])
-    try:
-        for file, text in files.items():
+    for file, text in files.items():
+        try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("x", encoding="utf-8") as stream:
                 stream.write(text)
-            click.echo(f"wrote {file}")
-    except OSError as error:
-        fail([Fault(str(error.filename), 0, f"cannot be written: {error.strerror}")])
+        except OSError as error:
+            fail([Fault(str(error.filename or file), 0, f"cannot be written: {error.strerror}")])
+        click.echo(f"wrote {file}")
 
 
 @click.command("init-db")

@@ -3,7 +3,7 @@
 import http.client
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
@@ -46,18 +46,24 @@ class _Local(http.client.HTTPConnection):
 
 
 def ask(
-    target: Target, method: str, path: str, *, form: Sequence[tuple[str, str]] = (), wait: float = 0.0
+    target: Target,
+    method: str,
+    path: str,
+    *,
+    form: Sequence[tuple[str, str]] = (),
+    told: Mapping[str, str] | None = None,
+    wait: float = 0.0,
 ) -> dict[str, Any]:
-    """Send a request, with a form or without a body, and return the answer's JSON, empty where there is none.
+    """Send a request, with a form, with ``told`` as JSON, or without a body; return the answer's JSON, or nothing.
 
     ``wait``: seconds that the node may take. Raises NotDone, and NotDoneYet where the node answers that its time was
     over.
     """
     connection, root = _connection(target.address, wait + SPARE)
-    content = urlencode(form).encode()
+    content = urlencode(form).encode() if told is None else json.dumps(told).encode()
     headers = {"Content-Length": str(len(content))}
-    if form:
-        headers["Content-Type"] = "application/x-www-form-urlencoded"
+    if content:
+        headers["Content-Type"] = "application/x-www-form-urlencoded" if told is None else "application/json"
     if target.key:
         headers["Authorization"] = f"Bearer {target.key}"
     try:

@@ -18,7 +18,7 @@ def test_the_version_is_told() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["serve", "check", "init", "init-db", "demo", "drain", "resume", "learn", "reload", "requests", "explain"],
+    ["serve", "check", "init", "init-db", "demo", "drain", "resume", "learn", "reload", "requests", "explain", "log"],
 )
 def test_the_help_of_every_command_has_an_example(command: str) -> None:
     result = gateway(command, "--help")

@@ -63,6 +63,8 @@ def test_a_running_node_is_found_and_does_what_it_is_told(worker: str, serve: Se
     assert (absent.exit_code, absent.output) == (1, "Not found\n")
     absent = gateway("requests", "--end", "ab", *pid)
     assert (absent.exit_code, absent.output) == (1, "no request with this id is in flight\n")
+    told = gateway("log", "debug", *pid)
+    assert (told.exit_code, told.output) == (0, "what is less urgent than debug is not logged\n")
     unknown = gateway("explain", "nothing", *pid)
     assert unknown.exit_code == 1
     assert "the catalogue has no query of this name" in unknown.output
