@@ -175,12 +175,16 @@ class Spans:
 
 
 class _Exporter(SpanExporter):
-    """Writes spans as OTLP over HTTP, in a thread beside requests; what is not taken is given up."""
+    """Writes spans as OTLP over HTTP, in a thread beside requests; what is not taken is given up.
+
+    That is reported once, and again only after some were taken in between.
+    """
 
     def __init__(self, url: str, observe: Observer) -> None:
         self._url = url
         self._observe = observe
         self._ends = float("inf")
+        self._is_failing = False
 
     def end_by(self, ends: float) -> None:
         """Write nothing more after this point of ``time.monotonic``."""
@@ -197,8 +201,11 @@ class _Exporter(SpanExporter):
             except FetchFailed as failed:
                 failure = str(failed)
             else:
+                self._is_failing = False
                 return SpanExportResult.SUCCESS
-        self._observe(TracesNotExported(spans=len(spans), detail=failure))
+        if not self._is_failing:
+            self._is_failing = True
+            self._observe(TracesNotExported(spans=len(spans), detail=failure))
         return SpanExportResult.FAILURE
 
 
