@@ -51,6 +51,11 @@ def test_no_field_of_an_event_holds_values_or_sql(event: type[Event]) -> None:
     }
 
 
+@pytest.mark.parametrize("event", EVENTS)
+def test_no_field_of_an_event_takes_the_place_of_what_every_line_of_the_log_has(event: type[Event]) -> None:
+    assert not {"time", "level", "event", "pid", "message", "traceback"} & {*event.__struct_fields__}
+
+
 def test_the_handbook_has_every_event_and_no_other() -> None:
     table = HANDBOOK[HANDBOOK.index("| event | when |") :].partition("\n\n")[0]
     assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == [event.name for event in EVENTS]
@@ -67,5 +72,5 @@ def test_the_lines_of_the_handbook_have_the_fields_that_events_have() -> None:
         fields = {name: value for name, value in line.items() if name in kind.__struct_fields__}
         assert line.keys() - fields.keys() <= {"time", "level", "event", "pid", "message"}
         event = msgspec.convert(fields, kind)
-        assert line["message"] == fields.get("message", str(event))
+        assert line["message"] == str(event)
         assert line["level"] == event.level.name.lower()

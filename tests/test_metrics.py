@@ -60,7 +60,7 @@ def test_what_is_counted_of_events_is_on_both_lists() -> None:
 def test_an_event_is_counted_under_its_fields() -> None:
     metrics = Metrics()
     for reason in ("refused", "refused", "cap"):
-        metrics.observe(ConnectFailed(endpoint="a", group="read", reason=reason, message=""))
+        metrics.observe(ConnectFailed(endpoint="a", group="read", reason=reason, detail=""))
     metrics.observe(EndpointDrained(endpoint="a", drained=True))
     assert metrics.read().counts == {
         CONNECTS.name: [(("a", "refused"), [2.0]), (("a", "cap"), [1.0])],

@@ -93,7 +93,8 @@ class Worker:
         self.waits = waits
         self.metrics = metrics = Metrics()
         self.recent = RecentEvents(directory)
-        self.observe = observe = _all_of(metrics.observe, self.recent.observe, observe)
+        log = observe
+        self.observe = observe = _all_of(metrics.observe, self.recent.observe, log)
         self._beat = Beat(waits=waits, observe=observe)
         self._metering = Metering(metrics, directory=directory, beat=self._beat, observe=observe)
         self.recent.take_over(str(self._metering.slot))
@@ -168,6 +169,7 @@ class Worker:
             plans=self.plans,
             pool=self.pool,
             observe=observe,
+            log=log,
             waits=waits,
         )
 

@@ -12,7 +12,7 @@ class EndpointMoved(Event, frozen=True, kw_only=True):
     """As a phrase: ``in the rotation as replica``, ``out of the rotation, refused``."""
     serves: bool
     """Whether it may be given new work now."""
-    message: str = ""
+    detail: str = ""
     """The last thing that went wrong, in one line."""
 
     @property
@@ -21,7 +21,7 @@ class EndpointMoved(Event, frozen=True, kw_only=True):
         return Level.INFO if self.serves else Level.WARNING
 
     def __str__(self) -> str:
-        return f"endpoint {self.endpoint}: {self.standing}{f': {self.message}' if self.message else ''}"
+        return f"endpoint {self.endpoint}: {self.standing}{f': {self.detail}' if self.detail else ''}"
 
 
 class EndpointLagged(Event, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class EndpointLagged(Event, frozen=True, kw_only=True):
     endpoint: str
     group: str
     lags: bool
-    lag_ms: float | None
+    lag_ms: float | None = None
 
     @property
     def level(self) -> Level:
@@ -97,10 +97,10 @@ class ConnectFailed(Event, frozen=True, kw_only=True):
     group: str
     reason: str
     """As in ``/health``; ``cap`` where the node may have no further connection, ``full`` where the server may not."""
-    message: str
+    detail: str
 
     def __str__(self) -> str:
-        return f"endpoint {self.endpoint}: no connection for group {self.group}, {self.reason}: {self.message}"
+        return f"endpoint {self.endpoint}: no connection for group {self.group}, {self.reason}: {self.detail}"
 
 
 class ConnectionClosed(Event, frozen=True, kw_only=True):

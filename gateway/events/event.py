@@ -16,8 +16,12 @@ class Level(IntEnum):
     ERROR = 40
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happened. ``level`` may differ between events of one class."""
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that happened. ``level`` may differ between events of one class.
+
+    The log writes the fields beside ``time``, ``level``, ``event``, ``pid`` and ``message``, which is the sentence, so
+    none is called that. One that says nothing where it has its default is then left out.
+    """
 
     name: ClassVar[str] = "event"
     """What the event is called in logs."""
@@ -27,6 +31,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     is_limited: ClassVar[bool] = True
     """Whether the log leaves some out where there are many of a class, which clients can provoke."""
+
+    is_text: ClassVar[bool] = False
+    """Whether the sentence is all that there is to be told: the log then writes no field."""
 
     @property
     def level(self) -> Level:

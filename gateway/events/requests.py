@@ -55,11 +55,11 @@ class RequestSlow(RequestEvent, frozen=True, kw_only=True):
     """A call took longer than ``[log] slow``."""
 
     name = "request_slow"
-    queue_ms: float = 0.0
+    queue_ms: float
     """Of it, waiting for a connection."""
-    db_ms: float = 0.0
+    db_ms: float
     """Of it, with the connection."""
-    attempts: int = 0
+    attempts: int
     arguments: tuple[str, ...] = ()
     """Names of the query's parameters, never values."""
     query_id: str | None = None
@@ -83,7 +83,7 @@ class WriteAudited(RequestEvent, frozen=True, kw_only=True):
     affected: int | None = None
     """Rows, where that is known."""
     outcome: str | None = None
-    replayed: bool = False
+    replayed: bool
 
     def __str__(self) -> str:
         touched = "" if self.affected is None else f", {self.affected} rows"
@@ -121,14 +121,16 @@ class CallRepeated(Event, frozen=True, kw_only=True):
 
 
 class TracesNotExported(Event, frozen=True, kw_only=True):
-    """The collector did not take spans, which are given up."""
+    """The collector does not take spans, which are given up: told once until it takes some again."""
 
     name = "traces_not_exported"
     spans: int
     detail: str
 
     def __str__(self) -> str:
-        return f"{self.spans} spans were not taken by the collector of [traces] endpoint: {self.detail}"
+        return (
+            f"the collector of [traces] endpoint does not take spans, which are given up until it does: {self.detail}"
+        )
 
 
 class RequestRefused(Event, frozen=True, kw_only=True):

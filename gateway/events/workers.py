@@ -146,7 +146,8 @@ class ServerSaid(Event, frozen=True, kw_only=True):
 
     name = "server_said"
     is_limited = False
-    message: str
+    is_text = True
+    text: str
     severity_of_line: Level = Level.INFO
 
     @property
@@ -155,7 +156,7 @@ class ServerSaid(Event, frozen=True, kw_only=True):
         return self.severity_of_line
 
     def __str__(self) -> str:
-        return self.message
+        return self.text
 
 
 class ErrorOutput(Event, frozen=True, kw_only=True):
@@ -163,6 +164,7 @@ class ErrorOutput(Event, frozen=True, kw_only=True):
 
     name = "error_output"
     is_limited = False
+    is_text = True
     text: str
 
     def __str__(self) -> str:

@@ -44,7 +44,7 @@ def _changes(before: EndpointView, view: EndpointView) -> Iterator[Event]:
     standing = _standing(view)
     if standing != _standing(before):
         serves = view.state is EndpointState.IN and not view.held
-        yield EndpointMoved(endpoint=view.name, standing=standing, serves=serves, message=view.message)
+        yield EndpointMoved(endpoint=view.name, standing=standing, serves=serves, detail=view.message)
     if view.unprepared and not before.unprepared:
         yield EndpointUnprepared(endpoint=view.name)
     for group in set(view.lagging) ^ set(before.lagging):

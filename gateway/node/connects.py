@@ -45,9 +45,7 @@ class ReportingDriver(Generic[C]):
             connection = self._driver.connect(endpoint, deadline)
         except ConnectError as error:
             reason = CAP if isinstance(error, CapReached) else error.reason or FULL
-            self._observe(
-                ConnectFailed(endpoint=endpoint, group=self._group, reason=str(reason), message=error.message)
-            )
+            self._observe(ConnectFailed(endpoint=endpoint, group=self._group, reason=str(reason), detail=error.message))
             raise
         took = round((time.monotonic() - began) * 1000, 2)
         self._observe(ConnectionOpened(endpoint=endpoint, group=self._group, ms=took))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.events import Event, Level, QueryRefused, RequestServed, WriteAudited
+from gateway.events import Event, Level, QueryRefused
 from gateway.node.files import replace
 
 KEPT = 16
@@ -23,8 +23,6 @@ PUBLISH_EVERY = 0.25
 """Seconds between two times that the file is written."""
 
 _PREFIX = "events-"
-_LEFT_OUT = (RequestServed, WriteAudited)
-"""There is one with each request, where these are wanted at all."""
 
 
 class ShownEvent(msgspec.Struct, frozen=True, array_like=True):
@@ -58,7 +56,7 @@ class RecentEvents:
     def observe(self, event: Event) -> None:
         """Keep an event, if it may concern whoever looks after the node."""
         level = event.level
-        if level >= Level.INFO and not isinstance(event, _LEFT_OUT):
+        if level >= Level.INFO:
             self._keep(ShownEvent(self._wall(), level, event.name, _shown(event)))
             self._is_published = False
 

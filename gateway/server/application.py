@@ -205,7 +205,7 @@ def _certificates(settings: Settings, log: Log) -> Certificates | None:
 def _write_in_background() -> Log:
     """Have all that goes to standard error, gunicorn's lines too, written by a thread of its own."""
     writer = LineWriter()
-    log = Log(writer.write)
+    log = Log(writer.write, later=writer.write_later)
     writer.line_of_dropped = lambda count: log.line(LinesOmitted(count=count))
     sys.stderr = stream = ErrorStream(log.text, writer.flush)
     atexit.register(stream.finish)

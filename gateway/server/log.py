@@ -8,7 +8,8 @@ import os
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
-from time import monotonic
+from functools import partial
+from time import monotonic, time
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ RATE = 5.0
 """Lines of one kind a second after that."""
 ROOMS = (4000, 1000, 200)
 """Characters that a field may have: the first of these with which the line is not cut, and so stays JSON."""
+_WORDS = {level: level.name.lower() for level in Level}
 
 
 class Log:
@@ -32,15 +34,24 @@ class Log:
         self,
         write: Callable[[str], None],
         *,
+        later: Callable[[Callable[[], str]], None] | None = None,
         as_json: bool = False,
         level: Level = Level.INFO,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """``write`` takes a line, may be called by several threads, and returns at once."""
+        """``write`` takes a line, may be called by several threads, and returns at once.
+
+        ``later`` takes what makes the line of an event that comes with each request; None: it is made at once.
+        """
         self._write = write
+        self._later = later or (lambda make: write(make()))
         self._as_json = as_json
         self._clock = clock
         self._limits: dict[type[Event], _Limit] = {}
+        self._utc = _Seconds(lambda second: datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
+        self._local = _Seconds(
+            lambda second: datetime.fromtimestamp(second).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+        )
         self.level = level
         """What is less urgent is not written."""
 
@@ -58,16 +69,18 @@ class Log:
             self.level = Level[event.to.upper()]
         elif event.level < self.level:
             return
-        if event.is_limited:
-            kind = type(event)
-            limit = self._limits.get(kind)
-            if limit is None:
-                limit = self._limits[kind] = _Limit(self._clock())
-            if not limit.has_room(self._clock()):
-                limit.omitted += 1
-                return
-            self._write_omitted(kind, limit)
-            limit.tokens -= 1.0
+        if not event.is_limited:
+            self._later(partial(self._line, event, time()))
+            return
+        kind = type(event)
+        limit = self._limits.get(kind)
+        if limit is None:
+            limit = self._limits[kind] = _Limit(self._clock())
+        if not limit.has_room(self._clock()):
+            limit.omitted += 1
+            return
+        self._write_omitted(kind, limit)
+        limit.tokens -= 1.0
         self._write(self.line(event))
 
     def report(self) -> None:
@@ -83,7 +96,22 @@ class Log:
 
     def line(self, event: Event) -> str:
         """Return the event's line, without its end."""
-        return _as_json(event) if self._as_json else _as_text(event)
+        return self._line(event, time())
+
+    def _line(self, event: Event, now: float) -> str:
+        """``now``: in seconds of the Unix epoch."""
+        if not self._as_json:
+            return f"[{self._local.at(now)}] [{os.getpid()}] [{event.level.name}] {_text_of(event)}"
+        # PERF: nothing is collected that the encoder can read by itself.
+        front = (
+            f'{{"time":"{self._utc.at(now)}.{int(now % 1.0 * 1000):03}Z","level":"{_WORDS[event.level]}",'
+            f'"event":"{event.name}","pid":{os.getpid()},"message":'
+        )
+        try:
+            line = f"{front}{_rest_of(event)}"
+        except UnicodeEncodeError:
+            line = ""
+        return line if 0 < len(line) <= LONGEST else _shortened(front, event)
 
     def _write_omitted(self, kind: type[Event], limit: "_Limit") -> None:
         if limit.omitted:
@@ -102,11 +130,26 @@ class ServerLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record as the log's settings say."""
         level = max((level for level in Level if level <= record.levelno), default=Level.DEBUG)
-        self._observe(ServerSaid(message=self.format(record), severity_of_line=level))
+        self._observe(ServerSaid(text=self.format(record), severity_of_line=level))
 
 
-def _as_text(event: Event) -> str:
-    """Return a line in the form of gunicorn's own."""
+class _Seconds:
+    """Writes points in time to the second, each second once."""
+
+    def __init__(self, written: Callable[[int], str]) -> None:
+        self._written = written
+        self._last = (0, "")
+
+    def at(self, now: float) -> str:
+        """Return this second of the Unix epoch as text."""
+        second, text = self._last
+        if second != int(now):
+            second, text = self._last = int(now), self._written(int(now))
+        return text
+
+
+def _text_of(event: Event) -> str:
+    """Return what a line for people says, which has the form of gunicorn's own."""
     text = str(event)
     if isinstance(event, BugFound):
         text += f"\n{_traceback(event.error)}"
@@ -114,38 +157,47 @@ def _as_text(event: Event) -> str:
     if not text.isprintable():
         text = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
         text = text.replace("\n", "\n    ")
-    time = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
-    return f"[{time}] [{os.getpid()}] [{event.level.name}] {text}"
+    return text
 
 
-def _as_json(event: Event) -> str:
-    """Return a JSON object with the event's fields; those that say nothing are left out."""
-    fields: dict[str, Any] = {
-        "time": f"{datetime.now(UTC).isoformat(timespec='milliseconds')[:-6]}Z",
-        "level": event.level.name.lower(),
-        "event": event.name,
-        "pid": os.getpid(),
-        "message": str(event),
-    }
-    for name in event.__struct_fields__:
-        value = getattr(event, name)
-        if value is not None and value != "" and value != () and name != "severity_of_line":
-            fields[name] = value
+def _rest_of(event: Event) -> str:
+    """Return the end of a JSON object from the value of its ``message`` on. Raises UnicodeEncodeError."""
+    said = msgspec.json.encode(str(event)).decode()
+    if event.is_text:
+        return f"{said}}}"
     if isinstance(event, BugFound):
-        fields |= {"error": type(event.error).__name__, "traceback": _traceback(event.error)}
-    try:
-        line = msgspec.json.encode(fields).decode()  # PERF: nearly always that is all
-    except UnicodeEncodeError:
-        line = ""
+        traced = msgspec.json.encode(_traceback(event.error)).decode()
+        said = f'{said},"traceback":{traced}'
+    fields = msgspec.json.encode(event, enc_hook=_name_of).decode()
+    return f"{said},{fields[1:]}" if fields != "{}" else f"{said}}}"
+
+
+def _shortened(front: str, event: Event) -> str:
+    """Return the whole line of an event with text that is too long, or that JSON cannot have."""
+    fields: dict[str, Any] = {"message": str(event)}
+    if not event.is_text:
+        fields |= {name: value for name, value in msgspec.structs.asdict(event).items() if value not in (None, "", ())}
+    if isinstance(event, BugFound):
+        fields["traceback"] = _traceback(event.error)
+    line = ""
     rooms = iter(ROOMS)
     while not 0 < len(line) <= LONGEST:
         room = next(rooms)
-        line = msgspec.json.encode({name: _fitting(value, room) for name, value in fields.items()}).decode()
+        fitting = {name: _fitting(value, room) for name, value in fields.items()}
+        written = msgspec.json.encode(fitting, enc_hook=_name_of).decode()
+        line = front + written.removeprefix('{"message":')
     return line
+
+
+def _name_of(error: object) -> str:
+    """Return what stands for an exception in JSON."""
+    return type(error).__name__
 
 
 def _fitting(value: Any, room: int) -> Any:
     """Return a value as JSON can have it; of a text that is too long the end, which is what counts in a traceback."""
+    if isinstance(value, tuple):
+        return [_fitting(" ".join(value), room)]
     if not isinstance(value, str):
         return value
     text = value if len(value) <= room else f"… {value[-room:]}"

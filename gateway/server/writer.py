@@ -26,6 +26,10 @@ RETRY = 0.1
 """Seconds between two tries where somebody else has made the descriptor non-blocking."""
 
 
+_Item = bytes | Callable[[], str] | LockType
+"""A line, what makes one, or what is released once all before it is written."""
+
+
 class LineWriter:
     """Takes lines from any thread; never blocks. Goes on in forked processes, each with a queue of its own."""
 
@@ -40,16 +44,15 @@ class LineWriter:
 
     def write(self, line: str) -> None:
         """Write a line, or several; without a newline at the end."""
-        if self._process != os.getpid():
-            # What is in the queue is the parent's to write, and its thread and locks were not copied by fork(2).
-            self._begin()
-        if self._queue.qsize() >= self._most:
-            with self._lock:
-                self._dropped += 1
-            return
-        if len(line) > LONGEST:
-            line = f"{line[:LONGEST]} ... ({len(line) - LONGEST} characters more)"
-        self._put(f"{line}\n".encode(errors="backslashreplace"))
+        self._take(_encoded(line))
+
+    def write_later(self, make: Callable[[], str]) -> None:
+        """Write the line that ``make`` returns, which the thread calls.
+
+        PERF: it makes many lines one after the other, while their code and data are in the processor's caches. Between
+        two steps of a request each costs three times as much.
+        """
+        self._take(make)
 
     def flush(self) -> None:
         """Wait until everything is written, but only for a moment: perhaps nobody reads."""
@@ -61,22 +64,32 @@ class LineWriter:
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self._queue: SimpleQueue[bytes | LockType] = SimpleQueue()
+        self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._lock = allocate_lock()
         self._dropped = 0
         self._is_running = False
 
-    def _put(self, item: bytes | LockType) -> None:
+    def _take(self, item: "_Item") -> None:
+        if self._process != os.getpid():
+            # What is in the queue is the parent's to write, and its thread and locks were not copied by fork(2).
+            self._begin()
+        if self._queue.qsize() < self._most:
+            self._put(item)
+        else:
+            with self._lock:
+                self._dropped += 1
+
+    def _put(self, item: "_Item") -> None:
         self._queue.put(item)
         if not self._is_running:
             self._is_running = True
             start_new_thread(self._run, (self._queue,))
 
-    def _run(self, queue: "SimpleQueue[bytes | LockType]") -> None:
+    def _run(self, queue: "SimpleQueue[_Item]") -> None:
         item: bytes | LockType | None = None
         while True:
             if item is None:
-                item = queue.get()
+                item = _made(queue.get())
             lines: list[bytes] = []
             room = PIPE_BUF
             while isinstance(item, bytes) and (not lines or len(item) <= room):
@@ -138,12 +151,22 @@ class ErrorStream(io.TextIOBase):
         self._flush()
 
 
-def _next_of(queue: "SimpleQueue[bytes | LockType]") -> bytes | LockType | None:
+def _next_of(queue: "SimpleQueue[_Item]") -> bytes | LockType | None:
     """What is there already; None: nothing is."""
     try:
-        return queue.get_nowait()
+        return _made(queue.get_nowait())
     except Empty:
         return None
+
+
+def _made(item: "_Item") -> bytes | LockType:
+    return item if isinstance(item, bytes | LockType) else _encoded(item())
+
+
+def _encoded(line: str) -> bytes:
+    if len(line) > LONGEST:
+        line = f"{line[:LONGEST]} ... ({len(line) - LONGEST} characters more)"
+    return f"{line}\n".encode(errors="backslashreplace")
 
 
 def _write_all(descriptor: int, data: bytes) -> bool:

@@ -41,9 +41,13 @@ class Operations:
         plans: Plans,
         pool: Pool[Session],
         observe: Observer,
+        log: Observer,
         waits: Waits,
     ) -> None:
-        """``directory`` is the node's runtime directory, None where nothing is shared."""
+        """``directory`` is the node's runtime directory, None where nothing is shared.
+
+        ``log`` writes the events that come with each request, which are neither counted nor shown.
+        """
         self._settings = settings
         self._directory = directory
         self._pool = pool
@@ -53,7 +57,7 @@ class Operations:
         add_states(metrics, pool=pool, catalogue=catalogue)
         self._log_level = LogLevel(directory, settings.log.level)
         self.reporting = Reporting(
-            metrics=metrics, catalogue=catalogue, plans=plans, settings=settings.log, observe=observe
+            metrics=metrics, catalogue=catalogue, plans=plans, settings=settings.log, observe=observe, log=log
         )
         self._asking: Asking | None = None
 

@@ -69,12 +69,21 @@ class Reporting:
     """Counts calls and reports those that are to be told of."""
 
     def __init__(
-        self, *, metrics: Metrics, catalogue: Catalogue, plans: Plans, settings: LogSettings, observe: Observer
+        self,
+        *,
+        metrics: Metrics,
+        catalogue: Catalogue,
+        plans: Plans,
+        settings: LogSettings,
+        observe: Observer,
+        log: Observer,
     ) -> None:
+        """``log`` takes what there may be an event of for each call, and nobody else wants to know of."""
         self._metrics = metrics
         self._queries = catalogue.queries
         self._plans = plans
         self._observe = observe
+        self._log = log
         self._slow = settings.slow
         self._tells_all = settings.access == "all"
         self._tells_errors = settings.access != "off"
@@ -166,28 +175,33 @@ class Reporting:
         answer: Answer | None = None,
         error: GatewayError | None = None,
     ) -> None:
-        told: dict[str, Any] = {
-            "request_id": request.context.request_id,
-            "query": name,
-            "caller": request.context.caller.name,
-            "trace_id": tracing.trace_id(request.env),
-            "status": status,
-            "code": "" if error is None else error.code,
-            "endpoint": "" if served is None else served.endpoint,
-            "ms": _ms(took),
-        }
+        context, env = request.context, request.env
+        told = RequestServed(
+            request_id=context.request_id,
+            query=name,
+            caller=context.caller.name,
+            trace_id=tracing.trace_id(env) if "HTTP_TRACEPARENT" in env else "",
+            status=status,
+            code="" if error is None else error.code,
+            endpoint="" if served is None else served.endpoint,
+            ms=_ms(took),
+        )
         if took >= self._slow:
-            self._observe(RequestSlow(**told, **self._spent(name, served)))
+            self._observe(RequestSlow(**msgspec.structs.asdict(told), **self._spent(name, served)))
         if self._tells_all or (self._tells_errors and error is not None):
-            self._observe(RequestServed(**told))
+            self._log(told)
         if self._audits and self._writes(name, call):
-            self._observe(WriteAudited(**told, **self._audited(name, call, answer, error)))
+            audited = self._audited(name, call, answer, error)
+            self._log(WriteAudited(**msgspec.structs.asdict(told), **audited))
 
     def _spent(self, name: str, served: Served | None) -> dict[str, Any]:
-        spent: dict[str, Any] = {"arguments": self._arguments(name), "query_id": self._query_id(name)}
-        if served is not None:
-            spent |= {"queue_ms": _ms(served.queued), "db_ms": _ms(served.took), "attempts": served.attempts}
-        return spent
+        return {
+            "arguments": self._arguments(name),
+            "query_id": self._query_id(name),
+            "queue_ms": 0.0 if served is None else _ms(served.queued),
+            "db_ms": 0.0 if served is None else _ms(served.took),
+            "attempts": 0 if served is None else served.attempts,
+        }
 
     def _audited(
         self, name: str, call: Call | None, answer: Answer | None, error: GatewayError | None

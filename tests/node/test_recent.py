@@ -9,7 +9,6 @@ from gateway.events import (
     LoopHeld,
     QueryRefused,
     RequestFailed,
-    RequestServed,
 )
 from gateway.node.recent import KEPT, LONGEST, PUBLISH_EVERY, RecentEvents
 from tests.node.clock import Clock
@@ -77,10 +76,9 @@ def test_whoever_takes_over_a_slot_goes_on_from_what_is_there(tmp_path: Path) ->
     assert texts(second) == texts(worker(tmp_path, 1, clock)) == expected
 
 
-def test_what_is_not_urgent_or_comes_with_each_request_is_left_out() -> None:
+def test_what_is_not_urgent_is_left_out() -> None:
     one = worker(None, 0, Clock())
     one.observe(ConnectionOpened(endpoint="primary", group="write", ms=1.0))
-    one.observe(RequestServed(request_id="1", query="q", status=200, ms=1.0))
     assert texts(one) == []
 
 

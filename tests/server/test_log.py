@@ -93,7 +93,9 @@ def as_json(*events: Any) -> list[Any]:
 
 
 def test_for_programs_a_line_is_an_object_of_the_events_own_fields_and_those_that_say_nothing_are_left_out() -> None:
-    slow = RequestSlow(request_id="r", query="q", status=200, ms=612.5, db_ms=600.0, attempts=1, arguments=("a", "b"))
+    slow = RequestSlow(
+        request_id="r", query="q", status=200, ms=612.5, queue_ms=0.0, db_ms=600.0, attempts=1, arguments=("a", "b")
+    )
     (line,) = as_json(slow)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
     assert line.pop("pid")

@@ -107,6 +107,15 @@ def test_the_end_of_a_process_does_not_wait_long_for_a_reader(pipe: Pipe) -> Non
     assert 0.9 < time.monotonic() - began < 5
 
 
+def test_lines_that_are_made_later_keep_their_place(pipe: Pipe) -> None:
+    lines = LineWriter(pipe.writer)
+    for number in range(100):
+        lines.write_later(f"made {number}".format)
+        lines.write(f"given {number}")
+    expected = "".join(f"made {number}\ngiven {number}\n" for number in range(100)).encode()
+    assert pipe.read_until(b"given 99\n") == expected
+
+
 def test_a_reader_that_is_gone_ends_nothing(pipe: Pipe) -> None:
     lines = LineWriter(pipe.writer)
     os.close(pipe.reader)

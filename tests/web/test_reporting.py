@@ -38,6 +38,7 @@ class Desk:
             plans=self.plans,
             settings=LogSettings(**{"slow": 3600.0, **settings}),
             observe=self.events.append,
+            log=self.events.append,
         )
 
     def request(self, path: str = "/query/orders", template: str | None = "/query/{name}") -> Any:
