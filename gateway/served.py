@@ -1,5 +1,7 @@
 """How a call was served, and where its caller stands with its limits: what answers and errors both tell."""
 
+from typing import Self
+
 import msgspec
 
 
@@ -29,6 +31,14 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
     """Seconds after which all of them may be made again."""
     text: str
     """The same, as the field ``RateLimit-Policy`` says it."""
+    line: str
+    """That field's line, and the beginning of the field ``RateLimit``, where there is no other limit."""
+
+    @classmethod
+    def of(cls, name: str, burst: int, window: int) -> Self:
+        """Return the limit of this name, with all that is told of it."""
+        text = f'"{name}";q={burst};w={window}'
+        return cls(name, burst, window, text, f'RateLimit-Policy: {text}\r\nRateLimit: "{name}";r=')
 
 
 class Allowance(msgspec.Struct, frozen=True, gc=False):

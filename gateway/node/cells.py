@@ -50,7 +50,7 @@ class Bucket:
         self._at = _WAYS
         """Where its time was when it was last looked at; its hash is a set's half before that."""
 
-    def take(self, cost: int, depth: int) -> int:
+    def take(self, cost: int, depth: int, tries: int = _TRIES) -> int:
         """Take tokens that are worth ``cost`` from the bucket, which holds ``depth``, both nanoseconds.
 
         Returns how long it will then take to be full; negative: nothing was taken, and would have been possible that
@@ -61,14 +61,13 @@ class Bucket:
         at = self._at
         if words[at - _WAYS] != self._hashed:
             at = self._find()
-        for _ in range(_TRIES):
-            full_at = words[at]
-            base = full_at if now < full_at < now + depth + _APART else now
-            level: int = base - now + cost
-            if level > depth:
-                return depth - level
-            if words[at] == full_at:
-                break
+        full_at = words[at]
+        base = full_at if now < full_at < now + depth + _APART else now
+        level: int = base - now + cost
+        if level > depth:
+            return depth - level
+        if words[at] != full_at and tries:  # somebody else has taken from it meanwhile
+            return self.take(cost, depth, tries - 1)
         words[at] = base + cost
         return level
 

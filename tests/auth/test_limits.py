@@ -24,7 +24,7 @@ def query(name: str, limit: str | None) -> Query:
 
 SLOW, FAST, FREE = query("slow", "2/s burst=4"), query("fast", "100/s"), query("free", None)
 
-SLOWLY = Limit("slow", 4, 2, '"slow";q=4;w=2')
+SLOWLY = Limit.of("slow", 4, 2)
 
 
 class Clock:

@@ -54,7 +54,7 @@ OF_FILES = {
     "recompile": ["."],
     "test": ["--help"],
 }
-OF_SERVERS = {"check": [], "init-db": [], "openapi": [], "plan": [], "test": []}
+OF_SERVERS: dict[str, list[str]] = {"check": [], "init-db": [], "openapi": [], "plan": [], "test": []}
 
 
 class Node(ThreadingHTTPServer):

@@ -182,7 +182,7 @@ def test_a_503_and_a_429_and_nothing_else_say_when_to_come_again(kind: type[Gate
 
 
 def test_who_calls_too_often_is_told_where_it_stands(front: Front) -> None:
-    allowances = [Allowance(Limit("orders", 200, 2, '"orders";q=200;w=2'), 3, 2)]
+    allowances = [Allowance(Limit.of("orders", 200, 2), 3, 2)]
     answer = front.fail(errors.RateLimited("too often", after=1.2, allowances=allowances))
     assert answer.headers["Retry-After"] == "2"
     assert answer.headers["RateLimit-Policy"] == '"orders";q=200;w=2'
