@@ -46,6 +46,7 @@ class StatusResource:
         samples: Samples,
         recent: RecentEvents,
         compression: Compression,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """``merged``: what all workers have counted."""
         self._health = health
@@ -54,9 +55,12 @@ class StatusResource:
         self._samples = samples
         self._recent = recent
         self._compression = compression
+        self._wall = wall
+        self._seen: dict[str, tuple[dict[str, Any], float]] = {}
+        """What was counted of each query when this worker was asked last, and since when that has been so."""
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Tell everything, of samples and events those after ``since``, which is ``at`` of an earlier answer.
+        """Tell everything, of samples, events and queries what is new after ``since``: ``at`` of an earlier answer.
 
         Counts are those since the node began: rates are made of two answers.
         """
@@ -65,17 +69,17 @@ class StatusResource:
         if not request.context.caller.has_any(OPERATORS):
             respond(response, {"status": health["status"]})
             return
-        counted = self._merged()
+        counted, now = self._merged(), round(self._wall(), 3)
         told = {
             "status": health["status"],
-            "at": round(time.time(), 3),
+            "at": now,
             "health": health,
             "objections": {
                 name: {endpoint: group.objection(endpoint) for endpoint in group.endpoints}
                 for name, group in self._pool.groups.items()
             },
             "bounds": SECONDS,
-            "calls": _calls(counted),
+            "calls": self._changed(_calls(counted), now, since),
             "problems": {code: int(value) for (code,), (value,) in counted[ERRORS].items() if code in _FAILURES},
             "keys": _keys(counted),
             "processes": {
@@ -93,6 +97,13 @@ class StatusResource:
             self._compression.apply(request, response)
 
     on_head = on_get
+
+    def _changed(self, calls: dict[str, dict[str, Any]], now: float, since: float) -> dict[str, dict[str, Any]]:
+        """Return of the counts of all queries those that are not what they were: of thousands, few are called."""
+        for name, counts in calls.items():
+            if name not in self._seen or self._seen[name][0] != counts:
+                self._seen[name] = counts, now
+        return {name: counts for name, counts in calls.items() if self._seen[name][1] > since}
 
 
 def _since(request: falcon.Request) -> float:

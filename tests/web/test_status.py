@@ -47,6 +47,7 @@ class StatusRig(HealthRig):
                 samples=self.samples,
                 recent=self.recent,
                 compression=Compression(lambda: None),
+                wall=self.clock,
             ),
         )
 
@@ -100,6 +101,19 @@ def test_what_was_counted_is_told_by_query(node: StatusRig) -> None:
         "transaction": {"statuses": {"200": 1}},
     }
     assert found["problems"] == {"pool_timeout": 1}
+
+
+def test_of_the_queries_those_are_told_whose_counts_have_changed(node: StatusRig) -> None:
+    for name in ("idle", "busy"):
+        node.metrics.counter(REQUESTS, name, "200").value += 1
+    first = told(node)
+    node.clock.now += 1
+    node.metrics.counter(REQUESTS, "busy", "200").value += 1
+    assert told(node, since=str(first["at"]))["calls"] == {"busy": {"statuses": {"200": 2}}}
+    node.clock.now += 1
+    assert told(node, since=str(first["at"]))["calls"] == {"busy": {"statuses": {"200": 2}}}
+    assert told(node, since=str(node.clock.now))["calls"] == {}
+    assert told(node)["calls"] == {"idle": {"statuses": {"200": 1}}, "busy": {"statuses": {"200": 2}}}
 
 
 def test_keys_that_expire_are_told_the_first_to_do_so_first(node: StatusRig) -> None:

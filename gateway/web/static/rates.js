@@ -86,7 +86,7 @@ export class Rates {
   }
 }
 
-function total(calls) {
+export function total(calls) {
   return Object.values(calls).reduce(
     (sum, each) => sum + Object.values(each.statuses).reduce((one, other) => one + other, 0),
     0,

@@ -3,7 +3,7 @@
 
 import { SECONDS } from "./charts.js";
 import { fill, make, mark, parts, say } from "./elements.js";
-import { Rates } from "./rates.js";
+import { Rates, total } from "./rates.js";
 import { RotationView } from "./rotation.js";
 import { QueryTable, keyOf, showEvents, showKeys, showWorkers } from "./tables.js";
 import { troubles } from "./troubles.js";
@@ -64,7 +64,20 @@ function showLittle(told) {
   live("live", "live");
 }
 
+// Told are the queries whose counts have changed; the others are as they were.
+function complete(told) {
+  const before = last?.calls ?? {};
+  const known = Object.keys(told.calls).map((name) => before[name] ?? { statuses: {} });
+  if (total(told.calls) < total(known)) {
+    last = null; // another node, or one that has been started anew: it has to tell everything
+    return false;
+  }
+  told.calls = { ...before, ...told.calls };
+  return true;
+}
+
 function show(told) {
+  if (!complete(told)) return;
   last = told;
   arrived = Date.now();
   at("key").hidden = true;
