@@ -161,7 +161,7 @@ def test_a_pod_has_as_long_to_end_as_it_may_take(planned: Plan) -> None:
 def test_as_many_pods_as_there_may_be_fit_the_servers_during_a_roll_out_too(planned: Plan) -> None:
     assert planned.servers["db"].fits
     scaler = the("HorizontalPodAutoscaler")["spec"]
-    assert 2 <= scaler["minReplicas"] <= scaler["maxReplicas"] <= (planned.most_nodes or 0)
+    assert 2 <= scaler["minReplicas"] <= scaler["maxReplicas"] <= (planned.servers["db"].nodes_that_fit or 0)
 
 
 def test_a_pod_has_the_memory_that_it_may_take(planned: Plan) -> None:

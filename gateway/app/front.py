@@ -3,10 +3,11 @@
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 from gateway.app.worker import Worker
 from gateway.app.wsgi import GatewayApp
+from gateway.catalogue.query import Query
 from gateway.execution.bulking import Bulks
 from gateway.execution.call import BulkCall, PageCall, StreamCall
 from gateway.execution.committing import Committer
@@ -14,6 +15,7 @@ from gateway.execution.concurrency import Concurrency
 from gateway.execution.cursors import Cursors
 from gateway.execution.execution import Execution
 from gateway.execution.joining import sharing
+from gateway.execution.judging import Joined
 from gateway.execution.keeping import Keeping, may_be_kept
 from gateway.execution.outcomes import Outcomes
 from gateway.execution.paging import Pages
@@ -84,8 +86,55 @@ def front(worker: Worker) -> GatewayApp:
     return app
 
 
+class _Executing(NamedTuple):
+    """What runs calls, and what of it is asked by others."""
+
+    execution: Execution | Keeping
+    outcomes: Outcomes
+    cursors: Cursors
+    joins: Callable[[Query], Joined]
+    """Whether a query's calls are answered together."""
+
+
 def _serve_queries(app: GatewayApp, worker: Worker, failures: Failures) -> None:
     reporting, spans = worker.operations.reporting, worker.spans
+    server, catalogue, plans = worker.settings.server, worker.catalogue, worker.plans
+    executing = _executing(worker)
+    calls = Calls(
+        catalogue=catalogue,
+        plans=plans,
+        transactions=Transactions(catalogue=catalogue, plans=plans, pool=worker.pool, max_batch=server.max_batch),
+        server=server,
+        asking=[name for name, group in worker.settings.groups.items() if group.settings],
+        limits=worker.limits,
+        cursors=executing.cursors,
+    )
+    calling: dict[str, Any] = {
+        "calls": calls,
+        "execution": executing.execution,
+        "answered": _both(reporting.answered, spans.answered) if spans else reporting.answered,
+        "failures": failures,
+        "deprecations": Deprecations(catalogue, worker.metrics),
+        "compression": Compression(Turns(worker.waits)),
+    }
+    app.add_route(QUERY, QueryResource(**calling))
+    app.add_route("/transaction", TransactionResource(**calling))
+    if worker.settings.mcp.enabled:
+        tools = Tools(catalogue=catalogue, plans=plans, turns=Turns(worker.waits))
+        app.add_route(worker.settings.mcp.path, McpResource(**calling, tools=tools, settings=worker.settings))
+    app.add_route("/outcome/{mark}", OutcomeResource(outcomes=executing.outcomes, timeout=server.timeout))
+    _serve_descriptions(app, worker, executing.joins)
+    worker.operations.serve(
+        app,
+        calls=calls,
+        requests=worker.identity.requests,
+        workers=worker.snapshots.all,
+        cancel=partial(cancel, worker.driver(read_only=True)),
+        tell=worker.telling(QUESTION),
+    )
+
+
+def _executing(worker: Worker) -> _Executing:
     server, pool, plans, catalogue = worker.settings.server, worker.pool, worker.plans, worker.catalogue
     runner = Runner(
         pool=pool,
@@ -120,41 +169,23 @@ def _serve_queries(app: GatewayApp, worker: Worker, failures: Failures) -> None:
         concurrency=Concurrency(rooms) if rooms else None,
         share=share,
     )
-    kept: Execution | Keeping = execution
-    if any(map(may_be_kept, catalogue.queries.values())):
-        kept = Keeping(
-            execution.run,
-            catalogue=catalogue,
-            plans=plans,
-            view=worker.rotation.view,
-            waits=worker.waits,
-            most_bytes=worker.settings.cache.size,
-            metrics=worker.metrics,
-        )
-    calls = Calls(
+    if not any(map(may_be_kept, catalogue.queries.values())):
+        return _Executing(execution, outcomes, cursors, joins)
+    keeping = Keeping(
+        execution.run,
         catalogue=catalogue,
         plans=plans,
-        transactions=Transactions(catalogue=catalogue, plans=plans, pool=pool, max_batch=server.max_batch),
-        server=server,
-        asking=[name for name, group in worker.settings.groups.items() if group.settings],
-        limits=worker.limits,
-        cursors=cursors,
+        view=worker.rotation.view,
+        waits=worker.waits,
+        most_bytes=worker.settings.cache.size,
+        metrics=worker.metrics,
     )
+    return _Executing(keeping, outcomes, cursors, joins)
+
+
+def _serve_descriptions(app: GatewayApp, worker: Worker, joins: Callable[[Query], Joined]) -> None:
+    server, catalogue, plans = worker.settings.server, worker.catalogue, worker.plans
     described = CatalogueResource(catalogue=catalogue, plans=plans, verbose=server.verbose_errors, joins=joins)
-    calling: dict[str, Any] = {
-        "calls": calls,
-        "execution": kept,
-        "answered": _both(reporting.answered, spans.answered) if spans else reporting.answered,
-        "failures": failures,
-        "deprecations": Deprecations(catalogue, worker.metrics),
-        "compression": Compression(Turns(worker.waits)),
-    }
-    app.add_route(QUERY, QueryResource(**calling))
-    app.add_route("/transaction", TransactionResource(**calling))
-    if worker.settings.mcp.enabled:
-        tools = Tools(catalogue=catalogue, plans=plans, turns=Turns(worker.waits))
-        app.add_route(worker.settings.mcp.path, McpResource(**calling, tools=tools, settings=worker.settings))
-    app.add_route("/outcome/{mark}", OutcomeResource(outcomes=outcomes, timeout=server.timeout))
     typed = DocumentResource(
         catalogue=catalogue,
         plans=plans,
@@ -162,20 +193,12 @@ def _serve_queries(app: GatewayApp, worker: Worker, failures: Failures) -> None:
         knows_callers=worker.settings.auth.is_on,
         turns=Turns(worker.waits),
     )
-    app.add_route("/openapi.json", typed)
     shown = StaticResource("docs.html", ("docs.js", "docs.css", "swagger-ui-bundle.js", "swagger-ui.css"))
-    app.add_route("/docs", shown)
-    app.add_route("/docs/{file}", shown, suffix="part")
     app.add_route("/queries", described)
     app.add_route("/queries/{name}", described, suffix="one")
-    worker.operations.serve(
-        app,
-        calls=calls,
-        requests=worker.identity.requests,
-        workers=worker.snapshots.all,
-        cancel=partial(cancel, worker.driver(read_only=True)),
-        tell=worker.telling(QUESTION),
-    )
+    app.add_route("/openapi.json", typed)
+    app.add_route("/docs", shown)
+    app.add_route("/docs/{file}", shown, suffix="part")
 
 
 def _both(first: Callable[P, None], second: Callable[P, None]) -> Callable[P, None]:

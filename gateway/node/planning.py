@@ -59,13 +59,6 @@ class Plan(msgspec.Struct, frozen=True):
     memory_limit: int
     """With as many bytes of requests in progress as the node takes."""
 
-    @property
-    def most_nodes(self) -> int | None:
-        """How many nodes every server that answered has connections for; None where none did."""
-        return min(
-            (each.nodes_that_fit for each in self.servers.values() if each.nodes_that_fit is not None), default=None
-        )
-
 
 def plan(settings: Settings, capacities: Mapping[str, Capacity], *, nodes: int, surge: int, grace: float) -> Plan:
     """Compute it. ``surge``: nodes besides, during a roll-out; ``grace``: seconds in which requests may finish."""

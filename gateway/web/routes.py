@@ -37,11 +37,6 @@ class Routes(CompiledRouter):
         self._knows_callers = knows_callers
         self._found: dict[str, Any] = {}
 
-    @property
-    def remembered(self) -> int:
-        """How many paths. NOTE: not by ``len``: Falcon takes a router that is falsy for none."""
-        return len(self._found)
-
     def find(self, uri: str, req: falcon.Request | None = None) -> Any:
         """Where a path leads, in Falcon's words; None: nowhere. The same answer is given to many: not to be changed."""
         env: dict[str, Any] = {} if req is None else req.env
