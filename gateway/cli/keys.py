@@ -14,7 +14,7 @@ import msgspec
 from gateway.auth import keys, keys_file
 from gateway.auth.keys import Key
 from gateway.cli.options import Duration, config_option
-from gateway.cli.reporting import count, fail
+from gateway.cli.reporting import count, fail, print_columns
 from gateway.faults import Fault, FaultsFound
 from gateway.settings import DEFAULT_FILE, examine
 
@@ -77,9 +77,7 @@ def list_keys(config: Path | None) -> None:
         (each.id, each.name, ",".join(each.roles) or "-", _day(each.created), _expiry(each.expires, now))
         for each in held
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_columns(rows)
 
 
 @key.command()

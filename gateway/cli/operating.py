@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 
 from gateway.cli.options import Duration, Wanted, of_node
-from gateway.cli.reporting import count
+from gateway.cli.reporting import count, print_columns
 
 if TYPE_CHECKING:
     from gateway.server.control import Target
@@ -151,9 +151,7 @@ def requests(ended: str | None, node: Wanted) -> None:
         )
         for each in found
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_columns(rows)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""What commands print of faults, and how they end with them."""
+"""What commands print: faults, with which they end, and plain columns."""
 
 import sys
 from collections.abc import Sequence
@@ -15,6 +15,13 @@ def fail(faults: Sequence[Fault]) -> NoReturn:
         click.secho(str(fault), err=True)
     click.secho(count(len(faults), "fault", "faults"), fg="red", err=True)
     sys.exit(1)
+
+
+def print_columns(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of as many cells each, the first of which are the columns' names."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def count(number: int, one: str, many: str) -> str:

@@ -7,7 +7,6 @@ sentence for people; its fields are for programs. No field holds an argument's v
 ``EVENTS`` is the list of all. docs/operations.md says of each when it happens.
 """
 
-from gateway.events.callers import KeySetNotFetched, KeysFileRefused
 from gateway.events.endpoints import (
     ConnectFailed,
     ConnectionClosed,
@@ -39,6 +38,8 @@ from gateway.events.workers import (
     CertificateNotTaken,
     CertificateTaken,
     ErrorOutput,
+    KeySetNotFetched,
+    KeysFileRefused,
     KeysNotSwept,
     LinesOmitted,
     LogLevelChanged,
