@@ -30,7 +30,7 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
     window: int
     """Seconds after which all of them may be made again."""
     text: str
-    """The same, as the field ``RateLimit-Policy`` says it."""
+    """Burst and window, as the field ``RateLimit-Policy`` says them."""
     line: str
     """That field's line, and the beginning of the field ``RateLimit``, where there is no other limit."""
 

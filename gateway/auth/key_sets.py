@@ -28,7 +28,7 @@ ASKED_AGAIN = 30.0
 """Seconds between an attempt and the next one, where tokens were signed by a key that is not there or an attempt
 failed: whoever makes up keys causes no more."""
 WITHOUT_ANY = 10.0
-"""The same where there is no set at all."""
+"""Seconds between an attempt and the next one while there is no set at all."""
 TIMEOUT = 3.0
 STALE_AFTER = TIMEOUT + 3.0
 """Seconds without a sign of life after which the worker that fetches is stopped or stuck."""

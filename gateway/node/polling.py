@@ -11,9 +11,9 @@ from gateway.waiting import Waits
 EVERY = 0.5
 """Seconds between two looks at the views that the node shares, where nobody tells of a change."""
 IN_THREADS = 0.1
-"""The same without a loop, where nothing else notices that the process stood still."""
+"""Seconds between two looks without a loop, where nothing else notices that the process stood still."""
 UNTOLD = 0.02
-"""The same in a process that cannot be told."""
+"""Seconds between two looks in a process that nobody can tell of a change."""
 LATE = 0.1
 """Seconds after its time at which a look is late: this process was stopped, or had no processor."""
 

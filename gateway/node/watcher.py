@@ -21,7 +21,7 @@ from gateway.settings import ProbeSettings
 OUT_INTERVAL = 0.2
 """Seconds between two looks at an endpoint that is out, if ``[probe] interval`` is longer: it is missed."""
 REFUSED_INTERVAL = 0.05
-"""The same where a look costs next to nothing."""
+"""Seconds between two looks at an endpoint that refuses connections, where a look costs next to nothing."""
 LISTEN = 0.25
 """Seconds between two glances at the idle connection, where no loop has it report when it is closed: the server that
 closed it may be going."""

@@ -30,7 +30,8 @@ FACTS = (
 )
 """To be selected when all that the transaction writes is written: only then does the position cover its xid."""
 FACTS_AND_ORIGIN = f"{FACTS}, {ORIGIN}"
-"""The same where the session may be another one, of another server, each time: one answers all."""
+"""What is selected in place of ``FACTS`` where each message may reach another session, of another server: one statement
+answers all."""
 
 _FORM = struct.Struct(">BQIQQqq")
 _VERSION = 1

@@ -56,7 +56,7 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     """When the state last changed."""
     since_wall: float
-    """The same in seconds of the Unix epoch."""
+    """When the state last changed, in seconds of the Unix epoch."""
     in_until: float | None = None
     """When it last left the rotation; None: never was in it, or is in it."""
     entered_at: float = 0.0

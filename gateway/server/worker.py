@@ -43,7 +43,8 @@ LAST_ANSWERS = 1.0
 DRAIN_IDLE = 1.0
 """Seconds after SIGTERM in which idle connections may still send a request: a close would cross it on its way."""
 REPLACED_IDLE = 5.0
-"""The same where other workers serve on after a reload, so that nobody waits for the end of this one."""
+"""Seconds in which idle connections may still send a request where others serve on after a reload, so that nobody waits
+for the end of this worker."""
 BOOT = 2.0
 """Seconds for which a new worker leaves connections in the backlog while it cannot serve yet."""
 CLIENTS_FIRST = 1

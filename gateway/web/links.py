@@ -21,7 +21,10 @@ def of_text(arguments: Mapping[str, Sequence[str]]) -> str | None:
 
 
 def of_json(arguments: Mapping[str, msgspec.Raw], types: Mapping[str, Type]) -> str | None:
-    """The same of JSON arguments; None also where a value has no such form. ``types``: of the query's parameters."""
+    """Return the query string of JSON arguments; None where it is too long, or a value has no text form.
+
+    ``types``: of the query's parameters.
+    """
     texts: dict[str, list[str]] = {}
     for name, raw in arguments.items():
         if name == CURSOR:

@@ -69,7 +69,7 @@ class QueryResource(Calling):
         self._answered(name, request, call, answer)
 
     def on_query(self, request: falcon.Request, response: Response, name: str) -> None:
-        """Do the same with a read (RFC 10008)."""
+        """Run a read with the arguments in the body (RFC 10008)."""
         self._calls.require_read(request, name)
         self.on_post(request, response, name)
 
@@ -97,7 +97,7 @@ class QueryResource(Calling):
         self._answered(name, request, call, answer)
 
     def on_head(self, request: falcon.Request, response: Response, name: str) -> None:
-        """Do the same for the headers alone."""
+        """Run a read with the arguments in the query string, and answer the headers alone."""
         self.on_get(request, response, name)
         if isinstance(response.stream, streams.Sent):
             response.stream.close()
