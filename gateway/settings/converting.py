@@ -1,6 +1,7 @@
 """One value, as it was written, to the type of its key."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from gateway.settings.units import rate, seconds, size
 
 _TRUE = frozenset({"true", "on", "yes", "1"})
 _FALSE = frozenset({"false", "off", "no", "0"})
+_BEYOND = re.compile(r"Expected `\w+` (of length )?([<>]=) ([\d.]+)")
+_ANOTHER_TYPE = re.compile(r"Expected `(\w+)`, got `\w+`")
+_TYPES = {"int": "a whole number", "float": "a number", "str": "text in quotes", "array": "a list", "object": "a table"}
 
 
 def converted(given: Given, key: Key) -> Any:
@@ -97,4 +101,12 @@ def _sentence(error: msgspec.ValidationError, value: Any, key: Key) -> str:
     if message.startswith("Invalid enum value"):
         words = ", ".join(f'"{word}"' for word in key.choices)
         return f"must be one of {words}{shown}"
+    if match := _BEYOND.fullmatch(message):
+        bound = match[3]
+        if key.kind == "duration":
+            bound = f"{float(bound):.0f}s" if float(bound) >= 1 else f"{float(bound) * 1000:.0f}ms"
+        verb = "have a length of" if match[1] else "be"
+        return f"must {verb} at {'least' if match[2] == '>=' else 'most'} {bound}{shown}"
+    if (match := _ANOTHER_TYPE.fullmatch(message)) and match[1] in _TYPES:
+        return f"must be {_TYPES[match[1]]}{shown}"
     return f"{message[0].lower()}{message[1:]}{shown}"

@@ -65,7 +65,7 @@ def test_every_fault_of_settings_and_queries_is_printed_at_once(command: tuple[s
     assert result.exit_code == 1
     lines = result.stderr.splitlines()
     assert lines[0] == "environment GATEWAY_SERVER__WORKERS: server.workers: must be a whole number"
-    assert lines[1] == "gateway.toml:2: server.threads: expected `int` >= 1 (it is 0)"
+    assert lines[1] == "gateway.toml:2: server.threads: must be at least 1 (it is 0)"
     assert [line.partition(": ")[0] for line in lines[2:-1]] == ["queries/one.sql:2", "queries/one.sql:5"]
     assert lines[-1] == "4 faults"
 
