@@ -54,8 +54,10 @@ from gateway.waiting import Turns, Waits
 from gateway.web.authentication import OPERATORS, Authentication
 from gateway.web.browsers import Browsers
 from gateway.web.health import membership
+from gateway.web.metrics import add_states
 from gateway.web.middleware import RequestIdentity
 from gateway.web.operations import Operations
+from gateway.web.reporting import Reporting
 
 if TYPE_CHECKING:
     from gateway.web.spans import Spans
@@ -160,22 +162,32 @@ class Worker:
         )
 
         self.spans = _spans(settings, observe)
-        self.operations = Operations(
-            metrics,
-            self._metering,
-            settings=settings,
-            directory=directory,
-            catalogue=catalogue,
-            plans=self.plans,
-            pool=self.pool,
-            observe=observe,
-            log=log,
-            waits=waits,
-        )
+        self.operations = self._operations(log)
 
     def telling(self, topic: bytes) -> Callable[[], None]:
         """Return what tells the other workers that this has changed."""
         return partial(self._news.tell, topic) if self._news is not None else lambda: None
+
+    def _operations(self, log: Observer) -> Operations:
+        """What operators are answered; ``log`` takes the events that come with each request."""
+        add_states(self.metrics, pool=self.pool, catalogue=self.catalogue)
+        reporting = Reporting(
+            metrics=self.metrics,
+            catalogue=self.catalogue,
+            plans=self.plans,
+            settings=self.settings.log,
+            observe=self.observe,
+            log=log,
+        )
+        return Operations(
+            reporting=reporting,
+            metering=self._metering,
+            settings=self.settings,
+            directory=self.directory,
+            pool=self.pool,
+            observe=self.observe,
+            waits=self.waits,
+        )
 
     def _request_identity(self) -> RequestIdentity:
         """What every request passes through. Whoever comes over an operators' listener of this machine may do all."""

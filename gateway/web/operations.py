@@ -6,10 +6,8 @@ from typing import Any
 
 import falcon
 
-from gateway.catalogue.query import Catalogue
 from gateway.events import LogLevelChanged, Observer
-from gateway.execution.plans import Plans
-from gateway.metrics import Merged, Metrics
+from gateway.metrics import Merged
 from gateway.node.asking import Asking
 from gateway.node.beat import Duty
 from gateway.node.log_level import LogLevel
@@ -23,7 +21,7 @@ from gateway.web.admin import END, LOG, REQUESTS, LogAdminResource, RequestsAdmi
 from gateway.web.calls import Calls
 from gateway.web.explaining import ExplainResource
 from gateway.web.in_flight import Cancel, InFlight
-from gateway.web.metrics import MetricsResource, add_states
+from gateway.web.metrics import MetricsResource
 from gateway.web.reporting import Reporting
 
 
@@ -32,33 +30,24 @@ class Operations:
 
     def __init__(
         self,
-        metrics: Metrics,
-        metering: Metering,
         *,
+        reporting: Reporting,
+        metering: Metering,
         settings: Settings,
         directory: Path | None,
-        catalogue: Catalogue,
-        plans: Plans,
         pool: Pool[Session],
         observe: Observer,
-        log: Observer,
         waits: Waits,
     ) -> None:
-        """``directory`` is the node's runtime directory, None where nothing is shared.
-
-        ``log`` writes the events that come with each request, which are neither counted nor shown.
-        """
+        """``directory`` is the node's runtime directory, None where nothing is shared."""
+        self.reporting = reporting
         self._settings = settings
         self._directory = directory
         self._pool = pool
         self._observe = observe
         self._waits = waits
         self._metering = metering
-        add_states(metrics, pool=pool, catalogue=catalogue)
         self._log_level = LogLevel(directory, settings.log.level)
-        self.reporting = Reporting(
-            metrics=metrics, catalogue=catalogue, plans=plans, settings=settings.log, observe=observe, log=log
-        )
         self._asking: Asking | None = None
 
     @property
