@@ -160,7 +160,12 @@ def _next_of(queue: "SimpleQueue[_Item]") -> bytes | LockType | None:
 
 
 def _made(item: "_Item") -> bytes | LockType:
-    return item if isinstance(item, bytes | LockType) else _encoded(item())
+    if isinstance(item, bytes | LockType):
+        return item
+    try:
+        return _encoded(item())
+    except Exception as error:  # noqa: BLE001 -- without this thread no line would be written any more
+        return _encoded(f"a line of the log cannot be made: {type(error).__name__}: {error}")
 
 
 def _encoded(line: str) -> bytes:

@@ -116,6 +116,13 @@ def test_lines_that_are_made_later_keep_their_place(pipe: Pipe) -> None:
     assert pipe.read_until(b"given 99\n") == expected
 
 
+def test_a_line_that_cannot_be_made_is_told_in_its_place_and_others_are_written(pipe: Pipe) -> None:
+    lines = LineWriter(pipe.writer)
+    lines.write_later("{missing}".format)
+    lines.write_later("next".format)
+    assert pipe.read_until(b"next\n") == b"a line of the log cannot be made: KeyError: 'missing'\nnext\n"
+
+
 def test_a_reader_that_is_gone_ends_nothing(pipe: Pipe) -> None:
     lines = LineWriter(pipe.writer)
     os.close(pipe.reader)
