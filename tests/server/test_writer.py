@@ -52,6 +52,22 @@ def test_lines_arrive_whole_and_in_order(pipe: Pipe) -> None:
     assert pipe.read_until(b"line 999\n").decode().splitlines() == [f"line {number}" for number in range(1000)]
 
 
+def test_lines_that_are_made_later_keep_their_place(pipe: Pipe) -> None:
+    lines = LineWriter(pipe.writer)
+    for number in range(100):
+        lines.write_later(f"made {number}".format)
+        lines.write(f"given {number}")
+    expected = "".join(f"made {number}\ngiven {number}\n" for number in range(100)).encode()
+    assert pipe.read_until(b"given 99\n") == expected
+
+
+def test_a_line_that_cannot_be_made_is_told_in_its_place_and_others_are_written(pipe: Pipe) -> None:
+    lines = LineWriter(pipe.writer)
+    lines.write_later("{missing}".format)
+    lines.write_later("next".format)
+    assert pipe.read_until(b"next\n") == b"a line of the log cannot be made: KeyError: 'missing'\nnext\n"
+
+
 def test_lines_that_come_together_are_written_together_but_never_more_than_a_pipe_takes_as_a_whole() -> None:
     reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     lines = LineWriter(writer.fileno())
@@ -105,22 +121,6 @@ def test_the_end_of_a_process_does_not_wait_long_for_a_reader(pipe: Pipe) -> Non
     began = time.monotonic()
     lines.flush()
     assert 0.9 < time.monotonic() - began < 5
-
-
-def test_lines_that_are_made_later_keep_their_place(pipe: Pipe) -> None:
-    lines = LineWriter(pipe.writer)
-    for number in range(100):
-        lines.write_later(f"made {number}".format)
-        lines.write(f"given {number}")
-    expected = "".join(f"made {number}\ngiven {number}\n" for number in range(100)).encode()
-    assert pipe.read_until(b"given 99\n") == expected
-
-
-def test_a_line_that_cannot_be_made_is_told_in_its_place_and_others_are_written(pipe: Pipe) -> None:
-    lines = LineWriter(pipe.writer)
-    lines.write_later("{missing}".format)
-    lines.write_later("next".format)
-    assert pipe.read_until(b"next\n") == b"a line of the log cannot be made: KeyError: 'missing'\nnext\n"
 
 
 def test_a_reader_that_is_gone_ends_nothing(pipe: Pipe) -> None:
