@@ -63,6 +63,8 @@ lint: $(VENV)/.installed-test ## format, lint, types, import contracts, openapi.
 
 # Two parts at a time, as each of them waits a lot. Beside what breaks servers, and has limits for how long they may be
 # missed, goes what has none, as far as that leaves it time.
+IDLY := chrt --idle 0
+
 .PHONY: check
 check: $(VENV)/.installed-test ## all that CI runs
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target chaos-short apart
@@ -71,8 +73,8 @@ check: $(VENV)/.installed-test ## all that CI runs
 
 .PHONY: apart
 apart: $(VENV)/.installed-test
-	@nice -n 10 $(MAKE) --no-print-directory lint
-	@nice -n 10 $(BIN)/python -m pytest -m system tests/image
+	@$(IDLY) $(MAKE) --no-print-directory lint
+	@$(IDLY) $(BIN)/python -m pytest -m system tests/image
 
 .PHONY: chaos-short
 chaos-short: $(VENV)/.installed-test ## its short form, as CI runs it: some four minutes
