@@ -42,7 +42,7 @@ PROMISING = 0.97
 """What it must fall to in one comparison for others to be tried soon."""
 MOST_TIMES = 4.0
 """Times the mean before that one call's time counts as at most: a few that were held up say nothing of a level."""
-SHORTEST, LONGEST = 3, 24
+SHORTEST, LONGEST = 4, 48
 """Windows for which a level is kept, at first and when trying has not helped for long."""
 CROWD = 16
 """Calls at a time from which on they never go each by itself: there are not so many connections."""
@@ -176,7 +176,7 @@ class Pace:
     def _next(self, crowd: float) -> int:
         """The level to be tried: each in its turn, but those that would make little difference."""
         for step in range(1, len(LEVELS)):
-            other = (self._other + step) % len(LEVELS)
+            other = (self._other - step) % len(LEVELS)
             if other != self._level and (LEVELS[other] * 2 <= crowd or (LEVELS[other] == ANY and crowd <= CROWD)):
                 return other
         return self._level
