@@ -86,9 +86,10 @@ class Bucket:
             way = hashes.index(self._hashed)
         else:
             way = times.index(min(times))
-            # Whoever had this place, and takes from it between these two lines, finds a full bucket.
-            words[start + _WAYS + way] = 0
-            words[start + way] = self._hashed
+            if words[start + way] != self._hashed:  # else another process has given it this place meanwhile, and taken
+                # Whoever had this place, and takes from it between these two lines, finds a full bucket.
+                words[start + _WAYS + way] = 0
+                words[start + way] = self._hashed
         self._at = start + _WAYS + way
         return self._at
 
