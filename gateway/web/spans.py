@@ -75,7 +75,7 @@ class Spans:
         # The library complains of what clients send, past our log and without a limit; what matters is an event.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         self._routes = _ROUTES if agents is None else (*_ROUTES, agents)
-        self._exporter = _Exporter(settings.endpoint, observe)
+        self._exporter = Exporter(settings.endpoint, observe)
         self._provider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(settings.sample)),
             resource=_resource(),
@@ -174,7 +174,7 @@ class Spans:
         work.end(ended)
 
 
-class _Exporter(SpanExporter):
+class Exporter(SpanExporter):
     """Writes spans as OTLP over HTTP, in a thread beside requests; what is not taken is given up.
 
     That is reported once, and again only after some were taken in between.

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from gateway.events import Event, TracesNotExported
-from gateway.web.spans import _Exporter
+from gateway.web.spans import Exporter
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def test_a_collector_that_takes_no_spans_is_told_of_once_until_it_takes_some_aga
     span = TracerProvider(shutdown_on_exit=False).get_tracer("a test").start_span("one")
     assert isinstance(span, ReadableSpan)
     with collector() as (url, statuses):
-        exporter = _Exporter(url, told.append)
+        exporter = Exporter(url, told.append)
         statuses += [503, 503, 200, 503, 503]
         results = [exporter.export([span]) for _ in range(5)]
     failed, taken = SpanExportResult.FAILURE, SpanExportResult.SUCCESS
