@@ -13,8 +13,11 @@ import pytest
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from tests.cli.starting import Serve, Served, settle
+from tests.live.cutting import Wire, wire_to
 from tests.live.databases import Desk, connect
-from tests.live.sessions import watching
+from tests.live.gateways import with_tables
+from tests.live.sessions import logged, watching
+from tests.live.works import Bench
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +49,27 @@ def desk(dsn: str, tmp_path: Path) -> Iterator[Desk]:
     connection = connect(dsn)
     yield Desk(connection, tmp_path / "queries")
     connection.close()
+
+
+@pytest.fixture
+def bench(desk: Desk, oracle: psycopg2.extensions.cursor) -> Bench:
+    """What runs works in tables that are empty; the module's ``dsn`` is that of a ``small_database``."""
+    assert logged(oracle) == []
+    return Bench(desk)
+
+
+@pytest.fixture(scope="module")
+def tables(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster with what the queries of ``http_queries`` work on."""
+    with with_tables(cluster):
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def wire(tables: Cluster) -> Iterator[Wire]:
+    """What can be cut between a gateway and the primary."""
+    with wire_to(tables.primary) as wire:
+        yield wire
 
 
 @pytest.fixture

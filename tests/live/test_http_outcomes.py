@@ -17,21 +17,9 @@ import pytest
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from gateway.postgres.marks import Mark
-from tests.live.cutting import Cut, Wire, wire_to
-from tests.live.gateways import Gateway, environment, problem, wait_until, with_tables
+from tests.live.cutting import Cut, Wire
+from tests.live.gateways import Gateway, environment, problem, wait_until
 from tests.live.writing import count, many, serving_over, together, unique
-
-
-@pytest.fixture(scope="module")
-def tables(cluster: Cluster) -> Iterator[Cluster]:
-    with with_tables(cluster):
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def wire(tables: Cluster) -> Iterator[Wire]:
-    with wire_to(tables.primary) as wire:
-        yield wire
 
 
 @pytest.fixture(scope="module", params=["gateway", "gthread"])

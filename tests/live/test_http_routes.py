@@ -7,15 +7,9 @@ from uuid import uuid4
 import pytest
 
 from gateway.demo.cluster import Cluster
-from tests.live.gateways import Gateway, problem, serving, with_tables
+from tests.live.gateways import Gateway, problem, serving
 
 SETTINGS = {"workers": 2, "max_body": "64kB", "max_result_bytes": "100kB"}
-
-
-@pytest.fixture(scope="module")
-def tables(cluster: Cluster) -> Iterator[Cluster]:
-    with with_tables(cluster):
-        yield cluster
 
 
 @pytest.fixture(scope="module", params=["gateway", "gthread", "sync"])

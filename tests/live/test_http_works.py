@@ -12,21 +12,9 @@ import httpx
 import pytest
 
 from gateway.demo.cluster import Cluster
-from tests.live.cutting import Wire, wire_to
-from tests.live.gateways import Gateway, problem, wait_until, with_tables
+from tests.live.cutting import Wire
+from tests.live.gateways import Gateway, problem, wait_until
 from tests.live.writing import count, many, post, ref, serving_over, together, unique
-
-
-@pytest.fixture(scope="module")
-def tables(cluster: Cluster) -> Iterator[Cluster]:
-    with with_tables(cluster):
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def wire(tables: Cluster) -> Iterator[Wire]:
-    with wire_to(tables.primary) as wire:
-        yield wire
 
 
 @pytest.fixture(scope="module", params=["gateway", "gthread"])

@@ -9,15 +9,9 @@ import pytest
 
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
-from tests.live.gateways import QUERIES, Gateway, serving, toml, wait_until, with_tables
+from tests.live.gateways import QUERIES, Gateway, serving, toml, wait_until
 
 MORE = "-- name: more$\nSELECT 42;\n"
-
-
-@pytest.fixture(scope="module")
-def tables(cluster: Cluster) -> Iterator[Cluster]:
-    with with_tables(cluster):
-        yield cluster
 
 
 @pytest.fixture(scope="module", params=["gateway", "gthread"])

@@ -30,13 +30,6 @@ def dsn(cluster: Cluster) -> Iterator[str]:
         yield dsn
 
 
-@pytest.fixture
-def bench(desk: Desk, oracle: psycopg2.extensions.cursor) -> Bench:
-    """On tables that are empty afterwards."""
-    assert logged(oracle) == []
-    return Bench(desk)
-
-
 @pytest.mark.parametrize("piled", [True, False])
 @pytest.mark.parametrize("tracked", [True, False])
 def test_results_come_in_order(piled: bool, tracked: bool, bench: Bench, oracle: psycopg2.extensions.cursor) -> None:

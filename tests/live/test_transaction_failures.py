@@ -34,13 +34,6 @@ def dsn(cluster: Cluster) -> Iterator[str]:
         yield dsn
 
 
-@pytest.fixture
-def bench(desk: Desk, oracle: psycopg2.extensions.cursor) -> Bench:
-    """On tables that are empty afterwards."""
-    assert logged(oracle) == []
-    return Bench(desk)
-
-
 @pytest.mark.parametrize("piled", [True, False])
 def test_the_failing_step_is_named_and_nothing_happens(
     piled: bool, bench: Bench, oracle: psycopg2.extensions.cursor

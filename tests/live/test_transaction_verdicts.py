@@ -30,13 +30,6 @@ def dsn(cluster: Cluster) -> Iterator[str]:
         yield dsn
 
 
-@pytest.fixture
-def bench(desk: Desk, oracle: psycopg2.extensions.cursor) -> Bench:
-    """On tables that are empty afterwards."""
-    assert logged(oracle) == []
-    return Bench(desk)
-
-
 @pytest.mark.parametrize("piled", [True, False])
 @pytest.mark.parametrize(("cut", "ids"), [(Cut.BEFORE, []), (Cut.AFTER, [1, 2])])
 def test_what_became_of_a_transaction_is_found_out_by_its_mark(
