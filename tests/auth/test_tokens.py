@@ -65,7 +65,7 @@ def hs256(secret: bytes, header: dict[str, Any], claims: dict[str, Any]) -> str:
 
 
 ENDLESS = b'{"alg": ' + b"1" * 5000 + b"}"
-CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ann", "exp": NOW + 300}
+CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ann", "exp": NOW + 86_400}
 
 
 @pytest.mark.parametrize("key", [RSA, EC, ED], ids=["RS256", "ES256", "EdDSA"])

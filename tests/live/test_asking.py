@@ -52,7 +52,10 @@ def test_who_has_watched_the_status_for_long_enough_ends_it(node: Gateway) -> No
         while b"replica2" not in watching.stdout.readline():
             assert watching.poll() is None
         watching.send_signal(signal.SIGINT)
-        _, said = watching.communicate(timeout=60)
+        try:
+            _, said = watching.communicate(timeout=60)
+        finally:
+            watching.kill()
     assert (watching.returncode, said) == (0, b"")
 
 

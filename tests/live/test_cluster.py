@@ -26,7 +26,6 @@ PACKAGE = Path(gateway.__file__).parents[1]
 OWNER = """
 import signal
 from gateway.demo.cluster import Cluster
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
 with Cluster(replicas=1) as cluster:
     print("up", flush=True)
     signal.pause()
