@@ -10,6 +10,7 @@ import yaml
 from gateway.settings import load_settings
 from gateway.web.problem import STATUS
 from tests import measured
+from tests.bench import joined
 from tests.bench import page as bench_page
 from tests.bench.results import costs_from_json
 from tests.bench.results import from_json as bench_results
@@ -83,6 +84,7 @@ def test_the_tables_show_what_was_measured_last() -> None:
     assert measured.part(measured.PAGE, "bench") == bench_page.page(results)
     costs = costs_from_json(json.loads(measured.COSTS.read_text()))
     assert measured.part(measured.PAGE, "costs") == bench_page.costs_page(costs)
+    assert measured.part(measured.PAGE, "joined") == joined.table(json.loads(measured.JOINED.read_text()))
     assert measured.part(measured.PAGE, "chaos") == chaos_page(json.loads(measured.CHAOS.read_text()))
 
 

@@ -30,7 +30,7 @@ WINDOW = 0.04
 LEAST = 64
 SETTLING = 0.004
 """Seconds after a change that are left out: what came before it is answered then."""
-MANY = 6.0
+MANY = 4.5
 """Calls at a time from which on one statement in flight is where it starts; with fewer it is any number."""
 CHANGED = 1.6
 """Times as many calls, or as few, with which it starts anew: what was found out of another load says little."""
@@ -53,6 +53,8 @@ class Processors:
 
     LOOK = 0.2
     """Seconds between two looks. PERF: where there are many processors, each look takes a millisecond."""
+    STALE = 1.0
+    """Seconds since the last look after which what has been idle since then says nothing of now."""
 
     def __init__(self, stat: Path = Path("/proc/stat")) -> None:
         self._stat = stat
@@ -61,14 +63,17 @@ class Processors:
         self._part = 1.0
 
     def idle(self, now: float) -> float:
-        """Return which part of them had nothing to do since the last look, 1.0 where that is not to be known."""
-        if now - self._looked_at >= self.LOOK:
+        """Return which part of them had nothing to do lately: 0.0 at first, 1.0 where that is never to be known."""
+        since = now - self._looked_at
+        if since >= self.LOOK:
             self._looked_at = now
             with suppress(OSError, ValueError, IndexError):
                 with self._stat.open(encoding="ascii") as file:
                     times = [int(field) for field in file.readline().split()[1:9]]
                 idle, all_ = times[3] + times[4], sum(times)
-                if all_ > self._all:
+                if since > self.STALE:
+                    self._part = 0.0
+                elif all_ > self._all:
                     self._part = (idle - self._idle) / (all_ - self._all)
                 self._idle, self._all = idle, all_
         return self._part
