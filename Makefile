@@ -9,9 +9,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Empty: what follows a target on the command line goes here, as in `make demo ARGS="--port 9000"`.
 ARGS ?=
 
-# The files of tests are shared out over processes, each with servers of its own: one more than there are processors, as
-# much of a test is waiting. Their order is that of tests/conftest.py.
-PROCESSES := $(shell expr $$(nproc) + 1)
+# The files of tests are shared out over processes, each with servers of its own: as many as there are processors, since
+# with one more some servers get their turn too late. Their order is that of tests/conftest.py.
+PROCESSES := $(shell nproc)
 PARALLEL := --numprocesses $(PROCESSES) --maxprocesses 5 --dist loadfile --no-loadscope-reorder
 
 # What clients see, whatever is between the gateway and its servers.
