@@ -83,6 +83,7 @@ class TestWhole:
 
     def test_what_was_streamed_can_be_sent_again(self, node: Gateway, loaded: Cluster) -> None:
         send(node, "add_all", '{"id":1,"word":"a,b","at":"2026-01-02T03:04:05Z","tags":["x"],"doc":{"n":1.50}}\n')
+        loaded.wait_until_caught_up()
         rows = node.run("items").json()["rows"]
         for media in (NDJSON, "text/csv"):
             exported = node.run("items", {"Accept": media}).content
