@@ -72,7 +72,8 @@ def test_a_log_that_nobody_reads_stops_neither_worker_nor_master(tmp_path: Path,
         assert slowest < 5
         assert node.get("/health/live").status == 200
         log = read_until(reader, rb"\d+ more events of the kind bug_found were not logged")
-        assert b"was sent SIGKILL" in log
+        if b"was sent SIGKILL" not in log:  # the master waits for the same pipe, and may be the later one
+            read_until(reader, rb"was sent SIGKILL")
     finally:
         node.close()
 
