@@ -34,8 +34,8 @@ class Commands(click.Group):
             try:
                 return super().main(*given, **more)
             finally:
-                for stream in filter(None, (sys.stdout,)):
-                    stream.flush()
+                if sys.stdout is not None:  # it was not closed from the start
+                    sys.stdout.flush()
         except OSError as error:
             _keep_silent()
             if error.errno != errno.EPIPE:  # whoever closed a pipe has read enough
@@ -46,10 +46,10 @@ class Commands(click.Group):
 
 def _keep_silent() -> None:
     """Have nothing fail once more when Python flushes standard output at its end."""
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 -- no path of a user's
-        for stream in filter(None, (sys.stdout,)):  # None: it was closed from the start
-            with suppress(OSError):  # it is none of the system's
-                os.dup2(nowhere.fileno(), stream.fileno())
+    if sys.stdout is None:
+        return
+    with open(os.devnull, "wb") as nowhere, suppress(OSError):  # noqa: PTH123 -- no path of a user's
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())  # fails where it is none of the system's
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
