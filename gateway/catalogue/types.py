@@ -73,14 +73,6 @@ class Form(StrEnum):
     """Not prepared; literals in place, inside an explicit transaction."""
 
 
-class Expectation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A condition that holds as long as types have not changed, in SQL; or the naming of what is gone is an error."""
-
-    condition: str
-    joins: str = ""
-    """The relations that it names: joins to a row that is there in any case."""
-
-
 class Signature(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What the server said of a query: learnt once per node, the same for all its connections."""
 
@@ -92,10 +84,10 @@ class Signature(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     where that is proven."""
     dependencies: Dependencies = Dependencies()
     """What to watch, as this signature is true only until it changes."""
-    guard: Expectation | None = None
-    """For a write: what must hold in front of it, as its parameters would have other types otherwise."""
-    check: Expectation | None = None
-    """For a write: what must hold behind it, before it is committed."""
+    expected: str = ""
+    """For a write: a SELECT that the server takes only as long as columns have the types they had; not to be run."""
+    checked: str = ""
+    """For a write: a condition that must hold behind it, before it is committed."""
     primary_only: bool = False
     """Whether a standby cannot run it, as for reads of unlogged tables."""
     varies: bool = False

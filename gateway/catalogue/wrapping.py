@@ -22,6 +22,7 @@ AFTER_RESULT = b"\x1e"
 
 _COUNT = "pg_catalog.count(*)"
 _CONCAT = " OPERATOR(pg_catalog.||) "
+_ALONE = f"WITH {ALIAS} AS ("
 _JOINED = f"coalesce(pg_catalog.string_agg({ALIAS}.{ALIAS}_c, ','), '')"
 """The texts of what ``_as_source`` names; its order is that of an ORDER BY inside."""
 
@@ -53,6 +54,7 @@ def wrap(
     max_rows: int | None = None,
     max_bytes: int | None = None,
     columns: Sequence[tuple[str, str]] | None = None,
+    expected: str = "",
 ) -> Text | None:
     """The statement that answers a query with JSON text; None where it can only run as written.
 
@@ -61,7 +63,7 @@ def wrap(
     asks for one row more than ``max_rows``, so that too many can be told from just enough. ``columns`` are all columns
     of the result, whose names must differ unless it is a scalar's, with the cast each needs (``""``,
     ``"::pg_catalog.text"``): with it, values such as int8 become JSON strings. They are taken by name: where one is
-    gone the statement fails.
+    gone the statement fails. ``expected``: a SELECT to be analysed with it, if it ``expects``.
     """
     if kind is Kind.EXEC or statement.source is None:
         return None
@@ -69,7 +71,15 @@ def wrap(
     if kind is Kind.MANY:
         # PERF: fetched row by row, 1000 rows of 12 columns cost the worker 1.7 times the processor time.
         selection = (f"SELECT {_COUNT}, {_within(max_rows, max_bytes)}", " FROM ", *_as_source(selection))
-    return joined(*_lead(statement.prelude), *selection)
+    return joined(*_lead(statement.prelude, expected), *selection)
+
+
+def expects(lead: Text | None) -> bool:
+    """Whether a SELECT may stand behind this lead, to be analysed with the statement and never run.
+
+    Not where the query has a WITH of its own, whose names would hide those of relations.
+    """
+    return lead is not None and lead.pieces[0].startswith(_ALONE)
 
 
 def accumulate(
@@ -78,6 +88,7 @@ def accumulate(
     *,
     max_rows: int | None = None,
     columns: Sequence[tuple[str, str]] | None = None,
+    expected: str = "",
 ) -> Text | None:
     """The statement that adds what ``wrap`` answers to the setting ``ACCUMULATOR``; None where it cannot.
 
@@ -89,12 +100,12 @@ def accumulate(
         if statement.counted is None:
             return None
         added = ""
-        lead, source = _lead(statement.counted), joined(ALIAS)
+        lead, source = _lead(statement.counted, expected), joined(ALIAS)
     elif statement.source is None:
         return None
     else:
         added = f"{_CONCAT}{_JOINED}"
-        lead = _lead(statement.prelude)
+        lead = _lead(statement.prelude, expected)
         source = joined(*_as_source(_selection(kind, statement.source, max_rows, columns)))
     ends = [f"pg_catalog.chr({end[0]})" for end in (AFTER_COUNT, AFTER_RESULT)]
     before = f"pg_catalog.current_setting('{ACCUMULATOR}')"
@@ -102,7 +113,7 @@ def accumulate(
     return joined(*lead, "SELECT ", f"pg_catalog.set_config('{ACCUMULATOR}', {left}, true)", " FROM ", source)
 
 
-def total(statement: Statement) -> Text | None:
+def total(statement: Statement, *, expected: str = "") -> Text | None:
     """The statement that adds the number of the rows it touches to the setting ``TOTAL``; None where it cannot.
 
     Of several statements in one message only the last one's result comes back.
@@ -112,7 +123,8 @@ def total(statement: Statement) -> Text | None:
         return None
     before = f"pg_catalog.current_setting('{TOTAL}')::pg_catalog.int8"
     added = f"({before} OPERATOR(pg_catalog.+) {_COUNT})::pg_catalog.text"
-    return joined(lead, " SELECT ", f"pg_catalog.set_config('{TOTAL}', {added}, true)", " FROM ", ALIAS)
+    chosen = f"pg_catalog.set_config('{TOTAL}', {added}, true)"
+    return joined(*_lead(lead, expected), "SELECT ", chosen, " FROM ", ALIAS)
 
 
 def _within(max_rows: int | None, max_bytes: int | None) -> str:
@@ -130,8 +142,11 @@ def _as_source(selection: Sequence[str | Text]) -> tuple[str | Text, ...]:
     return ("(", *selection, f") AS {ALIAS}({ALIAS}_c)")
 
 
-def _lead(prelude: Text | None) -> tuple[str | Text, ...]:
-    return () if prelude is None else (prelude, " ")
+def _lead(lead: Text | None, expected: str) -> tuple[str | Text, ...]:
+    if lead is None:
+        return ()
+    # NOTE: what nothing refers to is analysed, and its relations are locked, but it is neither planned nor run.
+    return (lead, f", {ALIAS}_t AS ({expected}) " if expected and expects(lead) else " ")
 
 
 def _selection(

@@ -1,10 +1,14 @@
 """What a write expects of the database: that its parameters would still be given the types they were learnt with.
 
 A prepared parameter keeps its type whatever becomes of the column that it is written to, and the server converts
-without a word: a timestamp loses its offset, a real is stored as 0.10000000149. So with every write goes, in its
-transaction, a statement that fails where an expectation does not hold (``guarding``). In front of it where that is
-enough: a table named there is locked against migrations until the transaction ends, and its columns are analysed as
-they are at that moment. Behind it for what nothing locks: a migration that the write has seen is seen then too.
+without a word: a timestamp loses its offset, a real is stored as 0.10000000149. So with every write goes a SELECT that
+names the columns it uses, each as argument of a function that takes it with its old type alone. It is a part of the
+write's own statement where that is possible, and else a statement in front of it, in the same message. It never runs;
+but whenever the server analyses the write anew, because a table has changed, it analyses the SELECT as well and refuses
+both. The tables are locked against migrations from then until the transaction ends. No privilege is needed, as that is
+asked for only when something runs.
+
+What nothing locks is looked at behind the write, before its COMMIT: a migration that the write has seen is seen then.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +17,7 @@ import msgspec
 
 from gateway.catalogue.arguments import literal
 from gateway.catalogue.query import Access, Query, Verb
-from gateway.catalogue.types import Expectation, Type
+from gateway.catalogue.types import Type
 from gateway.catalogue.values import array_text
 from gateway.catalogue.wrapping import quoted
 from gateway.postgres.proving import Proof
@@ -22,17 +26,17 @@ from gateway.postgres.session import Session
 
 _RELATIONS = qualified("""
 SELECT pg_catalog.json_build_object('name', n.name, 'oid', c.oid::pg_catalog.int8, 'columns', pg_catalog.json_agg(
-           pg_catalog.json_build_array(a.attnum, a.attname, a.atttypid::pg_catalog.int8,
-                                       pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT'))
+           pg_catalog.json_build_array(a.attnum, a.attname, pg_catalog.format('%I.%I', s.nspname, t.typname),
+                                       e.oid IS NOT NULL)
            ORDER BY a.attnum))::pg_catalog.text
   FROM pg_catalog.unnest(ARRAY[{names}]::pg_catalog.text[]) AS n(name)
   JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(n.name)
   JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+  JOIN pg_catalog.pg_namespace s ON s.oid = t.typnamespace AND pg_catalog.has_schema_privilege(s.oid, 'USAGE')
+  LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
  GROUP BY n.name, c.oid ORDER BY n.name
 """)
-_HASH = """(
-SELECT pg_catalog.bit_xor(pg_catalog.hash_record_extended(ROW(attrelid, attnum, attname, atttypid), 0))
-  FROM pg_catalog.pg_attribute WHERE NOT attisdropped AND ({columns}))"""
 _PROCEDURES = qualified("""
 SELECT p.oid::pg_catalog.int8::pg_catalog.text FROM pg_catalog.pg_proc p
  WHERE p.prokind = 'p' AND p.proname = ANY (ARRAY[{names}]::pg_catalog.name[])
@@ -51,30 +55,24 @@ _EQUALS = "OPERATOR(pg_catalog.=)"
 class _Relation(msgspec.Struct):
     name: str
     oid: int
-    columns: list[tuple[int, str, int, bool]]
-    """Number, name and type; and whether our role may read it."""
+    columns: list[tuple[int, str, str, bool]]
+    """Number, name and type; and whether that is an array."""
 
 
 def expectations(
     connection: Session, query: Query, types: Sequence[Type], proof: Proof, deadline: float
-) -> tuple[Expectation | None, Expectation | None]:
-    """What to check in front of a query and what behind it; nothing for a read, or without parameters.
+) -> tuple[str, str]:
+    """What is expected of columns and what is to be checked behind a query: see ``Signature``.
 
-    Raises a GatewayError.
+    Nothing for a read, or without parameters. Raises a GatewayError.
     """
     if query.access is not Access.WRITE or not types:
-        return None, None
+        return "", ""
     relations = [relation for relation in _used(connection, query, proof, deadline) if relation.columns]
-    visible = [relation for relation in relations if all(may_read for *_, may_read in relation.columns)]
-    hidden = [relation for relation in relations if relation not in visible]
     conditions = list(_of_composites(types))
     functions = _procedures(connection, query, deadline) if query.statement.verb is Verb.CALL else proof.functions
     conditions += (f"pg_catalog.pg_get_function_arguments('{oid}') IS NOT NULL" for oid in sorted(functions))
-    if hidden:
-        hashed = _HASH.format(columns=" OR ".join(map(_rows, hidden)))
-        ((now,),) = connection.ask(f"SELECT {hashed}::pg_catalog.text", deadline)
-        conditions.append(f"{hashed} {_EQUALS} '{now}'::pg_catalog.int8")
-    return _of_columns(visible), Expectation(" AND ".join(conditions)) if conditions else None
+    return _of_columns(relations), " AND ".join(conditions)
 
 
 def _used(connection: Session, query: Query, proof: Proof, deadline: float) -> list[_Relation]:
@@ -90,21 +88,27 @@ def _used(connection: Session, query: Query, proof: Proof, deadline: float) -> l
     return relations
 
 
-def _rows(relation: _Relation) -> str:
-    numbers = ",".join(str(number) for number, *_ in relation.columns)
-    return qualified(f"attrelid = '{relation.oid}'::oid AND attnum = ANY ('{{{numbers}}}'::int2[])")
-
-
-def _of_columns(relations: Sequence[_Relation]) -> Expectation | None:
+def _of_columns(relations: Sequence[_Relation]) -> str:
+    """The SELECT that is refused where a column has another type, or is gone."""
     if not relations:
-        return None
-    conditions = [
-        _has_type(f"gw_{place}.{quoted(name)}", oid)
+        return ""
+    calls = [
+        _takes(f"gw_{place}.{quoted(name)}", type_, is_array=is_array)
         for place, relation in enumerate(relations)
-        for _, name, oid, _ in relation.columns
+        for _, name, type_, is_array in relation.columns
     ]
-    joins = [f"LEFT JOIN {relation.name} AS gw_{place} ON false" for place, relation in enumerate(relations)]
-    return Expectation(" AND ".join(conditions), f" {' '.join(joins)}")
+    sources = [f"{relation.name} AS gw_{place}" for place, relation in enumerate(relations)]
+    return f"SELECT {', '.join(calls)} FROM {', '.join(sources)}"
+
+
+def _takes(column: str, type_: str, *, is_array: bool) -> str:
+    """A call that needs two arrays of one type. ``array_fill`` makes an array of anything but an array.
+
+    A domain over that array is taken as well: its constraints are checked where the value is stored.
+    """
+    if is_array:
+        return f"pg_catalog.array_eq(NULL::{type_}, {column})"
+    return f"pg_catalog.array_eq(ARRAY[NULL::{type_}], pg_catalog.array_fill({column}, NULL))"
 
 
 def _of_composites(types: Iterable[Type]) -> Iterator[str]:

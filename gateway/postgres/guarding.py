@@ -69,8 +69,8 @@ def in_front(plans: Iterable[Plan], *, prepared: bool) -> list[str]:
 def found_stale(error: psycopg2.Error) -> bool:
     """Whether the types of parameters or of a result are not those that were learnt.
 
-    Either a plan's guard or check found that, or the server, which says it in words that depend on ``lc_messages`` but
-    from one place in its sources.
+    Either a plan's check found that, or the server, which says it in words that depend on ``lc_messages`` but from one
+    place in its sources.
     """
     if error.pgcode == "0A000":
         return error.diag.source_function == _REVALIDATES

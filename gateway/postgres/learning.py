@@ -94,9 +94,9 @@ def _learn(connection: Session, query: Query, book: Book, deadline: float) -> Si
             raise CannotLearn(f"the type {row.name} is in a schema that the role may not use")
     types = [book.types.type(oid) for oid in description.parameters]
     form, proof = _proven(connection, query, [type_.sql for type_ in types], book, deadline)
-    guard, check = expectations(connection, query, types, proof, deadline)
+    expected, checked = expectations(connection, query, types, proof, deadline)
     # What a write expects must be what it was learnt with: a migration may have come in between.
-    if (guard or check) and described(connection, query, deadline).parameters != description.parameters:
+    if (expected or checked) and described(connection, query, deadline).parameters != description.parameters:
         raise TryLater("the database changed while the query was learnt")
     signature = Signature(
         parameters=tuple(types),
@@ -104,8 +104,8 @@ def _learn(connection: Session, query: Query, book: Book, deadline: float) -> Si
         form=form,
         unproven=proof.unproven,
         dependencies=_dependencies(query, proof, book),
-        guard=guard,
-        check=check,
+        expected=expected,
+        checked=checked,
         primary_only=proof.unlogged,
         varies=proof.varies,
     )

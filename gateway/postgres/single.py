@@ -187,7 +187,7 @@ def _is_stale(session: Session, plan: Plan, refused: GatewayError) -> bool:
     Raises a GatewayError when the connection breaks.
     """
     looks = [guard.text for guard in (plan.guard, plan.check) if guard is not None]
-    if plan.form is not CALL and isinstance(refused, errors.QueryBroken):
+    if plan.form is not CALL and (plan.write or isinstance(refused, errors.QueryBroken)):
         looks.append(f"{plan.prepare(_AGAIN)}\n; DEALLOCATE {_AGAIN}")
     for look in looks:
         try:

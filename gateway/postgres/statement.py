@@ -7,7 +7,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -15,8 +15,8 @@ from gateway.catalogue import exporting
 from gateway.catalogue.arguments import NULL
 from gateway.catalogue.paging import is_own, page
 from gateway.catalogue.query import Access, Kind, Order, Query, Text
-from gateway.catalogue.types import INTEGER, Column, Expectation, Form, Signature, Type
-from gateway.catalogue.wrapping import accumulate, quoted, total, wrap
+from gateway.catalogue.types import INTEGER, Column, Form, Signature, Type
+from gateway.catalogue.wrapping import ALIAS, accumulate, expects, quoted, total, wrap
 from gateway.postgres.dsn import APPLICATION
 
 NAME = re.compile(r"\bgw_[0-9a-f]{16}\b")
@@ -24,7 +24,7 @@ NAME = re.compile(r"\bgw_[0-9a-f]{16}\b")
 
 
 STALE = f"gateway-{secrets.token_hex(8)}"
-"""What the server complains of, as no number, where an expectation does not hold. No one outside this process knows it,
+"""What the server complains of, as no number, where a check fails. No one outside this process knows it,
 so that no error that a caller provokes is taken for that."""
 
 
@@ -49,15 +49,22 @@ class Guard(msgspec.Struct, frozen=True):
     name: str
 
     @classmethod
-    def of(cls, expectation: Expectation) -> Self:
-        """Make what stops a transaction in which the expectation does not hold."""
+    def of(cls, text: str) -> Self:
+        """Give a statement the name it is prepared under."""
+        return cls(text, f"gw_{hashlib.sha256(text.encode()).hexdigest()[:16]}")
+
+    @classmethod
+    def expecting(cls, expected: str) -> Self:
+        """Make what the server refuses where it refuses the SELECT, which is not run."""
+        return cls.of(f"WITH {ALIAS} AS ({expected}) SELECT")
+
+    @classmethod
+    def checking(cls, condition: str) -> Self:
+        """Make what stops a transaction in which the condition does not hold."""
         # NOTE: the text is cast after the choice: as a constant of its own it would be read when preparing.
         # PERF: in WHERE, with no row and no column to send, 2 µs less than as a column.
-        choice = f"CASE WHEN {expectation.condition} THEN '0' ELSE '{STALE}' END"
-        text = (
-            f"SELECT FROM (SELECT) AS gw{expectation.joins} WHERE ({choice})::pg_catalog.int4 OPERATOR(pg_catalog.<>) 0"
-        )
-        return cls(text, f"gw_{hashlib.sha256(text.encode()).hexdigest()[:16]}")
+        choice = f"CASE WHEN {condition} THEN '0' ELSE '{STALE}' END"
+        return cls.of(f"SELECT WHERE ({choice})::pg_catalog.int4 OPERATOR(pg_catalog.<>) 0")
 
     def prepare(self) -> str:
         """The PREPARE message."""
@@ -91,7 +98,7 @@ class Plan(msgspec.Struct, frozen=True):
     only_primary: bool = False
     """Whether no standby can run it."""
     guard: Guard | None = None
-    """Of a write: goes in front of it, and stops it where the types it was learnt with have changed."""
+    """Of a write whose own statement cannot expect the types it was learnt with: does it in front of it."""
     check: Guard | None = None
     """Of a write: goes behind it, before the COMMIT, for what cannot be told in front of it.
 
@@ -112,8 +119,14 @@ class Plan(msgspec.Struct, frozen=True):
         if bigint_as_string and not _has_names(query, signature) and form is Form.WRAPPED:
             form = Form.PLAIN
         if form is Form.WRAPPED:
-            columns = _casts(signature) if bigint_as_string else None
-            text = wrap(query.kind, query.statement, max_rows=query.max_rows, max_bytes=max_bytes, columns=columns)
+            text = wrap(
+                query.kind,
+                query.statement,
+                max_rows=query.max_rows,
+                max_bytes=max_bytes,
+                columns=_casts(signature) if bigint_as_string else None,
+                expected=signature.expected,
+            )
         text = text or query.statement.bare
         return cls(
             query=query.name,
@@ -131,8 +144,8 @@ class Plan(msgspec.Struct, frozen=True):
             max_rows=query.max_rows,
             max_bytes=max_bytes,
             only_primary=signature.primary_only,
-            guard=None if signature.guard is None else Guard.of(signature.guard),
-            check=None if signature.check is None else Guard.of(signature.check),
+            guard=_guard(signature, query.statement.prelude if form is Form.WRAPPED else None),
+            check=Guard.checking(signature.checked) if signature.checked else None,
         )
 
     @classmethod
@@ -148,21 +161,27 @@ class Plan(msgspec.Struct, frozen=True):
             return None
         if bigint_as_string and not _has_names(query, signature):
             return None
-        columns = _casts(signature) if bigint_as_string else None
-        text = accumulate(query.kind, query.statement, max_rows=query.max_rows, columns=columns)
+        text = accumulate(
+            query.kind,
+            query.statement,
+            max_rows=query.max_rows,
+            columns=_casts(signature) if bigint_as_string else None,
+            expected=signature.expected,
+        )
         if text is None:
             return None
         plain = cls.of(query, signature, bigint_as_string=bigint_as_string, epoch=epoch)
-        return msgspec.structs.replace(plain, name=_name(text, signature, epoch), text=text, form=Form.WRAPPED)
+        lead = query.statement.counted if query.kind is Kind.EXEC else query.statement.prelude
+        return _around(plain, text, signature, epoch, lead)
 
     @classmethod
     def summing(cls, query: Query, signature: Signature, *, epoch: int = 0) -> Self | None:
         """The plan that adds the rows it touches to ``wrapping.TOTAL``; None where nothing can be put around it."""
-        text = total(query.statement)
+        text = total(query.statement, expected=signature.expected)
         if signature.form is Form.CALL or text is None:
             return None
-        plain = cls.of(query, signature, epoch=epoch)
-        return msgspec.structs.replace(plain, name=_name(text, signature, epoch), text=text, form=Form.WRAPPED)
+        lead = query.statement.counted or query.statement.prelude
+        return _around(cls.of(query, signature, epoch=epoch), text, signature, epoch, lead)
 
     @classmethod
     def paged(
@@ -271,6 +290,9 @@ class Plan(msgspec.Struct, frozen=True):
         return f"SELECT pg_catalog.row_to_json(_gw.*)::pg_catalog.text FROM (VALUES {values}) AS _gw({names})"
 
 
+_Plan = TypeVar("_Plan", bound=Plan)
+
+
 def label_of(query: str) -> str:
     """Return the comment that names a query where its statement is prepared.
 
@@ -284,6 +306,17 @@ def _name(text: Text, signature: Signature, epoch: int) -> str:
     types = ", ".join(parameter.sql for parameter in signature.parameters)
     identity = f"{epoch}\0{types}\0{text.render()}"
     return f"gw_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
+def _around(plan: _Plan, text: Text, signature: Signature, epoch: int, lead: Text | None) -> _Plan:
+    """The plan with something else around its query; ``lead`` is what that begins with."""
+    name, guard = _name(text, signature, epoch), _guard(signature, lead)
+    return msgspec.structs.replace(plan, name=name, text=text, form=Form.WRAPPED, guard=guard)
+
+
+def _guard(signature: Signature, lead: Text | None) -> Guard | None:
+    """What goes in front of a statement that begins with ``lead``: nothing, where it expects the types itself."""
+    return Guard.expecting(signature.expected) if signature.expected and not expects(lead) else None
 
 
 def _has_names(query: Query, signature: Signature) -> bool:

@@ -128,6 +128,8 @@ class _Attempt:
         self._deadline = deadline
         self._max_bytes = max_bytes
         self._writes = work.writes
+        self._plans: Sequence[Plan] = [step.plan for step in work.steps]
+        """What is run."""
         self._front = self._opening
         """Makes what goes in front of the next message."""
         self._origin: Origin | None = None
@@ -160,7 +162,6 @@ class _Attempt:
 
     def _opening(self) -> list[str]:
         work = self._work
-        plans = [step.plan for step in work.steps]
         # Should this process be frozen or cut off in the middle, its locks go not long after the deadline.
         idle = max(1, floor((self._left() + IDLE_GRACE) * 1000))
         abandoned = f"SET LOCAL idle_in_transaction_session_timeout = {idle}"
@@ -169,9 +170,9 @@ class _Attempt:
             # Through a pooler another message may reach another session. A transaction of its own, as the snapshot of
             # a repeatable read must not be older than what the guard sees.
             guard = ["BEGIN ISOLATION LEVEL READ COMMITTED", self._guard.rstrip("; "), "COMMIT"]
-        guards = guarding.in_front(plans, prepared=self._session.prepares)
+        guards = guarding.in_front(self._plans, prepared=self._session.prepares)
         own = [*self._limits(), abandoned, *self._claiming(), *guards]
-        return [*guard, work.begin, *self._session.preface(plans, *own)]
+        return [*guard, work.begin, *self._session.preface(self._plans, *own)]
 
     def _claiming(self) -> list[str]:
         """What takes the key, with a limit of its own to the wait for who has it."""
@@ -224,6 +225,7 @@ class _Attempt:
             session.send(self._guard)
         self._origin = session.origin() if work.tracked else None
         if work.accumulated is not None and self._accepts(work.accumulated):
+            one_by_one, self._plans = self._plans, [work.accumulated]
             try:
                 return self._pile_up(work.accumulated)
             except psycopg2.Error as error:
@@ -233,7 +235,7 @@ class _Attempt:
                     raise
             session.send("ROLLBACK")
             session.run.stage = Stage.PREPARING
-            self._front = self._opening
+            self._plans, self._front = one_by_one, self._opening
             self._bytes = 0
         return self._one_by_one()
 
