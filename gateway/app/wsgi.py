@@ -58,11 +58,12 @@ class GatewayApp(falcon.App[Any, Any]):
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a problem
             self._failures.answer(request, response, error)
         self._identity.process_response(request, response, None, True)
-        headers, data = response.headers, response.data
-        if not headers and data is not None and "gateway.head" in env:
+        data = response.alone
+        if data is not None and "gateway.head" in env:
             env["gateway.head"] += _JSON_LINE
             start_response(response.status, [])
             return [data]
+        headers, data = response.headers, response.data
         if "content-type" not in headers:
             headers["content-type"] = JSON
         if data is None:

@@ -177,9 +177,9 @@ class Joining:
             raise
         if member.leads:
             return self._lead(together, lane, call, monotonic() - member.arrived)
-        lane.leave(member)
         if member.answer is not None:
             return member.answer
+        lane.leave(member)
         if member.error is not None:
             return self._after(call, member.error)
         if member.is_taken:

@@ -36,7 +36,7 @@ CHANGED = 1.6
 """Times as many calls, or as few, with which it starts anew: what was found out of another load says little."""
 GAIN, BACK = 0.95, 0.98
 """What the mean time must fall to, on average of comparisons, for a level to be better; and to return to the first."""
-IDLE = 0.06
+IDLE = 0.15
 """Part of the machine's processors that must have nothing to do for more than one statement to be tried."""
 PROMISING = 0.97
 """What it must fall to in one comparison for others to be tried soon."""

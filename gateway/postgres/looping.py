@@ -8,6 +8,7 @@ each. The sweep runs while somebody waits, and for a moment longer: a process th
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from select import POLLRDHUP
 from time import monotonic
@@ -149,7 +150,7 @@ class LoopGate:
         """Let the request through, in the loop's next turn: never from one green thread straight into another."""
         self._is_open = True
         if self._thread is not None:
-            gevent.get_hub().loop.run_callback(self._resume)
+            self._waits.hub.loop.run_callback(self._resume)
 
     def wait(self, seconds: float, client: Client | None = None) -> None:
         """Wait until the gate opens, or for so long; raises ClientGone if the client hangs up meanwhile."""
@@ -157,15 +158,20 @@ class LoopGate:
             return
         self.client = client
         self.deadline = monotonic() + seconds
-        self._thread = getcurrent()
+        self._thread = me = getcurrent()
+        waits = self._waits
+        if not waits.is_sweeping:
+            waits.start_sweeping()
+        waits.waiting[me] = self
         try:
-            self._waits.wait(self._thread, self)
+            switch(waits.hub)
         except DeadlinePassed:
             return
         except ClientLeft as error:
             raise ClientGone("the client hung up while its request waited for a connection") from error
         finally:
             self._thread = None
+            del waits.waiting[me]
 
     def gives_up(self, _now: float, _call: Callable[[Callable[[], None]], object]) -> bool:
         """Return False: the gate's deadline and client are all that end the wait."""
@@ -183,8 +189,11 @@ class LoopWaits:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[greenlet, Limited] = {}
-        """Who waits for their turn, or for a server while connecting."""
+        self.hub = gevent.get_hub()
+        self.gate: Callable[[], LoopGate] = partial(LoopGate, self)
+        """Gives a closed gate."""
+        self.waiting: dict[greenlet, Limited] = {}
+        """Who waits for their turn, or for a server while connecting, and until when."""
         self.watchers: set[SocketWatcher] = set()
         """PERF: all that are open, waited at or not, so that a wait for an answer is not entered anywhere."""
         self._timer = gevent.get_hub().loop.timer(SWEEP, SWEEP)
@@ -236,10 +245,6 @@ class LoopWaits:
             self.turned_at = monotonic()
             self._timer.again(self.sweep)
 
-    def gate(self) -> LoopGate:
-        """Return a closed gate."""
-        return LoopGate(self)
-
     def lock(self) -> Lock:
         """Return a lock that is free.
 
@@ -262,15 +267,6 @@ class LoopWaits:
         finally:
             timer.close()
 
-    def wait(self, me: greenlet, limits: Limited) -> None:
-        """Wait until switched to; raises DeadlinePassed, ClientLeft or EndpointWithdrawn as the limits say."""
-        self.start_sweeping()
-        self._waiting[me] = limits
-        try:
-            switch(gevent.get_hub())
-        finally:
-            del self._waiting[me]
-
     def park(self, connection: Waiting, event: int) -> None:
         """Wait for ``event`` on the connection's socket; raises what ``postgres.waiting`` says."""
         watcher = connection.watcher
@@ -285,13 +281,13 @@ class LoopWaits:
         """Wait with a fresh watcher: while connecting libpq may open another socket under the same number."""
         me = getcurrent()
         self.start_sweeping()
-        self._waiting[me] = connection.run
+        self.waiting[me] = connection.run
         watcher = gevent.get_hub().loop.io(connection.fileno(), _READ if event == READABLE else _WRITE)
         try:
             gevent.get_hub().wait(watcher)
         finally:
             watcher.close()
-            del self._waiting[me]
+            del self.waiting[me]
 
     def sweep(self) -> None:
         """Wake whose deadline has passed or whose client has left. Called in the loop."""
@@ -306,8 +302,8 @@ class LoopWaits:
             if watcher.waits is not None:
                 is_wanted = True
                 watcher.look(now)
-        for thread, limits in tuple(self._waiting.items()):
-            if thread in self._waiting:
+        for thread, limits in tuple(self.waiting.items()):
+            if thread in self.waiting:
                 is_wanted = True
                 _wake_if_over(thread, limits, now)
         if is_wanted:

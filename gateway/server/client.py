@@ -297,8 +297,6 @@ class Client:
             environ["gateway.body"] = body
         if head.is_forwarded:
             self._service.proxies.unwrap(environ)
-        if self._service.is_draining:
-            environ["gateway.draining"] = True
         if head.chunked and not head.is_upload:
             environ["CONTENT_LENGTH"] = str(len(body))
         return environ
@@ -324,7 +322,8 @@ class Client:
         if self.is_last or (self._has_ended and not self._intake.buffer):
             self._linger()
             return
-        self._intake.release()
+        if self._intake.held:
+            self._intake.release()
         self.phase = Phase.READING
         self._stage = Stage.NOTHING
         self.deadline = monotonic() + self._service.idle_timeout

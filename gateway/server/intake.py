@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -36,10 +36,8 @@ class Heads:
         """``base``: what the environ of every request over this listener begins with."""
         self._base = base
         self._known: dict[bytes, Head] = {}
-
-    def known(self, raw: bytes) -> Head | None:
-        """The head that these bytes are, if they were read before and have not been forgotten."""
-        return self._known.get(raw)
+        self.known: Final = self._known.get
+        """Gives the head that these bytes are, if they were read before and have not been forgotten; else None."""
 
     def read(self, raw: bytes) -> Head:
         """The head that these bytes are; raises BadRequest."""
@@ -62,11 +60,11 @@ class Intake:
         "_chunks",
         "_head",
         "_heads",
-        "_held",
         "_hold",
         "_judged",
         "_max_body",
         "buffer",
+        "held",
         "stage",
         "wants_continue",
     )
@@ -78,7 +76,7 @@ class Intake:
         """
         self._heads = heads
         self._hold = hold
-        self._held = 0
+        self.held = 0
         """Bytes counted there. PERF: 0 for a request that arrived in one piece."""
         self._max_body = max_body
         self.buffer = bytearray()
@@ -94,8 +92,8 @@ class Intake:
     def feed(self, data: bytes) -> bool:
         """Take what has arrived; False if the node holds too much, and this client's share in it is not small."""
         self.buffer += data
-        self._held += len(data)
-        return self._hold(len(data)) or self._held <= SMALL
+        self.held += len(data)
+        return self._hold(len(data)) or self.held <= SMALL
 
     def whole(self, data: bytes) -> tuple[Head, bytes] | None:
         """The request that ``data`` is, if it is just that: a head known already, its body, nothing before or after.
@@ -124,9 +122,9 @@ class Intake:
 
     def release(self) -> None:
         """Count no more bytes than those that belong to no request yet."""
-        if self._held != len(self.buffer):
-            self._hold(len(self.buffer) - self._held)
-            self._held = len(self.buffer)
+        if self.held != len(self.buffer):
+            self._hold(len(self.buffer) - self.held)
+            self.held = len(self.buffer)
 
     def next(self) -> tuple[Head, bytes] | None:
         """The next request, if it has arrived as a whole, or its head of an upload. Raises BadRequest."""

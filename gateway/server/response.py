@@ -14,6 +14,7 @@ from gateway.events import RequestRefused
 from gateway.web.problem import RETRY_AFTER, error_of, phrase_of, problem
 
 _BODILESS = frozenset({"204", "304"})
+_OK = "200 OK"
 _CONTENT_LENGTH = "content-length"
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -55,6 +56,8 @@ class Answer:
         Raises ValueError for a header that would break the framing.
         """
         content = body[0] if len(body) == 1 else b"".join(body)
+        if keep_alive and not (is_head or self.headers) and self.status == _OK:  # PERF: nearly all of them
+            return f"HTTP/1.1 {_OK}\r\n{lines}Content-Length: {len(content)}\r\n{date}\r\n".encode("latin-1") + content
         if is_head or self.status[:3] in _BODILESS:
             return self._head(None, lines=lines, date=date, keep_alive=keep_alive)
         head = self._head(f"Content-Length: {len(content)}\r\n", lines=lines, date=date, keep_alive=keep_alive)

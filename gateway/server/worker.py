@@ -94,6 +94,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self.body_timeout = server.body_timeout
         self.idle_timeout = server.idle_timeout
         self._drains = False
+        self._stopping = self.app.tally.stopping
         self.proxies = Proxies(server.trusted_proxies)
         self.observe: Observer = self.app.observe
         self._heads = {listener: Heads(self._base_of(listener)) for listener in self.sockets}
@@ -220,7 +221,7 @@ class GatewayWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     @property
     def is_draining(self) -> bool:
         """Whether it was told to end, or the node is to: looked at for each answer, as a loop at rest notes nothing."""
-        return self._drains or self.app.tally.is_stopping
+        return self._drains or self._stopping[0] == 1
 
     def _note_turn(self, now: float) -> None:
         """The loop turns. If it has not for long, nobody is late: what arrived meanwhile has not been read."""

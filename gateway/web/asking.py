@@ -10,7 +10,6 @@ import falcon
 import msgspec
 from msgspec import Raw
 
-from gateway.catalogue.exporting import Format
 from gateway.catalogue.query import TOOL_KEY, Access, Kind, Query
 from gateway.errors import ArgumentFault, Forbidden, InvalidArguments, InvalidRequest, NotAcceptable
 from gateway.execution import freshness
@@ -25,7 +24,7 @@ from gateway.web import formats, preferences
 from gateway.web.preferences import Preferences
 
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
-_ANY_JSON = frozenset({"*/*", JSON})
+ANY_JSON = frozenset({"", "*/*", JSON})
 """What nearly all requests accept."""
 
 
@@ -52,13 +51,10 @@ def asked_by(request: falcon.Request, default: Asked, rollback_roles: frozenset[
     )
 
 
-def client_of(request: falcon.Request) -> Client | None:
-    """Whoever waits for the answer, where the server we run under lets us see."""
-    client: Client | None = request.env.get("gateway.client")
-    if client is None:
-        sock = request.env.get("gunicorn.socket")
-        client = None if sock is None else ClientSocket(sock)
-    return client
+def client_of(env: Mapping[str, Any]) -> Client | None:
+    """Whoever waits for the answer, where a server other than our own lets us see."""
+    sock = env.get("gunicorn.socket")
+    return None if sock is None else ClientSocket(sock)
 
 
 def deadline_of(request: falcon.Request, seconds: float, wishes: Preferences) -> float:
@@ -123,15 +119,9 @@ def query_string(text: str) -> Mapping[str, Sequence[str]]:
 
 def require_json(request: falcon.Request) -> None:
     """Raise NotAcceptable unless the caller takes ``application/json``."""
-    accept = request.env.get("HTTP_ACCEPT")
-    if accept and accept not in _ANY_JSON and not formats.accepts_json(accept):
+    accept = request.env.get("HTTP_ACCEPT", "")
+    if accept not in ANY_JSON and not formats.accepts_json(accept):
         raise NotAcceptable("what this answers is application/json")
-
-
-def wanted(request: falcon.Request, query: Query) -> Format | str | None:
-    """What ``formats.wanted`` says, None for JSON."""
-    accept = request.env.get("HTTP_ACCEPT")
-    return formats.wanted(accept, query) if accept and accept not in _ANY_JSON else None
 
 
 def commits_apart(query: Query, asked: Asked) -> bool:

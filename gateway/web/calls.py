@@ -35,7 +35,7 @@ from gateway.postgres.idempotency import Claim
 from gateway.postgres.statement import Plan
 from gateway.postgres.work import Work
 from gateway.settings import ServerSettings
-from gateway.web import asking, bodies, bulk, links, tracing
+from gateway.web import asking, bodies, bulk, formats, links, tracing
 from gateway.web.asking import Asked
 from gateway.web.bulk import Records
 from gateway.web.preferences import NONE
@@ -86,8 +86,9 @@ class Calls:
         if media is not None and media != JSON and (records := bulk.format_of(media)) is not None:
             return self._of_records(request, query, records)
         body = bodies.read_json(request, self._max_body)
-        wanted = asking.wanted(request, query)
-        if begins_list(body):
+        accept = request.env.get("HTTP_ACCEPT", "")
+        wanted = None if accept in asking.ANY_JSON else formats.wanted(accept, query)
+        if body[:1] != b"{" and begins_list(body):  # PERF: nearly every body begins with its object
             if wanted is not None:
                 raise NotAcceptable("what a list answers is application/json")
             return self._of_list(request, query, body)
@@ -103,6 +104,10 @@ class Calls:
         if variants is not None:
             link = partial(links.of_json, arguments, variants.types)
             return self._of_variant(request, asked, variants, literals, wanted, link)
+        if wanted is None:  # PERF: as _of_one() does
+            return self._made(
+                SingleCall, request, asked, query.group, query.timeout, query=query, plan=plan, literals=literals
+            )
         return self._of_one(request, query, asked, plan, literals, wanted)
 
     def of_query_string(self, request: falcon.Request, name: str) -> AnyCall:
@@ -111,7 +116,8 @@ class Calls:
         if query.access is Access.WRITE:
             raise _writes(name)
         arguments = asking.query_string(request.query_string)
-        wanted = asking.wanted(request, query)
+        accept = request.env.get("HTTP_ACCEPT", "")
+        wanted = None if accept in asking.ANY_JSON else formats.wanted(accept, query)
         asked = self._asked(request)
         plan, binder, _, variants = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         literals = binder.bind_text(arguments)
@@ -320,14 +326,13 @@ class Calls:
         It is counted with its caller's (raises RateLimited), and left as ``context.call`` for whoever reports the
         request.
         """
-        wishes = asked.preferences
-        context = request.context
-        if "HTTP_TRACEPARENT" in request.env and (traceparent := tracing.sampled(request.env)):
+        wishes, context, env = asked.preferences, request.context, request.env
+        if "HTTP_TRACEPARENT" in env and (traceparent := tracing.sampled(env)):
             tracing.carry(what, traceparent)
         if self._asking:
             what["settings"] = self._settings_of(context.caller, group, what)
         if self._limits is not None:
-            address = request.env.get("REMOTE_ADDR", "")
+            address = env.get("REMOTE_ADDR", "")
             if "query" in what:
                 what["allowances"] = self._limits.charge_one(what["query"], context.caller, address)
             else:
@@ -335,7 +340,7 @@ class Calls:
         context.call = call = kind(
             group=group,
             deadline=asking.deadline_of(request, seconds, wishes),
-            client=asking.client_of(request),
+            client=env["gateway.client"] if "gateway.client" in env else asking.client_of(env),
             caller=context.caller,
             request_id=context.request_id,
             freshness=asked.freshness,

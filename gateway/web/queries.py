@@ -39,7 +39,7 @@ class Calling:
         self._answered = answered
         self._failures = failures
         self._compression = compression
-        self._deprecations = deprecations
+        self._deprecations = deprecations if deprecations else None
 
     def _write(self, request: falcon.Request, response: Response, call: AnyCall, answer: Answer) -> None:
         """Write an answer that is long, still coming, or not JSON."""
@@ -59,7 +59,7 @@ class QueryResource(Calling):
     def on_post(self, request: falcon.Request, response: Response, name: str) -> None:
         """Run a query with the arguments in the body, or once for each object or record in it."""
         call = self._calls.of_body(request, name)
-        if self._deprecations:
+        if self._deprecations is not None:
             self._deprecations.note(name, request, response)
         answer = self._execution.run(call)
         if answer.media is JSON and len(answer.body) < LONG:  # PERF: nearly all of them
@@ -83,7 +83,7 @@ class QueryResource(Calling):
         """Run a read with the arguments in the query string."""
         response.set_header("Cache-Control", "no-store")
         call = self._calls.of_query_string(request, name)
-        if self._deprecations:
+        if self._deprecations is not None:
             self._deprecations.note(name, request, response)
         answer = self._execution.run(call)
         if answer.kept is not None and has_already(request, response, answer.kept.tag):
@@ -110,7 +110,7 @@ class TransactionResource(Calling):
     def on_post(self, request: falcon.Request, response: Response) -> None:
         """Run the steps in the body."""
         call = self._calls.of_transaction(request)
-        if self._deprecations:
+        if self._deprecations is not None:
             for query in call.queries:
                 self._deprecations.note(query.name, request, response)
         answer = self._execution.run(call)

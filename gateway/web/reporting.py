@@ -112,10 +112,9 @@ class Reporting:
         if served is not None:
             if queued is None:
                 queued = self._queued[call.group]
-            if served.queued:
-                queued.observe(served.queued)
-            else:
-                queued.counts[0] += 1
+            waited = served.queued
+            queued.counts[bisect_left(SECONDS, waited) if waited else 0] += 1
+            queued.sum += waited
         if may_write and writes(call):
             self._outcomes[ending(call)].value += 1
         if took >= self._slow or self._tells_answers:

@@ -111,7 +111,7 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
         case "/worker":
             content = str(os.getpid()).encode()
         case "/health/ready":
-            content = b"draining" if environ.get("gateway.draining") else b"ready"
+            content = b"ready"
         case _:
             content = environ["wsgi.input"].read()
     start_response("200 OK", headers)

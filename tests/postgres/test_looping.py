@@ -54,7 +54,7 @@ def connection() -> Iterator[Connection]:
 def waits() -> Iterator[LoopWaits]:
     waits = LoopWaits()
     yield waits
-    assert not waits._waiting
+    assert not waits.waiting
 
 
 def later(work: Callable[[], object]) -> None:
