@@ -195,13 +195,19 @@ class Joining:
             body, served = self._runner.read(on_primary(call) if call.plan.only_primary else call, statement.work)
         except BaseException as error:
             statement.fail(error)
+            lane.ended()
             if not statement.members or not isinstance(error, GatewayError):
                 raise
             return self._after(call, error)
         if waited:
             served = replace(served, queued=served.queued + waited)
         self._metrics.histogram(BATCH_SIZE, call.query.name).observe(1.0 + len(statement.members or ()))
-        answer = statement.hand_out(body, served, self._max_result_bytes)
+        try:
+            answer = statement.hand_out(body, served, self._max_result_bytes)
+        finally:
+            # PERF: after all that joined have been let through: their answers are written before the next statement is
+            # sent, which more calls have joined by then, and which goes over the connection that this one had.
+            lane.ended()
         return self._alone(call) if answer is None else answer
 
     def _after(self, call: SingleCall, error: BaseException) -> Answer:
@@ -226,7 +232,6 @@ class _Statement:
         self.members: list[Member] | None = None
         """Who joined; None while there is no connection."""
         self._results: Sequence[single.Result | None] = []
-        self._has_ended = False
 
     def work(self, asked: SingleCall, session: Session, guard: str) -> bytes:
         """Run it on a connection; for one call, or several that are all the same, the answer's body comes back."""
@@ -236,9 +241,7 @@ class _Statement:
             most = self._together.most - 1 if session.prepares else 0  # through a pooler nothing can be prepared
             members = self.members = self._lane.take(most, asked)
             self._runner.note_reads(asked.group, len(members))
-        body = self._run(asked, session, guard) if not members else self._run_all(members, asked, session, guard)
-        self._end()
-        return body
+        return self._run_all(members, asked, session, guard) if members else self._run(asked, session, guard)
 
     def _run_all(self, members: Sequence[Member], asked: SingleCall, session: Session, guard: str) -> bytes:
         calls = [self._call, *[member.call for member in members]]
@@ -257,17 +260,10 @@ class _Statement:
         )
         return b""
 
-    def _end(self) -> None:
-        """Have the lane know that it is not in flight any more: the next one is sent before its answers are written."""
-        if not self._has_ended:
-            self._has_ended = True
-            self._lane.ended()
-
     def fail(self, error: BaseException) -> None:
         """Have all that joined know that it failed."""
         if self.members is None:
             self._lane.gives_up()
-        self._end()
         for member in self.members or ():
             member.error = error
             member.gate.open()
