@@ -35,7 +35,7 @@ from gateway.execution.judging import Joined, Judging, Together
 from gateway.execution.lanes import FEW, Lane, Member
 from gateway.execution.pace import Pace, Processors
 from gateway.execution.plans import Plans
-from gateway.execution.results import encode
+from gateway.execution.results import encode_result
 from gateway.execution.retries import may_succeed_elsewhere
 from gateway.execution.running import ReadWork, Runner
 from gateway.metrics import BATCH_SIZE, Metrics
@@ -289,12 +289,12 @@ class _Statement:
             if result is None or len(result.text) > max_bytes:
                 member.error = _TOO_LARGE
             else:
-                member.answer = Answer(body=encode(query, result, committed=False), served=self._served(served, member))
+                member.answer = Answer(body=encode_result(query, result), served=self._served(served, member))
             member.gate.open()
         self._together.succeeded(sizes, served.took, self._began)
         if mine is None or len(mine.text) > max_bytes:
             return None
-        return Answer(body=encode(query, mine, committed=False), served=served)
+        return Answer(body=encode_result(query, mine), served=served)
 
     def _served(self, served: Served, member: Member) -> Served:
         return Served(
