@@ -57,6 +57,8 @@ def create_app(
     from gateway.postgres import single
     from gateway.postgres.looping import LoopWaits
     from gateway.postgres.session import Session
+    from gateway.served import Served
+    from gateway.web import answers
 
     def put_back(group: Group[Session], slot: Slot[Session], now: float, *, keep: bool) -> None:
         group.exchange.put_back(slot, now, keep=keep)
@@ -66,12 +68,14 @@ def create_app(
 
     def read(runner: Runner, call: Call, work: Callable[..., Any]) -> Any:
         with runner._pool.groups[call.group].lease(call.deadline) as lease:
-            return work(call, lease.connection, ""), None
+            return work(call, lease.connection, ""), told
 
     def change(runner: Runner, call: Call, work: Callable[..., Any]) -> Any:
         with runner._pool.groups[call.group].lease(call.deadline) as lease:
-            return work(call, lease.connection), None
+            return work(call, lease.connection), told
 
+    told = Served(endpoint="primary")
+    answers.write_served = lambda *_: None
     Group._is_fit = lambda *_: True  # type: ignore[method-assign]
     Group._put_back = put_back  # type: ignore[assignment, method-assign]
     Session.settle = lambda connection, _deadline: not connection.closed  # type: ignore[assignment, method-assign]
