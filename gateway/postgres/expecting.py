@@ -56,7 +56,7 @@ class _Relation(msgspec.Struct):
     name: str
     oid: int
     columns: list[tuple[int, str, str, bool]]
-    """Number, name and type; and whether that is an array."""
+    """Number, name and type; and whether that is an array. Without those of types that our role may not name."""
 
 
 def expectations(

@@ -83,7 +83,10 @@ class Load:
             return
         with wire:
             while not self._stop.is_set():
-                wire.send(post("wait", seconds=0.005))
+                try:
+                    wire.send(post("wait", seconds=0.005))
+                except ConnectionError:
+                    return  # it had ended before
                 try:
                     answer = wire.answer()
                 except (EOFError, ConnectionError):

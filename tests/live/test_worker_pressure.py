@@ -43,7 +43,7 @@ def test_a_newcomer_does_not_wait_for_clients_that_never_stop_asking(tmp_path: P
 
 
 def test_what_arrives_while_the_process_stands_still_is_answered_when_it_goes_on(tmp_path: Path) -> None:
-    times: dict[str, Any] = {"head_timeout": 0.5, "body_timeout": 0.5, "idle_timeout": 0.5}
+    times: dict[str, Any] = {"head_timeout": 1.0, "body_timeout": 1.0, "idle_timeout": 1.0}
     with strange.serving(tmp_path, **times) as node:
         new, begun, idle = node.wire(), node.wire(), node.wire()
         begun.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab")
