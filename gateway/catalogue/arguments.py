@@ -96,7 +96,7 @@ class Binder:
         for parameter, type_ in zip(parameters, types, strict=True):
             try:
                 constraints = checks(parameter.constraints, type_)
-                convert = _json_converter(type_, constraints, pause)
+                convert = _json_converter(reader(type_, pause), constraints, pause)
                 default = _default(parameter, convert)
             except ValueError as error:
                 raise ValueError(f"parameter {parameter.name}: {error}") from None
@@ -239,10 +239,7 @@ def _unknown(names: Iterable[str], known: Iterable[str], pause: Pause) -> list[A
     return faults
 
 
-def _json_converter(type_: Type, constraints: Sequence[Check], pause: Pause) -> _FromJSON:
-    read: Reader = reader(type_, pause)
-    is_number = type_.family is Family.INTEGER
-
+def _json_converter(read: Reader, constraints: Sequence[Check], pause: Pause) -> _FromJSON:
     def convert(raw: msgspec.Raw) -> str:
         try:
             text = read(raw)
@@ -254,7 +251,7 @@ def _json_converter(type_: Type, constraints: Sequence[Check], pause: Pause) -> 
             if len(text) > _LONG:
                 pause()
             check(raw, text)
-        return f"'{text}'" if is_number else literal(text)  # PERF: digits need no look
+        return literal(text)
 
     return convert
 

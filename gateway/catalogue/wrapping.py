@@ -63,7 +63,8 @@ def wrap(
     asks for one row more than ``max_rows``, so that too many can be told from just enough. ``columns`` are all columns
     of the result, whose names must differ unless it is a scalar's, with the cast each needs (``""``,
     ``"::pg_catalog.text"``): with it, values such as int8 become JSON strings. They are taken by name: where one is
-    gone the statement fails. ``expected``: a SELECT to be analysed with it, if it ``expects``.
+    gone the statement fails. ``expected``: a SELECT to be analysed with it, and never run. It is left out where the
+    query has no WITH around it, or one of its own, whose names would hide those of relations.
     """
     if kind is Kind.EXEC or statement.source is None:
         return None
@@ -72,14 +73,6 @@ def wrap(
         # PERF: fetched row by row, 1000 rows of 12 columns cost the worker 1.7 times the processor time.
         selection = (f"SELECT {_COUNT}, {_within(max_rows, max_bytes)}", " FROM ", *_as_source(selection))
     return joined(*_lead(statement.prelude, expected), *selection)
-
-
-def expects(lead: Text | None) -> bool:
-    """Whether a SELECT may stand behind this lead, to be analysed with the statement and never run.
-
-    Not where the query has a WITH of its own, whose names would hide those of relations.
-    """
-    return lead is not None and lead.pieces[0].startswith(_ALONE)
 
 
 def accumulate(
@@ -146,7 +139,8 @@ def _lead(lead: Text | None, expected: str) -> tuple[str | Text, ...]:
     if lead is None:
         return ()
     # NOTE: what nothing refers to is analysed, and its relations are locked, but it is neither planned nor run.
-    return (lead, f", {ALIAS}_t AS ({expected}) " if expected and expects(lead) else " ")
+    has_room = lead.pieces[0].startswith(_ALONE)
+    return (lead, f", {ALIAS}_t AS ({expected}) " if expected and has_room else " ")
 
 
 def _selection(

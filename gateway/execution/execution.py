@@ -18,7 +18,7 @@ from gateway.execution.call import (
 from gateway.execution.committing import Committer
 from gateway.execution.concurrency import Concurrency
 from gateway.execution.plans import Plans
-from gateway.execution.results import encode, encode_result
+from gateway.execution.results import encode
 from gateway.execution.running import ReadWork, Runner
 from gateway.postgres import single
 from gateway.postgres.session import Session
@@ -121,9 +121,7 @@ class Execution:
             guard=guard,
             settings=call.settings,
         )
-        if not call.plan.write:
-            return encode_result(call.query, result)
-        return encode(call.query, result, committed=True)
+        return encode(call.query, result, committed=call.plan.write)
 
 
 def _blamed(call: AnyCall, step: int | None) -> Sequence[Query]:

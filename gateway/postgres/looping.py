@@ -303,11 +303,8 @@ class LoopWaits:
                 is_wanted = True
                 watcher.look(now)
         for thread, limits in tuple(self.waiting.items()):
-            is_wanted = True
-            client = limits.client
-            is_over = now >= limits.deadline or (client is not None and client.gone_at is not None)
-            # PERF: at a gate, and hundreds may be at one, there is nothing else to end the wait.
-            if (is_over or not isinstance(limits, LoopGate)) and thread in self.waiting:
+            if thread in self.waiting:
+                is_wanted = True
                 _wake_if_over(thread, limits, now)
         if is_wanted:
             self._worked_at = now

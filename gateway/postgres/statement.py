@@ -16,7 +16,7 @@ from gateway.catalogue.arguments import NULL
 from gateway.catalogue.paging import is_own, page
 from gateway.catalogue.query import Access, Kind, Order, Query, Text
 from gateway.catalogue.types import INTEGER, Column, Form, Signature, Type
-from gateway.catalogue.wrapping import ALIAS, accumulate, expects, quoted, total, wrap
+from gateway.catalogue.wrapping import ALIAS, accumulate, quoted, total, wrap
 from gateway.postgres.dsn import APPLICATION
 
 NAME = re.compile(r"\bgw_[0-9a-f]{16}\b")
@@ -144,7 +144,7 @@ class Plan(msgspec.Struct, frozen=True):
             max_rows=query.max_rows,
             max_bytes=max_bytes,
             only_primary=signature.primary_only,
-            guard=_guard(signature, query.statement.prelude if form is Form.WRAPPED else None),
+            guard=_guard(signature, text),
             check=Guard.checking(signature.checked) if signature.checked else None,
         )
 
@@ -171,8 +171,7 @@ class Plan(msgspec.Struct, frozen=True):
         if text is None:
             return None
         plain = cls.of(query, signature, bigint_as_string=bigint_as_string, epoch=epoch)
-        lead = query.statement.counted if query.kind is Kind.EXEC else query.statement.prelude
-        return _around(plain, text, signature, epoch, lead)
+        return _around(plain, text, signature, epoch)
 
     @classmethod
     def summing(cls, query: Query, signature: Signature, *, epoch: int = 0) -> Self | None:
@@ -180,8 +179,7 @@ class Plan(msgspec.Struct, frozen=True):
         text = total(query.statement, expected=signature.expected)
         if signature.form is Form.CALL or text is None:
             return None
-        lead = query.statement.counted or query.statement.prelude
-        return _around(cls.of(query, signature, epoch=epoch), text, signature, epoch, lead)
+        return _around(cls.of(query, signature, epoch=epoch), text, signature, epoch)
 
     @classmethod
     def paged(
@@ -308,15 +306,16 @@ def _name(text: Text, signature: Signature, epoch: int) -> str:
     return f"gw_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
-def _around(plan: _Plan, text: Text, signature: Signature, epoch: int, lead: Text | None) -> _Plan:
-    """The plan with something else around its query; ``lead`` is what that begins with."""
-    name, guard = _name(text, signature, epoch), _guard(signature, lead)
+def _around(plan: _Plan, text: Text, signature: Signature, epoch: int) -> _Plan:
+    """The plan with something else around its query."""
+    name, guard = _name(text, signature, epoch), _guard(signature, text)
     return msgspec.structs.replace(plan, name=name, text=text, form=Form.WRAPPED, guard=guard)
 
 
-def _guard(signature: Signature, lead: Text | None) -> Guard | None:
-    """What goes in front of a statement that begins with ``lead``: nothing, where it expects the types itself."""
-    return Guard.expecting(signature.expected) if signature.expected and not expects(lead) else None
+def _guard(signature: Signature, text: Text) -> Guard | None:
+    """What goes in front of a write's statement: nothing, where that expects the types itself."""
+    expected = signature.expected
+    return None if not expected or any(expected in piece for piece in text.pieces) else Guard.expecting(expected)
 
 
 def _has_names(query: Query, signature: Signature) -> bool:

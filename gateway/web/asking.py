@@ -10,6 +10,7 @@ import falcon
 import msgspec
 from msgspec import Raw
 
+from gateway.catalogue.exporting import Format
 from gateway.catalogue.query import TOOL_KEY, Access, Kind, Query
 from gateway.errors import ArgumentFault, Forbidden, InvalidArguments, InvalidRequest, NotAcceptable
 from gateway.execution import freshness
@@ -24,7 +25,7 @@ from gateway.web import formats, preferences
 from gateway.web.preferences import Preferences
 
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
-ANY_JSON = frozenset({"", "*/*", JSON})
+_ANY_JSON = frozenset({"", "*/*", JSON})
 """What nearly all requests accept."""
 
 
@@ -120,8 +121,14 @@ def query_string(text: str) -> Mapping[str, Sequence[str]]:
 def require_json(request: falcon.Request) -> None:
     """Raise NotAcceptable unless the caller takes ``application/json``."""
     accept = request.env.get("HTTP_ACCEPT", "")
-    if accept not in ANY_JSON and not formats.accepts_json(accept):
+    if accept not in _ANY_JSON and not formats.accepts_json(accept):
         raise NotAcceptable("what this answers is application/json")
+
+
+def wanted(request: falcon.Request, query: Query) -> Format | str | None:
+    """What ``formats.wanted`` says, None for JSON."""
+    accept = request.env.get("HTTP_ACCEPT", "")
+    return None if accept in _ANY_JSON else formats.wanted(accept, query)
 
 
 def commits_apart(query: Query, asked: Asked) -> bool:

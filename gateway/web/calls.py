@@ -35,12 +35,10 @@ from gateway.postgres.idempotency import Claim
 from gateway.postgres.statement import Plan
 from gateway.postgres.work import Work
 from gateway.settings import ServerSettings
-from gateway.web import asking, bodies, bulk, formats, links, tracing
+from gateway.web import asking, bodies, bulk, links, tracing
 from gateway.web.asking import Asked
 from gateway.web.bulk import Records
 from gateway.web.preferences import NONE
-
-_TOKEN = "HTTP_GATEWAY_CONSISTENCY_TOKEN"  # noqa: S105 -- a header's name
 
 K = TypeVar("K", bound=Call)
 
@@ -83,22 +81,20 @@ class Calls:
 
         Raises a GatewayError with everything that is wrong.
         """
-        env = request.env
-        query = self._queries.get(name)
-        if query is None or query.roles:
-            query = self._find(name, request.context.caller)
-        media = env.get("CONTENT_TYPE")
+        query = self._find(name, request.context.caller)
+        media = request.env.get("CONTENT_TYPE")
         if media is not None and media != JSON and (records := bulk.format_of(media)) is not None:
             return self._of_records(request, query, records)
         body = bodies.read_json(request, self._max_body)
-        accept = env.get("HTTP_ACCEPT", "")
-        wanted = None if accept in asking.ANY_JSON else formats.wanted(accept, query)
+        wanted = asking.wanted(request, query) if "HTTP_ACCEPT" in request.env else None
         if body[:1] != b"{" and begins_list(body):  # PERF: nearly every body begins with its object
             if wanted is not None:
                 raise NotAcceptable("what a list answers is application/json")
             return self._of_list(request, query, body)
-        asked = self._asked(request) if "HTTP_PREFER" in env or _TOKEN in env else self._nothing_asked
-        if query.access is Access.WRITE and ("HTTP_IDEMPOTENCY_KEY" in env or asking.commits_apart(query, asked)):
+        asked = self._asked(request)
+        if query.access is Access.WRITE and (
+            "HTTP_IDEMPOTENCY_KEY" in request.env or asking.commits_apart(query, asked)
+        ):
             claim = asking.claim_of(request, body)
             return self._of_transaction_of_one(request, query, split_object(body), asked, claim)
         plan, binder, _, variants = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
@@ -119,8 +115,7 @@ class Calls:
         if query.access is Access.WRITE:
             raise _writes(name)
         arguments = asking.query_string(request.query_string)
-        accept = request.env.get("HTTP_ACCEPT", "")
-        wanted = None if accept in asking.ANY_JSON else formats.wanted(accept, query)
+        wanted = asking.wanted(request, query)
         asked = self._asked(request)
         plan, binder, _, variants = self._plans.get(query, request.context.caller, bigint_as_string=asked.big_as_text)
         literals = binder.bind_text(arguments)
@@ -340,11 +335,9 @@ class Calls:
                 what["allowances"] = self._limits.charge_one(what["query"], context.caller, address)
             else:
                 what["allowances"] = self._limits.charge(what["queries"], context.caller, address)
-        deadline = context.arrived + (seconds if wishes.wait is None else min(seconds, wishes.wait))
-        env["gateway.deadline"] = deadline
         context.call = call = kind(
             group=group,
-            deadline=deadline,
+            deadline=asking.deadline_of(request, seconds, wishes),
             client=env["gateway.client"] if "gateway.client" in env else asking.client_of(env),
             caller=context.caller,
             request_id=context.request_id,
@@ -368,7 +361,7 @@ class Calls:
 
     def _asked(self, request: falcon.Request) -> Asked:
         env = request.env
-        if "HTTP_PREFER" not in env and _TOKEN not in env:
+        if "HTTP_PREFER" not in env and "HTTP_GATEWAY_CONSISTENCY_TOKEN" not in env:
             return self._nothing_asked
         return asking.asked_by(request, self._nothing_asked, self._rollback_roles)
 

@@ -54,8 +54,11 @@ class Response(falcon.Response):
         """The body, where it has no headers but the lines and those of every answer; None where it has, or no body."""
         return None if self._headers else self._data
 
-    def take_lines(self) -> None:
-        """Make headers of the lines, for a server that does not take them as they are."""
-        for line in self.lines.splitlines():
-            name, _, value = line.partition(": ")
-            self.set_header(name, value)
+    def hand_over_lines(self, env: dict[str, Any]) -> None:
+        """Give the lines to the server, in the way it takes them."""
+        if "gateway.head" in env:
+            env["gateway.head"] = self.lines
+        else:
+            for line in self.lines.splitlines():
+                name, _, value = line.partition(": ")
+                self.set_header(name, value)

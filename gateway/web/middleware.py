@@ -66,7 +66,4 @@ class RequestIdentity:
         """Name the answer."""
         self._in_flight.discard(request)
         response.lines += f"X-Request-Id: {request.context.request_id}\r\n"
-        if "gateway.head" in request.env:
-            request.env["gateway.head"] = response.lines
-        else:
-            response.take_lines()
+        response.hand_over_lines(request.env)

@@ -112,9 +112,10 @@ class Reporting:
         if served is not None:
             if queued is None:
                 queued = self._queued[call.group]
-            waited = served.queued
-            queued.counts[bisect_left(SECONDS, waited) if waited else 0] += 1
-            queued.sum += waited
+            if served.queued:
+                queued.observe(served.queued)
+            else:
+                queued.counts[0] += 1
         if may_write and writes(call):
             self._outcomes[ending(call)].value += 1
         if took >= self._slow or self._tells_answers:

@@ -13,7 +13,7 @@ CALL = Call(group="read", deadline=0.0)
 def written(answer: Answer, call: Call = CALL) -> Response:
     response = Response()
     answers.write(response, call, answer)
-    response.take_lines()
+    response.hand_over_lines({})
     return response
 
 

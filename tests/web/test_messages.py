@@ -68,10 +68,13 @@ def test_what_no_request_has_is_an_attribute_error() -> None:
             Request(environ(wide=wide)).nothing  # noqa: B018
 
 
-def test_lines_become_headers_for_servers_that_do_not_take_them() -> None:
+def test_our_own_server_gets_the_lines_and_others_headers() -> None:
     response = Response()
     response.lines = "Gateway-Endpoint: primary\r\nServer-Timing: queue;dur=0.00, db;dur=1.00\r\n"
-    response.take_lines()
+    ours = {"gateway.head": ""}
+    response.hand_over_lines(ours)
+    assert (ours["gateway.head"], response.headers) == (response.lines, {})
+    response.hand_over_lines({})
     assert response.headers == {"gateway-endpoint": "primary", "server-timing": "queue;dur=0.00, db;dur=1.00"}
 
 
