@@ -23,10 +23,12 @@ _SPACE = b" \t\r\n"
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NOT_A_BRACKET = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _DEEPER = {ord("["): 1, ord("]"): -1}
-_SUSPECT = re.compile(
-    rb"(?<!\\)(?:\\\\)*(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u(?:0000|[dD][89a-fA-F])))"
+_NO_CHARACTER = re.compile(
+    rb"\\u(?:0000"
+    rb"|[dD][89abAB](?![0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|[dD][c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD].))"
 )
-"""An escape, behind escaped backslashes or none: for a surrogate pair, or, as its group, for NUL or half a pair."""
+"""The beginning of an escape for NUL, for a high surrogate without a low one behind it, or the other way around."""
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -138,10 +140,12 @@ def _check_depth(body: bytes) -> None:
 
 def _check_escapes(body: bytes) -> None:
     """Refuse escapes that stand for no character a text can hold."""
-    for escape in _SUSPECT.finditer(body):
-        if escape.lastindex:
-            what = "NUL (\\u0000)" if escape[1].endswith(b"0") else "half a surrogate pair"
-            raise InvalidJSON(f"{what} is no text (byte {escape.start(1)})")
+    if b"\\\\" in body:
+        body = body.replace(b"\\\\", b"..")  # what is left of a backslash begins an escape; places stay what they are
+    escape = _NO_CHARACTER.search(body)
+    if escape:
+        what = "NUL (\\u0000)" if escape[0].endswith(b"0") else "half a surrogate pair"
+        raise InvalidJSON(f"{what} is no text (byte {escape.start()})")
 
 
 def _malformed(body: bytes, error: msgspec.DecodeError, wanted: str = "object") -> InvalidJSON:

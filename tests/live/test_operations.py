@@ -151,7 +151,13 @@ def test_requests_in_flight_are_listed_and_a_read_is_ended_at_once(gateway: Gate
     running = wait_for(gateway, "nap-0", "running")
     assert (running["query"], running["caller"]) == ("nap", "")
     assert running["endpoint"] in gateway.health()["endpoints"]
-    wait_until(lambda: len(in_flight(gateway)) == 6, "all are seen")
+
+    def all_are_seen() -> bool:
+        early = [nap.result().text for nap in napping if nap.done()]
+        assert not early, early
+        return len(in_flight(gateway)) == 6
+
+    wait_until(all_are_seen, "all are seen")
     assert {each["state"] for each in in_flight(gateway)} == {"running", "waiting"}
     for number in range(6):
         answer = gateway.operator.delete(f"/admin/requests/nap-{number}")
