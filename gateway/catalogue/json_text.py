@@ -5,6 +5,7 @@ Whatever comes out of here is well-formed (RFC 8259, checked by msgspec), strict
 """
 
 import re
+from array import array
 from collections.abc import Callable
 from itertools import accumulate
 from typing import TypeVar
@@ -20,9 +21,9 @@ _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 _T = TypeVar("_T")
 
 _SPACE = b" \t\r\n"
-_TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NOT_A_BRACKET = bytes(byte for byte in range(256) if byte not in b"[]{}")
-_DEEPER = {ord("["): 1, ord("]"): -1}
+_STEPS = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
+"""A bracket's step into depth or out of it, as a signed byte."""
 _NO_CHARACTER = re.compile(
     rb"\\u(?:0000"
     rb"|[dD][89abAB](?![0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
@@ -132,9 +133,8 @@ def _check_depth(body: bytes) -> None:
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     outside_strings = b"".join(body.split(b'"')[::2])
-    brackets = outside_strings.translate(_TO_SQUARE, _NOT_A_BRACKET)
-    deepest = max(accumulate(map(_DEEPER.__getitem__, brackets)), default=0)
-    if deepest > MAX_DEPTH and brackets.count(b"[") == brackets.count(b"]"):
+    steps = outside_strings.translate(_STEPS, _NOT_A_BRACKET)
+    if steps.count(b"\x01") == steps.count(b"\xff") and max(accumulate(array("b", steps)), default=0) > MAX_DEPTH:
         raise InvalidJSON(_TOO_DEEP)
 
 
