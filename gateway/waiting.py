@@ -37,6 +37,9 @@ class Client(Protocol):
     def gone_at(self) -> float | None:
         """When its request is given up, if it has hung up."""
 
+    def end(self) -> None:
+        """Have its request given up now, as if it had hung up; it may be told why."""
+
 
 class Gate(Protocol):
     """What one request waits at, once."""
@@ -139,6 +142,10 @@ class ClientSocket:
             self.gone_at = hung_up_at(self.fd)
         if self.gone_at is not None and monotonic() >= self.gone_at:
             raise ClientGone("the client hung up while its request waited for a connection")
+
+    def end(self) -> None:
+        """Have its request given up at the next look."""
+        self.gone_at = monotonic()
 
 
 class ThreadGate:

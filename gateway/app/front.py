@@ -69,6 +69,7 @@ def front(worker: Worker) -> GatewayApp:
         verbose=worker.settings.server.verbose_errors,
         observe=worker.observe,
         failed=_both(reporting.failed, spans.failed) if spans else reporting.failed,
+        broke_off=reporting.broke_off,
         challenge=protected.challenge,
     )
     app = GatewayApp(

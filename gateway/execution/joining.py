@@ -92,6 +92,12 @@ class Everybody:
             latest = max(latest, gone)
         return latest
 
+    def end(self) -> None:
+        """Have the requests of all of them given up."""
+        for client in self.clients:
+            if client is not None:
+                client.end()
+
 
 class Joining:
     """Joins the calls of a process. ``share`` is what ``execution.Execution`` takes."""

@@ -133,6 +133,7 @@ class Runner:
             view = self._view(lease.endpoint)
             try:
                 guard = "" if call.freshness is None else self._check(call.freshness, view, started)
+                lease.connection.run.asker = call.client
                 done = work(call, lease.connection, guard)
             except GatewayError as error:
                 raise error.but(served=self._served(lease, view, started, number)) from error
@@ -244,6 +245,7 @@ class Runner:
     def _attempt_write(self, group: Group[Session], call: C, work: WriteWork[C, T], number: int) -> tuple[T, Served]:
         with group.lease(call.deadline, ANY, call.client) as lease:
             started = monotonic()
+            lease.connection.run.asker = call.client
             try:
                 done = work(call, lease.connection)
             except Unresolved as lost:

@@ -21,7 +21,7 @@ from gateway.postgres.marks import FACTS, FACTS_AND_ORIGIN, mark_of
 from gateway.postgres.session import SAFETY_MARGIN, Session
 from gateway.postgres.single import attributed, checks_of, make_ready, statement
 from gateway.postgres.statement import Plan
-from gateway.postgres.waiting import DeadlinePassed, EndpointWithdrawn
+from gateway.postgres.waiting import ClientLeft, DeadlinePassed, EndpointWithdrawn
 from gateway.postgres.work import Done, Unresolved
 
 AT_ONCE = 500
@@ -32,7 +32,7 @@ LONGEST_PAUSE = 60
 """Seconds without a message after which the server ends the transaction. A client that is slower is given up before."""
 
 _SAVEPOINT, _RELEASE, _BACK = "SAVEPOINT gw_bulk", "RELEASE SAVEPOINT gw_bulk", "ROLLBACK TO SAVEPOINT gw_bulk"
-_INTERRUPTIONS = (psycopg2.Error, DeadlinePassed, EndpointWithdrawn)
+_INTERRUPTIONS = (psycopg2.Error, DeadlinePassed, ClientLeft, EndpointWithdrawn)
 _OF_A_RECORD = (errors.InvalidArguments, errors.Conflict, errors.Raised, errors.Forbidden, errors.QueryBroken)
 """Failures that some record is to blame for; the others would have met any."""
 
@@ -172,6 +172,8 @@ class _Attempt:
     def _limits(self) -> list[str]:
         """A message gives up by itself a little before its deadline, so that its end is known."""
         bulk, now = self._bulk, monotonic()
+        if not self._session.run.is_wanted:
+            raise ClientLeft
         left = min(bulk.seconds, bulk.ends - now)
         if left <= SAFETY_MARGIN:
             raise DeadlinePassed

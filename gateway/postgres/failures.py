@@ -43,11 +43,10 @@ _EXPLAINED = {
 
 def interrupted(*, deadline: bool, write: bool, stage: Stage) -> GatewayError:
     """The wait was cut short by the deadline or by the client; the connection is closed."""
+    outcome = _IF_LOST[stage] if write else None
     if not deadline:
-        return errors.ClientGone("the client hung up while its query was running")
-    return errors.DeadlineExceeded(
-        "the database had not answered by the deadline", outcome=_IF_LOST[stage] if write else None
-    )
+        return errors.ClientGone("the client hung up while its query was running", outcome=outcome)
+    return errors.DeadlineExceeded("the database had not answered by the deadline", outcome=outcome)
 
 
 def connection_lost(error: psycopg2.Error, *, write: bool, stage: Stage) -> GatewayError:

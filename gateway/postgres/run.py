@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from math import inf
+from time import monotonic
 
 from gateway.catalogue.arguments import literal
 from gateway.postgres.failures import Stage
@@ -21,6 +22,7 @@ class Run:
         "asker",
         "client",
         "deadline",
+        "ended",
         "is_abandoned",
         "leaves_state",
         "limit",
@@ -41,6 +43,8 @@ class Run:
         self.client = None
         self.asker: Client | None = None
         """Whose answer is waited for, of reads and writes alike; None between two uses."""
+        self.ended: Client | None = None
+        """Whose request was ended last by an operator, if it was: a later use is another's."""
         self.stage = Stage.PREPARING
         self.reads = False
         """Whether what runs, or ran last, is a read, which may be given up at any moment."""
@@ -62,6 +66,20 @@ class Run:
     def is_recalled(self) -> bool:
         """Whether whoever waits for the server here is to stop."""
         return self.is_abandoned and self.reads
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the next message of a write is to be sent.
+
+        It is not where an operator has ended the write, or where its client left before anything of it was sent. A
+        client that leaves later ends nothing.
+        """
+        asker = self.asker
+        if asker is None:
+            return True
+        if self.stage is Stage.PREPARING and asker.gone_at is not None and asker.gone_at <= monotonic():
+            return False
+        return self.ended is not asker
 
     def as_caller(self) -> list[str]:
         """Return the statement that sets what holds for this use, until the end of its transaction.

@@ -327,6 +327,8 @@ def _head(session: Session, plan: Plan) -> str:
     """What must be set for this message alone, in front of the statement."""
     prepares, own = session.prepares, ""
     if plan.write:
+        if not session.run.is_wanted:
+            raise ClientLeft
         left = session.run.deadline - monotonic()
         if left <= 0:
             raise DeadlinePassed

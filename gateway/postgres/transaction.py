@@ -67,7 +67,6 @@ def run(
     with this key has committed, or ever will. It costs a message.
     Raises Unresolved, or a GatewayError with the outcome, if it writes, and the step that failed.
     """
-    session.run.asker = client
     client = None if work.writes else client
     try:
         _undertake(session, [step.plan for step in work.steps], deadline, client)
@@ -188,6 +187,8 @@ class _Attempt:
         """A write gives up by itself a little before the deadline, so that its end is known."""
         if not self._writes:
             return []
+        if not self._session.run.is_wanted:
+            raise ClientLeft
         if self._left() <= 0:
             raise DeadlinePassed
         left = max(1, floor((self._left() - SAFETY_MARGIN) * 1000))

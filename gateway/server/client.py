@@ -11,6 +11,7 @@ from math import inf
 from time import monotonic
 from typing import Any
 
+from gateway.errors import ClientGone
 from gateway.events import BugFound, ClientTooSlow
 from gateway.server.head import BadRequest, Head
 from gateway.server.intake import Heads, Intake, Stage
@@ -105,20 +106,16 @@ class Client:
                 self.close()
         elif self._upload is not None and not self._upload.is_complete:
             self._upload.receive(data)
-        else:
-            if not self._intake.feed(data) or len(self._intake.buffer) >= PIPELINED:
-                self._pause()
+        elif not self._intake.feed(data) or len(self._intake.buffer) >= PIPELINED:
+            self._pause()
 
     def _on_gone(self) -> None:
         """The client has reset the connection: nothing can be sent to it any more."""
         if self.phase in (Phase.BUSY, Phase.STREAMING):
             # The green thread closes when it comes back; a read that waits for a server is told by the sweep.
             self._watcher.stop()
-            self._has_ended = True
-            self.gone_at = monotonic()
-            self.is_last = True
-            self._end_upload()
-            self._sending.give_up("the client has left")
+            self._has_ended = self.is_last = True
+            self.end()
         else:
             self.close()
 
@@ -128,7 +125,7 @@ class Client:
         self._has_ended = True
         if self.phase in (Phase.BUSY, Phase.STREAMING):
             self.gone_at = monotonic() + HALF_CLOSE_GRACE
-            self._end_upload()
+            self._end_upload(ConnectionResetError("the client left before the end of the body"))
         elif self.phase is Phase.LINGERING or (self.phase is Phase.READING and not self._is_scheduled):
             self.close()
 
@@ -136,6 +133,12 @@ class Client:
         """The loop has sent the rest of an answer."""
         if self.phase is Phase.SENDING:
             self._after_answer()
+
+    def end(self) -> None:
+        """Give up the request in flight: what waits for its body, for a server, or for an answer to be taken."""
+        self.gone_at = monotonic()
+        self._end_upload(ClientGone("the request was given up before the end of its body"))
+        self._sending.give_up("the request was given up")
 
     def sweep(self, now: float) -> None:
         """Called by the worker again and again: end what takes too long."""
@@ -284,9 +287,7 @@ class Client:
         self._answer(data, environ.get("gateway.deadline", inf))
 
     def _environ(self, head: Head, body: bytes) -> dict[str, Any]:
-        environ = head.environ | self._remote
-        environ["gateway.client"] = self
-        environ["gateway.head"] = ""
+        environ = {**head.environ, **self._remote, "gateway.client": self, "gateway.head": ""}
         if (certificate := self._transport.certificate) is not None:
             environ["gateway.certificate"] = certificate
         if head.is_upload:
@@ -304,7 +305,7 @@ class Client:
     def _go_on(self) -> None:
         """The application waits for more of the body."""
         if self._has_ended:
-            self._end_upload()
+            self._end_upload(ConnectionResetError("the client left before the end of the body"))
             return
         if self._intake.wants_continue:
             self._intake.wants_continue = False
@@ -312,9 +313,9 @@ class Client:
         if self._is_paused:
             self._resume()
 
-    def _end_upload(self) -> None:
+    def _end_upload(self, error: Exception) -> None:
         if self._upload is not None:
-            self._upload.fail(ConnectionResetError("the client left before the end of the body"))
+            self._upload.fail(error)
 
     def _after_answer(self) -> None:
         if self.phase is Phase.CLOSED:

@@ -1,6 +1,7 @@
 """Sends answers to one client: whole ones at once, streams as fast as the client takes them."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import Any
@@ -112,9 +113,12 @@ class Sending:
         self.deadline += seconds
 
     def give_up(self, reason: str) -> None:
-        """Raise Gone in the green thread that waits in ``put``, if there is one."""
+        """Raise Gone in the green thread that waits in ``put``, if one does in the loop's next turn."""
+        self._service.soon(partial(self._end_wait, Gone(reason)))
+
+    def _end_wait(self, error: Gone) -> None:
         if self._waiting is not None:
-            self._waiting.throw(Gone(reason))
+            self._waiting.throw(error)
 
     def close(self) -> None:
         """Send no more, and let go of the connection that this belongs to."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import falcon
 
-from gateway.errors import BodyTooLarge, InvalidRequest, RequestTimeout, UnsupportedMediaType
+from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest, RequestTimeout, UnsupportedMediaType
 
 _PIECE = 65536
 _LONGEST_MEDIA = 1024
@@ -66,6 +66,8 @@ def read_piece(read: Callable[[int], bytes], size: int) -> bytes:
         return read(size)
     except (TimeoutError, BlockingIOError) as error:  # what SO_RCVTIMEO ends a blocking read with
         raise RequestTimeout("the body stopped coming before its end") from error
+    except GatewayError:
+        raise
     except Exception as error:
         raise InvalidRequest("the body could not be read to its end") from error
 

@@ -22,6 +22,9 @@ _TELLS_MEDIA = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 Failed = Callable[[falcon.Request, GatewayError, int], None]
 """Takes a request, what it ended with, and the status."""
 
+BrokeOff = Callable[[falcon.Request, GatewayError], None]
+"""Takes a request, and what its answer broke off with."""
+
 Challenge = Callable[[falcon.Request], str]
 """Says, in ``WWW-Authenticate``, how whoever makes a request can show who it is."""
 
@@ -30,15 +33,22 @@ class Failures:
     """Turns whatever a request ends with into a problem; registered on the app as its error handlers."""
 
     def __init__(
-        self, *, verbose: bool, observe: Observer, failed: Failed, challenge: Challenge = lambda _request: "Bearer"
+        self,
+        *,
+        verbose: bool,
+        observe: Observer,
+        failed: Failed,
+        broke_off: BrokeOff = lambda _request, _error: None,
+        challenge: Challenge = lambda _request: "Bearer",
     ) -> None:
         """``verbose``: show the server's own words, which may hold values and SQL (``verbose_errors``).
 
-        ``failed`` is told of every request that ends so.
+        ``failed`` is told of every request that ends so, ``broke_off`` of those whose answer had begun.
         """
         self._challenge = challenge
         self._verbose = verbose
         self._failed = failed
+        self._broke_off = broke_off
         self._observe = observe
 
     def register(self, app: "falcon.App[Any, Any]") -> None:
@@ -91,9 +101,11 @@ class Failures:
             self._observe(RequestFailed(request_id=request_id, status=status, code=error.code, detail=detail))
         return status, problem(error, status=status, request_id=request_id, verbose=self._verbose)
 
-    def tell(self, request_id: str, error: GatewayError) -> bytes:
+    def tell(self, request: falcon.Request, error: GatewayError) -> bytes:
         """Report an error that ends an answer which has begun, and return it as a problem's JSON."""
-        status = status_of(error)
+        error = ended(request, error)
+        status, request_id = status_of(error), request.context.request_id
+        self._broke_off(request, error)
         if not isinstance(error, ClientGone):
             detail = f"{error.detail} [{error.sqlstate}]" if error.sqlstate else error.detail
             self._observe(RequestFailed(request_id=request_id, status=status, code=error.code, detail=detail))

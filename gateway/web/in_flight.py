@@ -55,10 +55,10 @@ class InFlight:
                 continue
             said = said or ""
             request.context.is_ended = True
-            client: Any = call.client  # as if it had hung up, which is seen wherever its call waits
-            client.gone_at = monotonic()
-            endpoint, session = running.get(id(client), ("", None))
+            call.client.end()  # as if it had hung up, which is seen wherever its call waits
+            endpoint, session = running.get(id(call.client), ("", None))
             if session is not None and writes(call):
+                session.run.ended = call.client  # seen before its next message, if none is under way now
                 try:
                     self._cancel(endpoint, session)
                 except GatewayError as error:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -12,6 +13,7 @@ from gateway.execution.call import ANONYMOUS, Caller
 from gateway.web.authentication import Authentication
 from gateway.web.browsers import Browsers
 from gateway.web.messages import Response
+from gateway.web.streams import Followed
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -63,7 +65,10 @@ class RequestIdentity:
             context.caller = self._authentication.caller_of(request)
 
     def process_response(self, request: falcon.Request, response: Response, _resource: Any, _succeeded: bool) -> None:
-        """Name the answer."""
-        self._in_flight.discard(request)
+        """Name the answer. What is streamed is in flight until it has been sent."""
+        if response.stream is None:
+            self._in_flight.discard(request)
+        else:
+            response.stream = Followed(response.stream, partial(self._in_flight.discard, request))
         response.lines += f"X-Request-Id: {request.context.request_id}\r\n"
         response.hand_over_lines(request.env)

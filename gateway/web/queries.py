@@ -44,7 +44,7 @@ class Calling:
     def _write(self, request: falcon.Request, response: Response, call: AnyCall, answer: Answer) -> None:
         """Write an answer that is long, still coming, or not JSON."""
         if answer.held is not None:
-            streams.write(response, call, answer, partial(self._failures.tell, call.request_id))
+            streams.write(response, call, answer, partial(self._failures.tell, request))
         else:
             answers.write(response, call, answer)
         if isinstance(call, RawCall):

@@ -134,7 +134,7 @@ class Reporting:
 
     def failed(self, request: falcon.Request, error: GatewayError, status: int) -> None:
         """Count a request that ends in a problem."""
-        self._metrics.counter(ERRORS, error.code).value += 1
+        self.broke_off(request, error)
         name = self.name_of(request)
         if name is None:
             return
@@ -144,14 +144,18 @@ class Reporting:
         call = call_of(request)
         if error.outcome is not None:
             self._metrics.counter(OUTCOMES, error.outcome).value += 1
-        if type(error) in _GIVEN_UP:
-            reason = "operator" if getattr(request.context, "is_ended", False) else _GIVEN_UP[type(error)]
-            self._metrics.counter(CANCELLED, reason).value += 1
         if call is not None:
             queued = took if error.served is None else error.served.queued
             self._metrics.histogram(QUEUE_SECONDS, call.group).observe(queued)
         if took >= self._slow or self._tells_errors or self._audits:
             self._tell(name, request, call, took, served=error.served, status=status, error=error)
+
+    def broke_off(self, request: falcon.Request, error: GatewayError) -> None:
+        """Count what a request ends with whose answer had begun, and which was counted as answered."""
+        self._metrics.counter(ERRORS, error.code).value += 1
+        if type(error) in _GIVEN_UP and self.name_of(request) is not None:
+            reason = "operator" if getattr(request.context, "is_ended", False) else _GIVEN_UP[type(error)]
+            self._metrics.counter(CANCELLED, reason).value += 1
 
     def name_of(self, request: falcon.Request) -> str | None:
         """Return what a call is counted as, whatever became of it; None: it is none, or it never found its route."""

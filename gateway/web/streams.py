@@ -5,8 +5,9 @@ A stream that breaks off has no final chunk, so that no client takes it for whol
 
 import errno
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from gateway.errors import GatewayError
+from gateway.errors import ClientGone, GatewayError
 from gateway.execution.call import Answer, Call
 from gateway.web import answers
 from gateway.web.formats import NDJSON
@@ -39,18 +40,43 @@ class Sent:
     def __init__(self, answer: Answer, tell: Tell) -> None:
         self._answer = answer
         self._tell = tell
+        self._is_under_way = False
 
     def __iter__(self) -> Iterator[bytes]:
         answer = self._answer
+        self._is_under_way = True
         yield answer.body
         try:
             yield from answer.pieces
         except GatewayError as error:
+            self._is_under_way = False
             line = b'{"error":%b}\n' % self._tell(error)
             if answer.media == NDJSON:
                 yield line
             raise StreamBroken from error
+        self._is_under_way = False
 
     def close(self) -> None:
         """Let go of the connection that the rows come over."""
+        if self._is_under_way:
+            self._is_under_way = False
+            self._tell(ClientGone("the client did not take all of its answer"))
         self._answer.close()
+
+
+class Followed:
+    """A body whose end is noted, be it sent or not."""
+
+    def __init__(self, body: Any, then: Callable[[], None]) -> None:
+        self._body = body
+        self._then = then
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        """Close it."""
+        try:
+            self._body.close()
+        finally:
+            self._then()

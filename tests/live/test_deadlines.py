@@ -27,6 +27,7 @@ from tests.live.sessions import (
     wait_until,
     when_it_runs,
 )
+from tests.live.works import Bench
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +160,26 @@ def test_a_write_runs_to_its_end_though_its_client_hung_up(desk: Desk, oracle: p
         far.close()
         assert desk.affected(SLOW_INSERT, '{"id": 1, "seconds": 0.5}', client=near) == 1
     assert logged(oracle) == [1]
+
+
+@pytest.mark.parametrize("how", ["single", "transaction"])
+def test_a_write_whose_client_had_left_before_it_was_sent_is_not_executed(
+    how: str, desk: Desk, oracle: psycopg2.extensions.cursor
+) -> None:
+    def write() -> None:
+        if how == "single":
+            desk.run(INSERT, '{"id": 1}', client=near)
+        else:
+            desk.connection.run.asker = near
+            Bench(desk).run((INSERT, '{"id": 1}'))
+
+    with client() as (near, _):
+        near.end()
+        with pytest.raises(errors.ClientGone) as caught:
+            write()
+    assert caught.value.outcome == "not_executed"
+    assert desk.connection.settle(soon())
+    assert logged(oracle) == []
 
 
 def test_a_client_that_only_shut_down_its_side_gets_a_quick_answer(desk: Desk) -> None:

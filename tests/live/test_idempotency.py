@@ -1,5 +1,6 @@
 """A key runs once: repeats at the same time, after a cut, under every isolation; and what is kept is forgotten."""
 
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from gateway.postgres.idempotency import DDL, SWEPT_AT_ONCE, Claim, KeyInUse, lo
 from gateway.postgres.session import Session
 from gateway.postgres.single import Result
 from gateway.postgres.work import Done, Step, Unresolved, Work
+from gateway.waiting import ClientSocket
 from tests.live.cutting import Cut, wire_to
 from tests.live.databases import Desk, connect, plain, soon
 from tests.live.sessions import logged, meanwhile, pid_of, small_database, terminate, wait_until
@@ -312,3 +314,20 @@ def test_it_is_told_when_the_key_is_held_and_not_before(
     assert held == [True]
     assert transaction.run(desk.connection, what, deadline=soon(), on_claimed=note).replayed
     assert held == [True]
+
+
+def test_one_that_is_ended_between_two_messages_is_rolled_back(desk: Desk, oracle: psycopg2.extensions.cursor) -> None:
+    run_of = desk.connection.run
+    near, far = socket.socketpair()
+    with near, far:
+        run_of.asker = ClientSocket(near)
+
+        def end() -> None:
+            run_of.ended = run_of.asker
+
+        with pytest.raises(errors.ClientGone) as caught:
+            transaction.run(desk.connection, work(desk, 1), deadline=soon(), on_claimed=end)
+    assert caught.value.outcome == "rolled_back"
+    assert desk.connection.settle(soon())
+    assert logged(oracle) == []
+    assert run(desk.connection, work(desk, 1)).body == b'{"id":1,"word":"w"}'

@@ -6,11 +6,9 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -56,46 +54,6 @@ def events(gateway: Gateway, name: str, **fields: Any) -> list[dict[str, Any]]:
 def logged(gateway: Gateway, name: str, **fields: Any) -> dict[str, Any]:
     wait_until(lambda: events(gateway, name, **fields), f"{name} {fields} is logged")
     return events(gateway, name, **fields)[0]
-
-
-def in_flight(gateway: Gateway) -> list[dict[str, Any]]:
-    answer = gateway.operator.get("/admin/requests")
-    assert answer.status_code == 200
-    found: list[dict[str, Any]] = answer.json()["requests"]
-    return found
-
-
-class Background:
-    """Calls that are under way."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._executor = ThreadPoolExecutor(8)
-
-    def run(self, request_id: str, query: str, **arguments: Any) -> "Future[httpx.Response]":
-        def call() -> httpx.Response:
-            with self._gateway.new_client() as client:
-                return client.post(f"/query/{query}", json=arguments, headers={"X-Request-Id": request_id})
-
-        return self._executor.submit(call)
-
-    def close(self) -> None:
-        self._executor.shutdown()
-
-
-@pytest.fixture
-def background(gateway: Gateway) -> Iterator[Background]:
-    made = Background(gateway)
-    yield made
-    made.close()
-
-
-def wait_for(gateway: Gateway, request_id: str, state: str) -> dict[str, Any]:
-    def found() -> list[dict[str, Any]]:
-        return [each for each in in_flight(gateway) if each["id"] == request_id and each["state"] == state]
-
-    wait_until(found, f"{request_id} is {state}")
-    return found()[0]
 
 
 def test_calls_are_counted_by_query_and_status_whichever_worker_had_them(gateway: Gateway) -> None:
@@ -144,53 +102,6 @@ def test_a_killed_worker_and_a_reload_take_no_count_back(gateway: Gateway) -> No
     workers = {dict(labels)["worker"] for name, labels in metrics(gateway) if name == "gateway_worker_memory_bytes"}
     assert len(workers) == 2
     assert workers <= {"0", "1", "2", "3"}
-
-
-def test_requests_in_flight_are_listed_and_a_read_is_ended_at_once(gateway: Gateway, background: Background) -> None:
-    napping = [background.run(f"nap-{number}", "nap", seconds=30) for number in range(6)]
-    running = wait_for(gateway, "nap-0", "running")
-    assert (running["query"], running["caller"]) == ("nap", "")
-    assert running["endpoint"] in gateway.health()["endpoints"]
-
-    def all_are_seen() -> bool:
-        early = [nap.result().text for nap in napping if nap.done()]
-        assert not early, early
-        return len(in_flight(gateway)) == 6
-
-    wait_until(all_are_seen, "all are seen")
-    assert {each["state"] for each in in_flight(gateway)} == {"running", "waiting"}
-    for number in range(6):
-        answer = gateway.operator.delete(f"/admin/requests/nap-{number}")
-        assert (answer.status_code, answer.content) == (204, b"")
-    for nap in napping:
-        assert problem(nap.result(10), 503, "cancelled")["detail"] == "an operator ended the request"
-    assert in_flight(gateway) == []
-    wait_until(lambda: metric(gateway, "gateway_cancelled_total", reason="operator") >= 6, "counted")
-    logged(gateway, "request_ended", ended="nap-5")
-    problem(gateway.operator.delete("/admin/requests/nap-0"), 404, "not_found")
-
-
-def test_a_write_that_is_ended_says_what_became_of_it(gateway: Gateway, background: Background) -> None:
-    for number, query in enumerate(("enter_slowly", "enter_tracked")):
-        writing = background.run(f"write-{number}", query, word=f"ended-{number}", seconds=30)
-        assert wait_for(gateway, f"write-{number}", "running")["endpoint"] == "primary"
-        assert gateway.operator.delete(f"/admin/requests/write-{number}").status_code == 204
-        assert problem(writing.result(10), 503, "cancelled")["outcome"] == "rolled_back"
-        assert gateway.value("count_entries", word=f"ended-{number}") == 0
-    wait_until(lambda: metric(gateway, "gateway_outcomes_total", outcome="rolled_back") >= 2, "counted")
-
-
-def test_a_write_that_waits_is_not_executed(gateway: Gateway, background: Background) -> None:
-    holding = [background.run(f"hold-{number}", "enter_slowly", word="held", seconds=30) for number in range(4)]
-    # One runs in each worker that was given any of them, and the kernel may have given all of them to one.
-    wait_until(lambda: {each["state"] for each in in_flight(gateway)} == {"running", "waiting"}, "some wait")
-    wait_until(lambda: len(in_flight(gateway)) == len(holding), "all are there")
-    for waiting in [each for each in in_flight(gateway) if each["state"] == "waiting"]:
-        assert gateway.operator.delete(f"/admin/requests/{waiting['id']}").status_code == 204
-        assert problem(holding[int(waiting["id"][-1])].result(10), 503, "cancelled")["outcome"] == "not_executed"
-    for running in in_flight(gateway):
-        assert gateway.operator.delete(f"/admin/requests/{running['id']}").status_code == 204, running
-    assert {each.result(10).status_code for each in holding} == {503}
 
 
 def test_slow_calls_are_logged_with_names_and_never_with_values(gateway: Gateway) -> None:

@@ -173,7 +173,7 @@ def test_a_read_on_a_server_that_is_shut_down_is_answered_by_another(fragile: Cl
 
 def test_all_backends_terminated_at_once_fail_no_read(fragile: Cluster, running: Gateway) -> None:
     with Crowd(running) as crowd:
-        naps = [crowd.send("marked_nap", mark="all", seconds=0.4) for _ in range(16)]
+        naps = [crowd.send("marked_nap", mark="all", seconds=2) for _ in range(16)]  # longer than it takes to see them
         wait_until(lambda: running.health()["groups"]["read"]["leased"] == 16, "all run")
         wait_until(lambda: sum(running_marked(each, "all") for each in fragile.replicas) == 16, "all run")
         terminate_everywhere(fragile)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -36,10 +37,12 @@ def pipelining(node: Node, count: int) -> Iterator[None]:
 
 def test_a_newcomer_does_not_wait_for_clients_that_never_stop_asking(tmp_path: Path) -> None:
     with strange.serving(tmp_path) as node, pipelining(node, PIPELINING):
+        took = []
         for _ in range(10):
             began = time.monotonic()
             assert node.get("/health/live").status == 200
-            assert time.monotonic() - began < 2
+            took.append(time.monotonic() - began)
+        assert median(took) < 1, took  # single ones are as long as a busy machine keeps the worker from its processor
 
 
 def test_what_arrives_while_the_process_stands_still_is_answered_when_it_goes_on(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
 from gateway.pool.backoff import ConnectBackoffs
 from gateway.pool.configuration import GroupConfig
@@ -72,6 +73,8 @@ class FakeConnection:
         self.abandoned = False
         self._clock = clock
         self._role = server.role
+        self.run = SimpleNamespace(asker=None)
+        """What PostgreSQL's sessions have there is for whoever runs something on them."""
 
     @property
     def role(self) -> Role:

@@ -256,6 +256,9 @@ class ClientsGate(ThreadGate):
 class Caller:
     gone_at: float | None = None
 
+    def end(self) -> None:
+        raise NotImplementedError
+
 
 def test_a_request_whose_client_hangs_up_leaves_the_queue() -> None:
     rig = Rig(replica(), gate=ClientsGate)
