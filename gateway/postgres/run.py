@@ -44,7 +44,7 @@ class Run:
         self.asker: Client | None = None
         """Whose answer is waited for, of reads and writes alike; None between two uses."""
         self.ended: Client | None = None
-        """Whose request was ended last by an operator, if it was: a later use is another's."""
+        """Whose request has been ended by an operator. It is compared with ``asker``, as a use may end just then."""
         self.stage = Stage.PREPARING
         self.reads = False
         """Whether what runs, or ran last, is a read, which may be given up at any moment."""

@@ -160,7 +160,7 @@ class Session(psycopg2.extensions.connection):
     def settle(self, deadline: float) -> bool:
         """End what is open after a use, and note what has to be reset; False: not fit for another use."""
         run = self.run
-        run.client = run.asker = None
+        run.client = run.asker = run.ended = None
         run.reads = False
         if self.closed or run.is_abandoned or self._is_oversized:
             return False

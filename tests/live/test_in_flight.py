@@ -128,6 +128,22 @@ def test_a_write_that_is_ended_says_what_became_of_it(gateway: Gateway, backgrou
         assert gateway.value("count_entries", word=f"ended-{number}") == 0
 
 
+def test_what_comes_over_the_connection_of_a_write_that_was_ended_is_run(gateway: Gateway) -> None:
+    with gateway.new_client() as client, ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(
+            client.post,
+            "/query/enter_slowly",
+            json={"word": "ended-first", "seconds": 30},
+            headers={"X-Request-Id": "first"},
+        )
+        wait_for(gateway, "first", "running")
+        assert gateway.operator.delete("/admin/requests/first").status_code == 204
+        assert problem(writing.result(10), 503, "cancelled")["outcome"] == "rolled_back"
+        for _ in range(3):
+            assert client.post("/query/enter_silently", json={"word": "over-the-same"}).status_code == 200
+    assert gateway.value("count_entries", word="over-the-same") == 3
+
+
 def test_a_write_that_waits_is_not_executed(gateway: Gateway, background: Background) -> None:
     holding = [background.run(f"hold-{number}", "enter_slowly", word="held", seconds=30) for number in range(4)]
     # One runs in each worker that was given any of them, and the kernel may have given all of them to one.
