@@ -23,7 +23,7 @@ from gateway.server import registry
 from gateway.server.artefact import NOWHERE, ArtefactUnusable, Compiled, Origin, read
 from gateway.server.certificates import Certificates
 from gateway.server.log import Log, ServerLog
-from gateway.server.master import Master, admin_address
+from gateway.server.master import ENDING, Master, admin_address
 from gateway.server.options import options_of
 from gateway.server.runtime import Runtime, remove
 from gateway.server.standard import await_turn, closing_after_refusals, closing_when, marking_operators
@@ -149,8 +149,9 @@ class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no type
     def _post_fork(self, _arbiter: Any, worker: Any) -> None:
         self._worker = worker
         # Until it has handlers of its own it would only note the master's copies of them, and never go.
-        for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        for sig in ENDING:
             signal.signal(sig, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # the master has blocked them for the fork
         # Here and not when ready: with reuse_port each worker has sockets of its own.
         server = self.compiled.settings.server
         if server.worker != "gateway":

@@ -32,6 +32,8 @@ from gateway.settings import ServerSettings, inherits_sockets
 ADMIN = "admin.sock"
 """The operators' socket in the runtime directory, where ``[server] admin_bind`` names no other."""
 ADMIN_MODE = 0o600
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""Signals that end a process."""
 SOON = 0.05
 """Seconds between two looks at what is due, while something is."""
 
@@ -136,6 +138,14 @@ class Master(Arbiter):  # type: ignore[misc] # gunicorn has no types
             self.spawn_worker()
         for pid in serving[: max(0, len(serving) - self.num_workers)]:
             self._end(pid)
+
+    def spawn_worker(self) -> Any:
+        """Start a worker; what tells it to end while it is forked waits until it no longer has our handlers."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        try:
+            return super().spawn_worker()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
     def reap_workers(self) -> None:
         """Take note of workers that have ended. One that a reload has started does not end the node."""

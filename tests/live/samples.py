@@ -1,9 +1,10 @@
 """How many connections a server has, seen often, and a crowd that wants more of them than there may be."""
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Event, Lock, Thread
 
 from gateway.demo.cluster import Cluster
@@ -69,21 +70,26 @@ class Crowd:
         wait_until(lambda: self.seen["200"] >= count + requests, "the crowd is served")
 
     def _run(self, number: int) -> None:
-        step = 0
+        steps = itertools.count(1)
         while not self._stop.is_set():
-            what = "lost"
-            with suppress(OSError, EOFError), self._node.wire() as wire:
-                while not self._stop.is_set():
-                    step += 1
-                    query = "note_slowly" if number % 3 == 0 else "wait"
-                    more = {"note": f"{number}-{step}-{os.urandom(4).hex()}"} if number % 3 == 0 else {}
-                    what = "lost"
-                    answer = wire.run(query, *self._headers, seconds=0.02, **more)
-                    what = str(answer.status)
-                    with self._lock:
-                        self.seen[what] += 1
-                    if answer.headers.get("connection") == "close" or step % 10 == 0:
-                        break  # and to whichever worker it comes next
-            if what == "lost":
-                with self._lock:
-                    self.seen[what] += 1
+            try:
+                self._ask(number, steps)
+            except (OSError, EOFError) as error:
+                print(f"a request was lost: {error!r}")
+                self._note("lost")
+
+    def _ask(self, number: int, steps: Iterator[int]) -> None:
+        """Ask over one connection, for a while."""
+        with self._node.wire() as wire:
+            while not self._stop.is_set():
+                step = next(steps)
+                query = "note_slowly" if number % 3 == 0 else "wait"
+                more = {"note": f"{number}-{step}-{os.urandom(4).hex()}"} if number % 3 == 0 else {}
+                answer = wire.run(query, *self._headers, seconds=0.02, **more)
+                self._note(str(answer.status))
+                if answer.headers.get("connection") == "close" or step % 10 == 0:
+                    break  # and to whichever worker it comes next
+
+    def _note(self, what: str) -> None:
+        with self._lock:
+            self.seen[what] += 1

@@ -111,6 +111,12 @@ class Site:
         return [row["text"] for row in self.ask(who, query).json()["rows"]]
 
 
+def forget(cluster: Cluster, text: str) -> None:
+    """Remove these notes, on all servers."""
+    cluster.primary.sql(f"DELETE FROM rooms.notes WHERE text = '{text}'", shop.DATABASE)
+    cluster.wait_until_caught_up()
+
+
 def write_keys(file: Path) -> dict[str, str]:
     text, made = "", {}
     for name, more in PEOPLE.items():
@@ -194,7 +200,7 @@ def test_nothing_of_a_caller_is_left_for_the_next_use_of_its_connection(site: Si
         told = site.ask("", "told_plainly").json()["row"]
         seen.add((told["role"], told["tenant"] or "", told["claims"] or ""))
     assert seen == {("gateway", "", "")}
-    cluster.primary.sql("DELETE FROM rooms.notes WHERE text = ''", shop.DATABASE)
+    forget(cluster, "")
 
 
 def test_a_failed_statement_leaves_nothing_either(site: Site) -> None:
@@ -216,21 +222,21 @@ def test_writes_are_the_callers_with_and_without_a_key(
             assert answer.json() == {"row": {"tenant": tenant, "text": "mine"}, "outcome": "committed"}
             assert answer.headers.get("Idempotency-Replayed") == ("true" if number else None)
     assert site.rows("one") == ["one", "mine"]
-    cluster.primary.sql("DELETE FROM rooms.notes WHERE text = 'mine'", shop.DATABASE)
+    forget(cluster, "mine")
 
 
 def test_a_list_of_writes_is_the_callers(site: Site, cluster: Cluster) -> None:
     body = [{"text": "mine"} for _ in range(250)]
     answer = site.running.client.post("/query/note", json=body, headers=site.shows("two"))
     assert {result["row"]["tenant"] for result in answer.json()["results"]} == {2}
-    cluster.primary.sql("DELETE FROM rooms.notes WHERE text = 'mine'", shop.DATABASE)
+    forget(cluster, "mine")
 
 
 def test_a_key_of_one_caller_replays_nothing_of_anothers(site: Site, cluster: Cluster) -> None:
     headers = {"Idempotency-Key": f"same-{time.time_ns()}"}
     answers = [site.ask(who, "note", headers=headers, text="mine") for who in ("one", "two")]
     assert [answer.json()["row"]["tenant"] for answer in answers] == [1, 2]
-    cluster.primary.sql("DELETE FROM rooms.notes WHERE text = 'mine'", shop.DATABASE)
+    forget(cluster, "mine")
 
 
 def test_a_caller_without_a_role_of_the_databases_may_not_ask_there(site: Site) -> None:
