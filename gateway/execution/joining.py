@@ -32,8 +32,8 @@ from gateway.events import Observer
 from gateway.execution.call import Answer, SingleCall, on_primary
 from gateway.execution.execution import Alone, Share, unshared
 from gateway.execution.judging import Joined, Judging, Together
-from gateway.execution.lanes import FEW, Lane, Member
-from gateway.execution.pace import Pace, Processors
+from gateway.execution.lanes import Lane, Member
+from gateway.execution.pace import MANY, Pace, Processors
 from gateway.execution.plans import Plans
 from gateway.execution.results import encode_result
 from gateway.execution.retries import may_succeed_elsewhere
@@ -136,7 +136,7 @@ class Joining:
         together.samples.append(call.literals)
         together.present += 1
         try:
-            if together.present > FEW:
+            if together.present > MANY:
                 self._judging.look(together, call)
             return self._alone(call)
         finally:

@@ -11,11 +11,9 @@ from time import monotonic
 from typing import Final
 
 from gateway.execution.call import Answer, SingleCall
-from gateway.execution.pace import ANY, Pace
+from gateway.execution.pace import ANY, MANY, Pace
 from gateway.waiting import Gate, Loop
 
-FEW = 3
-"""Calls at a time up to which every one goes at once."""
 DECAY = 0.05
 """Of averages: the share of the newest value."""
 PATIENCE = 0.001
@@ -87,7 +85,7 @@ class Lane:
         """Note that a call has come, and return whether it goes at once; ``ended`` is to be called then."""
         self.present += 1
         self._crowd += (self.present - self._crowd) * DECAY
-        self._limit = self._pace.limit if self._crowd > FEW else ANY
+        self._limit = self._pace.limit if self._crowd > MANY else ANY
         if self._running >= self._limit:
             return False
         self._running += 1
@@ -96,7 +94,7 @@ class Lane:
     def left(self, came: float) -> None:
         """Note that a call has its answer that came then, by the lane's clock."""
         self.present -= 1
-        if self._crowd > FEW:
+        if self._crowd > MANY:
             now = self._clock()
             self._pace.note(now - came, now, self._crowd)
 

@@ -5,7 +5,7 @@ spare. Where they have not, it is answered sooner with others: each statement co
 call in it. Which of the two holds cannot be seen from here: it depends on the load, on other processes, and on the
 network. But the mean time from a call's coming to its answer shows it.
 
-So there are levels: 1, 2, 4 or 8 statements in flight, or any number. A few callers start with any number, more of them
+So there are levels: 1, 2, 4 or 8 statements in flight, or any number, which is that of few callers. More callers start
 with one. A level is kept for a while; then another one is tried for a moment, and the mean times before, meanwhile and
 after are compared. The times before and after are both looked at because a load that rises or falls changes all of
 them. Single comparisons are worth little on a machine that has other work, so a level is given up when its comparisons
@@ -31,7 +31,7 @@ LEAST = 64
 SETTLING = 0.004
 """Seconds after a change that are left out: what came before it is answered then."""
 MANY = 4.5
-"""Calls at a time from which on one statement in flight is where it starts; with fewer it is any number."""
+"""Calls at a time up to which every one goes at once; with more, one statement in flight is where it starts."""
 CHANGED = 1.6
 """Times as many calls, or as few, with which it starts anew: what was found out of another load says little."""
 GAIN, BACK = 0.95, 0.98

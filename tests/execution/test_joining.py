@@ -20,7 +20,6 @@ from gateway.execution.execution import unshared
 from gateway.execution.freshness import Freshness
 from gateway.execution.joining import Joining, sharing
 from gateway.execution.judging import Judging
-from gateway.execution.lanes import FEW
 from gateway.execution.plans import Plans
 from gateway.postgres import joined
 from gateway.postgres.joinable import Verdict
@@ -167,7 +166,7 @@ class TestJoining:
         together = rig.judging.of(rig.call("0"))
         together.verdict = Verdict(True)
         server.gate.set()
-        assert rig.finish(rig.ask(*"123"[:FEW])) == ["1", "2", "3"]
+        assert rig.finish(rig.ask(*"123")) == ["1", "2", "3"]
         assert server.statements == []
         assert server.alone == ["1", "2", "3"]
 
@@ -394,6 +393,6 @@ class TestJudging:
         server.gate.clear()
         rig.finish(rig.ask(*"456789"))
         gevent.sleep(0)
-        assert asked == [((("2",), ("3",), ("4",), ("5",), ("6",), ("7",)), True)]
+        assert asked == [((("3",), ("4",), ("5",), ("6",), ("7",), ("8",)), True)]
         told = rig.judging.describe(READ)
         assert (told.joins, told.why) == (False, "a reason")
