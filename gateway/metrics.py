@@ -62,12 +62,7 @@ REQUEST_SECONDS = Family(
 QUEUE_SECONDS = Family(
     "gateway_queue_seconds", Kind.HISTOGRAM, "For how long a call waited for a connection of the group.", ("group",)
 )
-ERRORS = Family(
-    "gateway_errors_total",
-    Kind.COUNTER,
-    "Requests that ended with a problem, by code.",
-    ("code",),
-)
+ERRORS = Family("gateway_errors_total", Kind.COUNTER, "Requests that ended with a problem, by code.", ("code",))
 RETRIES = Family("gateway_retries_total", Kind.COUNTER, "Calls that were run once more, by what failed.", ("reason",))
 CANCELLED = Family(
     "gateway_cancelled_total",

@@ -97,8 +97,7 @@ class Failures:
         elif status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.set_header("Retry-After", RETRY_AFTER)
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            detail = f"{error.detail} [{error.sqlstate}]" if error.sqlstate else error.detail
-            self._observe(RequestFailed(request_id=request_id, status=status, code=error.code, detail=detail))
+            self._report(request_id, status, error)
         return status, problem(error, status=status, request_id=request_id, verbose=self._verbose)
 
     def tell(self, request: falcon.Request, error: GatewayError) -> bytes:
@@ -107,9 +106,12 @@ class Failures:
         status, request_id = status_of(error), request.context.request_id
         self._broke_off(request, error)
         if not isinstance(error, ClientGone):
-            detail = f"{error.detail} [{error.sqlstate}]" if error.sqlstate else error.detail
-            self._observe(RequestFailed(request_id=request_id, status=status, code=error.code, detail=detail))
+            self._report(request_id, status, error)
         return problem(error, status=status, request_id=request_id, verbose=self._verbose)
+
+    def _report(self, request_id: str, status: int, error: GatewayError) -> None:
+        detail = f"{error.detail} [{error.sqlstate}]" if error.sqlstate else error.detail
+        self._observe(RequestFailed(request_id=request_id, status=status, code=error.code, detail=detail))
 
     def on_falcon(self, request: falcon.Request, response: Response, error: falcon.HTTPError, params: Any) -> None:
         """Answer an error of Falcon's own: no such route, method not allowed, a header it cannot read."""

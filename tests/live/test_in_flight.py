@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.demo.cluster import Cluster
 from tests.live.gateways import QUERIES, Gateway, problem, serving, wait_until, with_tables
+from tests.live.observing import logged, metric
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "server": {"workers": 2, "timeout": "60s"},
@@ -42,17 +42,6 @@ def gateway(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         serving(cluster, folder, SETTINGS, paths=(QUERIES, more), variables={"GATEWAY_LOG__FORMAT": "json"}) as running,
     ):
         yield running
-
-
-def cancelled(gateway: Gateway, reason: str = "operator") -> float:
-    """How many calls were given up for this reason."""
-    families = text_string_to_metric_families(gateway.client.get("/metrics").text)
-    samples = [sample for family in families for sample in family.samples]
-    return sum(
-        sample.value
-        for sample in samples
-        if sample.name == "gateway_cancelled_total" and sample.labels.get("reason") == reason
-    )
 
 
 def in_flight(gateway: Gateway) -> list[dict[str, Any]]:
@@ -114,8 +103,8 @@ def test_requests_in_flight_are_listed_and_a_read_is_ended_at_once(gateway: Gate
     for nap in napping:
         assert problem(nap.result(10), 503, "cancelled")["detail"] == "an operator ended the request"
     assert in_flight(gateway) == []
-    wait_until(lambda: cancelled(gateway) >= 6, "counted")
-    wait_until(lambda: '"ended":"nap-5"' in gateway.log, "it is logged")
+    wait_until(lambda: metric(gateway, "gateway_cancelled_total", reason="operator") >= 6, "counted")
+    logged(gateway, "request_ended", ended="nap-5")
     problem(gateway.operator.delete("/admin/requests/nap-0"), 404, "not_found")
 
 
@@ -126,6 +115,7 @@ def test_a_write_that_is_ended_says_what_became_of_it(gateway: Gateway, backgrou
         assert gateway.operator.delete(f"/admin/requests/write-{number}").status_code == 204
         assert problem(writing.result(10), 503, "cancelled")["outcome"] == "rolled_back"
         assert gateway.value("count_entries", word=f"ended-{number}") == 0
+    wait_until(lambda: metric(gateway, "gateway_outcomes_total", outcome="rolled_back") >= 2, "counted")
 
 
 def test_what_comes_over_the_connection_of_a_write_that_was_ended_is_run(gateway: Gateway) -> None:
@@ -178,17 +168,17 @@ def test_a_stream_is_in_flight_until_it_is_sent_and_ends_with_the_problem(gatewa
     with Streaming(gateway, "late", "late_numbers", seconds=60) as lines:
         seen = wait_for(gateway, "late", "running")
         assert (seen["query"], seen["endpoint"] in {"replica1", "replica2"}) == ("late_numbers", True)
-        before = cancelled(gateway)
+        before = metric(gateway, "gateway_cancelled_total", reason="operator")
         assert gateway.operator.delete("/admin/requests/late").status_code == 204
         *_, last = whole_lines(lines)
         assert json.loads(last)["error"]["code"] == "cancelled"
     wait_until(lambda: in_flight(gateway) == [], "it has left")
-    wait_until(lambda: cancelled(gateway) > before, "counted")
-    before = cancelled(gateway, "client")
+    wait_until(lambda: metric(gateway, "gateway_cancelled_total", reason="operator") > before, "counted")
+    before = metric(gateway, "gateway_cancelled_total", reason="client")
     with Streaming(gateway, "left", "late_numbers", seconds=60):
         wait_for(gateway, "left", "running")
     wait_until(lambda: in_flight(gateway) == [], "it has left")
-    wait_until(lambda: cancelled(gateway, "client") > before, "counted")
+    wait_until(lambda: metric(gateway, "gateway_cancelled_total", reason="client") > before, "counted")
     with Streaming(gateway, "short", "numbers", n=1000) as lines:
         assert len(list(lines)) == 1000
     wait_until(lambda: in_flight(gateway) == [], "it has left")
@@ -205,11 +195,11 @@ def whole_lines(lines: Iterator[str]) -> list[str]:
 def test_a_stream_whose_client_does_not_read_is_ended_too(gateway: Gateway) -> None:
     with Streaming(gateway, "unread", "numbers", n=10_000_000) as lines:
         assert wait_for(gateway, "unread", "running")["query"] == "numbers"
-        before = cancelled(gateway)
+        before = metric(gateway, "gateway_cancelled_total", reason="operator")
         assert gateway.operator.delete("/admin/requests/unread").status_code == 204
         wait_until(lambda: in_flight(gateway) == [], "it has left, though nobody has read it")
         wait_until(lambda: gateway.health()["groups"]["read"]["leased"] == 0, "its connection is free")
-        wait_until(lambda: cancelled(gateway) > before, "it is counted")
+        wait_until(lambda: metric(gateway, "gateway_cancelled_total", reason="operator") > before, "it is counted")
         assert len(whole_lines(lines)) < 1_000_000
 
 

@@ -1,6 +1,5 @@
 """What operators see of a node with two workers, and do to its requests."""
 
-import json
 import os
 import re
 import signal
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.demo import shop
 from gateway.demo.cluster import Cluster
 from tests.live.gateways import Gateway, problem, serving, wait_until, with_tables
+from tests.live.observing import events, logged, metric, metrics
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "server": {"workers": 2, "timeout": "60s"},
@@ -32,28 +31,6 @@ def gateway(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with with_tables(cluster), serving(cluster, folder, SETTINGS, variables={"GATEWAY_LOG__FORMAT": "json"}) as running:
         yield running
     cluster.primary.sql(f"ALTER DATABASE {shop.DATABASE} RESET compute_query_id")
-
-
-def metrics(gateway: Gateway) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(gateway.client.get("/metrics").text)
-        for sample in family.samples
-    }
-
-
-def metric(gateway: Gateway, name: str, **labels: str) -> float:
-    return metrics(gateway).get((name, frozenset(labels.items())), 0.0)
-
-
-def events(gateway: Gateway, name: str, **fields: Any) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in gateway.log.splitlines() if line.startswith("{")]
-    return [line for line in lines if line["event"] == name and fields.items() <= line.items()]
-
-
-def logged(gateway: Gateway, name: str, **fields: Any) -> dict[str, Any]:
-    wait_until(lambda: events(gateway, name, **fields), f"{name} {fields} is logged")
-    return events(gateway, name, **fields)[0]
 
 
 def test_calls_are_counted_by_query_and_status_whichever_worker_had_them(gateway: Gateway) -> None:
