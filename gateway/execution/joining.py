@@ -252,7 +252,7 @@ class _Statement:
     def _run_all(self, members: Sequence[Member], asked: SingleCall, session: Session, guard: str) -> bytes:
         calls = [self._call, *[member.call for member in members]]
         deadline = min([call.deadline for call in calls])
-        client = Everybody([call.client for call in calls])
+        session.run.asker = client = Everybody([call.client for call in calls])
         if self._together.joined is None:
             return self._run(replace(asked, deadline=deadline, client=client), session, guard)
         self._results = joined.run(

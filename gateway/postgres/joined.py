@@ -65,7 +65,6 @@ def run(
     """
     use = session.run
     use.deadline, use.client = deadline, client
-    use.asker = client
     use.stage, use.reads, use.silent_at = Stage.PREPARING, True, None
     use.settings = settings
     if not joined.plan.harmless:

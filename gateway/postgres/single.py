@@ -72,7 +72,6 @@ def run(
     """
     use = session.run
     use.deadline = deadline
-    use.asker = client
     if plan.write:
         use.client, use.reads, use.wrote = None, False, True
     else:

@@ -125,7 +125,7 @@ class Client:
         self._has_ended = True
         if self.phase in (Phase.BUSY, Phase.STREAMING):
             self.gone_at = monotonic() + HALF_CLOSE_GRACE
-            self._end_upload(ConnectionResetError("the client left before the end of the body"))
+            self._end_upload()
         elif self.phase is Phase.LINGERING or (self.phase is Phase.READING and not self._is_scheduled):
             self.close()
 
@@ -137,7 +137,7 @@ class Client:
     def end(self) -> None:
         """Give up the request in flight: what waits for its body, for a server, or for an answer to be taken."""
         self.gone_at = monotonic()
-        self._end_upload(ClientGone("the request was given up before the end of its body"))
+        self._end_upload(ClientGone)
         self._sending.give_up("the request was given up")
 
     def sweep(self, now: float) -> None:
@@ -305,7 +305,7 @@ class Client:
     def _go_on(self) -> None:
         """The application waits for more of the body."""
         if self._has_ended:
-            self._end_upload(ConnectionResetError("the client left before the end of the body"))
+            self._end_upload()
             return
         if self._intake.wants_continue:
             self._intake.wants_continue = False
@@ -313,9 +313,9 @@ class Client:
         if self._is_paused:
             self._resume()
 
-    def _end_upload(self, error: Exception) -> None:
+    def _end_upload(self, error: type[Exception] = ConnectionResetError) -> None:
         if self._upload is not None:
-            self._upload.fail(error)
+            self._upload.fail(error("the client left before the end of the body"))
 
     def _after_answer(self) -> None:
         if self.phase is Phase.CLOSED:

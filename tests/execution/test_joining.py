@@ -40,7 +40,7 @@ class Server:
     """In the place of the runner: a connection for whoever asks, once it is let through, and answers or errors."""
 
     def __init__(self) -> None:
-        self.session: Any = SimpleNamespace(prepares=True)
+        self.session: Any = SimpleNamespace(prepares=True, run=SimpleNamespace(asker=None))
         self.statements: list[list[str]] = []
         """The argument of each call of each."""
         self.deadlines: list[float] = []

@@ -167,10 +167,10 @@ def test_a_write_whose_client_had_left_before_it_was_sent_is_not_executed(
     how: str, desk: Desk, oracle: psycopg2.extensions.cursor
 ) -> None:
     def write() -> None:
+        desk.connection.run.asker = near
         if how == "single":
             desk.run(INSERT, '{"id": 1}', client=near)
         else:
-            desk.connection.run.asker = near
             Bench(desk).run((INSERT, '{"id": 1}'))
 
     with client() as (near, _):
